@@ -1,1 +1,33 @@
+"""Evidence that a converted checkpoint computes the same function as its reference.
 
+``compare`` judges a candidate folder and returns a :class:`~golden.verdict.Verdict`; ``verdict_lines`` prints it.
+Importing this package loads neither torch nor transformers: the names below are resolved on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from golden.comparison import compare
+    from golden.errors import GoldenError
+    from golden.report import verdict_lines
+    from golden.verdict import LevelResult, Status, Verdict
+
+_HOME_OF = {
+    "compare": "golden.comparison",
+    "GoldenError": "golden.errors",
+    "verdict_lines": "golden.report",
+    "LevelResult": "golden.verdict",
+    "Status": "golden.verdict",
+    "Verdict": "golden.verdict",
+}
+
+__all__ = ["GoldenError", "LevelResult", "Status", "Verdict", "compare", "verdict_lines"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'golden' has no attribute {name!r}")
+    return getattr(import_module(_HOME_OF[name]), name)

@@ -1,0 +1,163 @@
+"""What the reference says, from a live model or from logits spilled to disk before the candidate is loaded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from golden.errors import NondeterministicReferenceError, UnusableReferenceError
+from golden.loading import load_model, name_nonfinite
+from golden.prompts import Prompt
+from golden.running import TOKENS, ModelRunner
+
+CHUNK = 8192
+"""Rows of an embedding table that are compared at a time."""
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(what, done, total)``; ``total`` counts prompts."""
+
+
+PromptMaker = Callable[[ModelRunner, int], tuple[Prompt, ...]]
+"""Makes the prompts for a loaded reference and its number of used token rows."""
+
+
+class Evidence(Protocol):
+    """What a candidate is compared with. ``pair`` returns (candidate, reference) arrays of equal shape (rows, columns),
+    cut to the columns both have; ``std`` is the scale of errors, None where it is measured on the way; ``used_vocab``
+    counts the token rows before trailing zero rows, which are padding and may be missing in the candidate."""
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]: ...
+
+    @property
+    def table_sizes(self) -> Mapping[str, int]: ...
+
+    @property
+    def used_vocab(self) -> int: ...
+
+    @property
+    def std(self) -> float | None: ...
+
+    def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class LiveEvidence:
+    """The reference model itself, in memory."""
+
+    runner: ModelRunner
+    prompts: tuple[Prompt, ...]
+    used_vocab: int
+    std: float | None = None
+
+    @property
+    def table_sizes(self) -> Mapping[str, int]:
+        return {name: int(module.num_embeddings) for name, module in self.runner.tables.items()}
+
+    def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return common_columns(logits, self.runner.logits(self.prompts[index].ids))
+
+    def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return common_columns(rows, self.runner.rows(table, start, start + len(rows)))
+
+
+@dataclass(frozen=True)
+class SpilledEvidence:
+    """Logits and tables of a reference that is no longer in memory, one file per prompt and chunk of rows."""
+
+    folder: Path
+    prompts: tuple[Prompt, ...]
+    table_sizes: Mapping[str, int]
+    used_vocab: int
+    std: float | None = None
+
+    def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return common_columns(logits, self._load(f"prompt-{index}"))
+
+    def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return common_columns(rows, self._load(f"{table}-{start}")[: len(rows)])
+
+    def _load(self, name: str) -> Tensor:
+        values: Tensor = load_file(self.folder / f"{name}.safetensors")["values"]
+        return values
+
+
+def common_columns(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    """Both arrays cut to the columns they share: a padded vocabulary has more."""
+    width = min(mine.shape[-1], theirs.shape[-1])
+    return mine[..., :width], theirs[..., :width]
+
+
+def spill(evidence: LiveEvidence, folder: Path) -> SpilledEvidence:
+    """Write all that a live reference has to say into ``folder``."""
+    for index, prompt in enumerate(evidence.prompts):
+        values = evidence.runner.logits(prompt.ids).contiguous()
+        save_file({"values": values}, folder / f"prompt-{index}.safetensors")
+    for table, size in evidence.table_sizes.items():
+        for start in range(0, size, CHUNK):
+            rows = evidence.runner.rows(table, start, min(size, start + CHUNK)).contiguous()
+            save_file({"values": rows}, folder / f"{table}-{start}.safetensors")
+    return SpilledEvidence(folder, evidence.prompts, dict(evidence.table_sizes), evidence.used_vocab)
+
+
+@contextmanager
+def reference_evidence(
+    folder: Path, make_prompts: PromptMaker, dtype: torch.dtype, keep: bool
+) -> Iterator[LiveEvidence | SpilledEvidence]:
+    """The reference in ``folder``, eager on the CPU; ``keep`` says that it may stay in memory.
+
+    Raises:
+        UnusableReferenceError: its files do not fit its architecture, or its logits are not finite.
+        NondeterministicReferenceError: it answers one prompt in two ways.
+    """
+    live = open_reference(folder, make_prompts, dtype)
+    if keep:
+        yield live
+        return
+    with tempfile.TemporaryDirectory(prefix="golden-") as temporary:
+        spilled = spill(live, Path(temporary))
+        del live
+        yield spilled
+
+
+def open_reference(folder: Path, make_prompts: PromptMaker, dtype: torch.dtype) -> LiveEvidence:
+    """Load the reference and make sure that it can serve as one."""
+    loaded = load_model(folder, dtype, "eager")
+    if loaded.problems:
+        raise UnusableReferenceError(f"{folder}: not a complete model: {'; '.join(loaded.problems[:5])}")
+    runner = ModelRunner(loaded)
+    used = used_rows(runner)
+    evidence = LiveEvidence(runner, make_prompts(runner, used), used)
+    shortest = min(evidence.prompts, key=lambda prompt: len(prompt.ids))
+    first, again = runner.logits(shortest.ids), runner.logits(shortest.ids)
+    if not bool(torch.isfinite(first).all()):
+        why = name_nonfinite(loaded.model) or "its weights are finite, its forward pass overflows"
+        raise UnusableReferenceError(f"{folder}: the reference's logits are NaN or infinite: {why}")
+    if not torch.equal(first, again):
+        raise NondeterministicReferenceError(
+            f"{folder}: two runs on the prompt {shortest.name!r} differ by {float((first - again).abs().max()):.3g}; "
+            "a reference must be deterministic: look for dropout or sampling in its code"
+        )
+    return evidence
+
+
+def used_rows(runner: ModelRunner) -> int:
+    """Number of token-embedding rows without the run of zero rows at the end, which is padding."""
+    stop = runner.vocab
+    while stop:
+        start = max(0, stop - CHUNK)
+        filled = runner.rows(TOKENS, start, stop).any(dim=-1).nonzero()  # (rows that are not zero, 1)
+        if len(filled):
+            return start + int(filled[-1]) + 1
+        stop = start
+    return runner.vocab

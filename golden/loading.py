@@ -1,0 +1,164 @@
+"""Model folders: what their config and headers say, and loading them strictly and silently."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from golden.errors import FolderError, MissingDeviceError
+
+MIXFORMER = "mixformer-sequential"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in eval mode, with what was wrong between its files and its architecture, in sentences."""
+
+    folder: Path
+    model: Any
+    problems: tuple[str, ...]
+
+    @property
+    def is_mixformer(self) -> bool:
+        """Whether this is our own model, whose dtype policy is part of what is judged."""
+        return bool(self.model.config.model_type == MIXFORMER)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a folder. Raises FolderError where there is none or it is no JSON object."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as missing:
+        raise FolderError(f"{path}: not found; expected a model folder with config.json and safetensors") from missing
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as broken:
+        raise FolderError(f"{path}: cannot be read as JSON ({broken}); copy the file again") from broken
+    if not isinstance(config, dict):
+        raise FolderError(f"{path}: expected a JSON object, found {type(config).__name__}")
+    return config
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files that transformers would load from the folder, in order of name."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.exists():
+        return (single,)
+    if not index.exists():
+        raise FolderError(f"{folder}: no model.safetensors and no {index.name}; golden judges safetensors folders")
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError) as broken:
+        raise FolderError(f"{index}: no usable weight_map ({broken}); write the index again") from broken
+    return tuple(folder / name for name in sorted(names))
+
+
+def tensor_headers(path: Path) -> dict[str, dict[str, Any]]:
+    """Header of one safetensors file: key -> {dtype, shape, data_offsets}. Raises FolderError where it is broken."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise FolderError(
+                    f"{path}: the header should have {length} bytes, the file is shorter: truncated or garbage"
+                )
+            header = json.loads(file.read(length))
+        return {key: entry for key, entry in header.items() if key != "__metadata__"}
+    except (OSError, ValueError, AttributeError) as broken:
+        raise FolderError(f"{path}: no readable safetensors header ({broken}); copy or convert it again") from broken
+
+
+def stored_elements(folder: Path) -> int:
+    """Number of weights in the folder, from headers alone."""
+    total = 0
+    for path in weight_files(folder):
+        for entry in tensor_headers(path).values():
+            count = 1
+            for size in entry["shape"]:
+                count *= size
+            total += count
+    return total
+
+
+def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device: str = "cpu") -> LoadedModel:
+    """Load a folder for judging: no remote code, no network, no pickle, weights as stored and then cast to ``dtype``.
+
+    Args:
+        attn: ``eager``, ``sdpa``, ``flash_attention_2``, or None for the model's own default.
+
+    Raises:
+        FolderError: the folder cannot be read or its config describes no model that can be built.
+        MissingDeviceError: the attention backend or the device is not on this machine.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM
+
+    import mixformer  # noqa: F401  registers the Auto classes
+
+    read_config(folder)
+    for path in weight_files(folder):
+        tensor_headers(path)
+    options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
+    try:
+        with silenced():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **options,
+            )
+            model = model.to(device).eval()
+    except ImportError as missing:
+        raise MissingDeviceError(f"{folder}: attention {attn!r} cannot run on this machine: {missing}") from missing
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as broken:
+        raise FolderError(f"{folder}: the model cannot be built: {type(broken).__name__}: {broken}") from broken
+    return LoadedModel(folder, model, tuple(_loading_problems(info)))
+
+
+def _loading_problems(info: Mapping[str, Any]) -> Iterator[str]:
+    for key in sorted(info["missing_keys"]):
+        yield f"{key}: the model needs it, the files do not have it"
+    for key in sorted(info["unexpected_keys"]):
+        yield f"{key}: the files have it, the model does not know it"
+    for key, found, expected in sorted(info["mismatched_keys"]):
+        yield f"{key}: the files have shape {tuple(found)}, the model expects {tuple(expected)}"
+    yield from info["error_msgs"]
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """transformers without its bars, notices and warnings: standard output belongs to results."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+
+
+def name_nonfinite(model: Any) -> str | None:
+    """The first parameter or buffer that holds NaN or infinity, as a sentence, or None."""
+    for key, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            return f"{key}: {bad} of {tensor.numel()} values are NaN or infinite"
+    return None

@@ -1,0 +1,70 @@
+"""True float64 for reference models that hide float32 islands in their forward pass.
+
+``model.double()`` leaves a LLaMA with a floor of 1e-7: its norms, its rotary tables and its softmax cast to float32 on
+the way. :class:`Float64Mode` lifts each such cast, so that what remains is the function itself. What a model made in
+float32 *before* the forward pass (``inv_freq``) keeps its float32 value: every checkpoint was trained with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+_NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
+_NARROWING = frozenset({torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16})
+_LIKE_ANOTHER = frozenset({torch.Tensor.to, torch.Tensor.type_as})
+
+
+class Float64Mode(TorchFunctionMode):
+    """While active, whatever asks for float32, float16 or bfloat16 gets float64 instead.
+
+    Covers ``.float()``, ``.to(dtype)``, ``.to(tensor)``, factory functions, ``softmax(dtype=...)``. Autocast regions
+    need nothing: autocast never touches float64 tensors.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in _NARROWING:
+            return args[0].double()
+        if func in _LIKE_ANOTHER and len(args) > 1 and isinstance(args[1], torch.Tensor) and args[1].dtype in _NARROW:
+            return args[0].to(device=args[1].device, dtype=torch.float64)
+        return func(*map(_lifted, args), **{name: _lifted(value) for name, value in (kwargs or {}).items()})
+
+
+def _lifted(value: Any) -> Any:
+    return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
+
+
+def needs_priming(model: torch.nn.Module) -> bool:
+    """Whether a pass in the model's own precision must come before the float64 pass of the same length.
+
+    Dynamic rotary embeddings make ``inv_freq`` inside the forward pass, for the length they see. Made under
+    :class:`Float64Mode` it would not be the float32 value of the published function; made before, it stays. Models
+    whose rotary modules all say ``rope_type == "default"`` make nothing there.
+    """
+    kinds = [module.rope_type for module in model.modules() if hasattr(module, "rope_type")]
+    return not kinds or any(kind != "default" for kind in kinds)
+
+
+def rebuild_sinusoids(model: torch.nn.Module) -> None:
+    """Recompute in float64 the sin/cos tables that CodeGen and GPT-J keep in float32.
+
+    The table (positions, dim) is cat(sin, cos) of position x inv_freq with inv_freq = 10000^(-2i/dim) in float32, as
+    transformers' ``create_sinusoidal_positions`` has it.
+    """
+    for module in model.modules():
+        table = getattr(module, "embed_positions", None)
+        if isinstance(table, torch.Tensor) and hasattr(module, "pos_embd_dim"):
+            positions, dim = table.shape
+            even = torch.arange(0, dim, 2, dtype=torch.int64)
+            inv_freq = 1.0 / (10000 ** (even.to(torch.float32) / dim))  # (dim/2,)
+            angles = torch.arange(positions, dtype=torch.float64)[:, None] * inv_freq.double()  # (positions, dim/2)
+            module.embed_positions = torch.cat((angles.sin(), angles.cos()), dim=1).to(table.device)

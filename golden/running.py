@@ -1,0 +1,79 @@
+"""A loaded model as the two things that are compared: logits of a prompt, and rows of its embedding tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from golden.loading import LoadedModel, silenced
+from golden.precision import Float64Mode, needs_priming, rebuild_sinusoids
+
+TOKENS = "token embeddings"
+POSITIONS = "position embeddings"
+
+
+class ModelRunner:
+    """Runs one model on prompts, in the way its kind has to be judged.
+
+    MixFormer runs plainly: its dtype policy is part of what is judged. Any transformers model in float64 runs under
+    :class:`~golden.precision.Float64Mode`, after one pass of the same length in its own precision where its rotary
+    embedding is made in the forward pass.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.model: Any = loaded.model
+        self.lifts = not loaded.is_mixformer and self.model.dtype is torch.float64
+        self._primes = self.lifts and needs_priming(self.model)
+        self._primed_length = 0
+        self.tables = _embedding_tables(self.model)
+        if self.lifts:
+            rebuild_sinusoids(self.model)
+
+    @property
+    def vocab(self) -> int:
+        """Number of rows of the token embedding."""
+        return int(self.tables[TOKENS].num_embeddings)
+
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """Logits (tokens, vocab) of one prompt, all positions, without a cache."""
+        batch = torch.tensor([list(ids)], device=self.model.device)  # (1, tokens)
+        with torch.no_grad(), silenced():
+            if self._primes and self._primed_length != len(ids):
+                self.model(input_ids=batch, use_cache=False)
+                self._primed_length = len(ids)
+            with self.lifting():
+                output = self.model(input_ids=batch, use_cache=False)
+        logits: Tensor = output.logits[0]
+        return logits
+
+    def rows(self, table: str, start: int, stop: int) -> Tensor:
+        """Rows (stop - start, width) of an embedding table, by calling the module as a forward pass would."""
+        with torch.no_grad(), self.lifting():
+            rows: Tensor = self.tables[table](torch.arange(start, stop, device=self.model.device))
+        return rows
+
+    def lifting(self) -> Any:
+        """The mode under which this model's forward passes run."""
+        return Float64Mode() if self.lifts else nullcontext()
+
+    @contextmanager
+    def attention(self, implementation: str) -> Iterator[None]:
+        """Run with another attention backend for a while. Raises ValueError where the model does not have it."""
+        before = self.model.config._attn_implementation
+        with silenced():
+            self.model.set_attn_implementation(implementation)
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(before)
+
+
+def _embedding_tables(model: Any) -> dict[str, nn.Embedding]:
+    tokens = model.get_input_embeddings()
+    others = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not tokens]
+    return {TOKENS: tokens} | ({POSITIONS: others[0]} if len(others) == 1 else {})

@@ -1,0 +1,57 @@
+"""L0 and L1: structure and weights through the mapping, which belongs to converters."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+from golden.errors import FolderError
+from golden.verdict import LevelResult, Status
+
+NAMED = 5
+"""How many keys a detail names before it only counts."""
+
+
+def judge_structure_and_weights(candidate: Path, reference: Path, wanted: frozenset[str]) -> list[LevelResult]:
+    """L0 and L1, as far as they are in ``wanted``.
+
+    Raises:
+        FolderError: one of the folders cannot be read.
+    """
+    from converters.alignment import align
+
+    from converters.errors import ConversionError
+
+    try:
+        alignment = align(candidate, reference)
+        results = []
+        if "L0" in wanted:
+            results.append(_structure(tuple(alignment.problems)))
+        if "L1" in wanted:
+            results.append(_weights(alignment))
+    except ConversionError as unreadable:
+        raise FolderError(str(unreadable)) from unreadable
+    return results
+
+
+def _structure(problems: tuple[str, ...]) -> LevelResult:
+    status = Status.FAIL if problems else Status.PASS
+    more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
+    return LevelResult("L0", status, float(len(problems)), 0.0, "; ".join(problems[:NAMED]) + more)
+
+
+def _weights(alignment: object) -> LevelResult:
+    """Bitwise: the number is that of tensors which differ."""
+    if not alignment.mapped:  # type: ignore[attr-defined]
+        reason = "no mapping between the families of candidate and reference is known"
+        return LevelResult("L1", Status.NOT_RUN, None, 0.0, reason, required=False)
+    differing = alignment.differing()  # type: ignore[attr-defined]
+    named = list(islice(differing, NAMED))
+    count = len(named) + sum(1 for _ in differing)
+    details = []
+    for found in named:
+        where = "" if found.element is None else f" at element {found.element}"
+        details.append(f"{found.candidate_key}{where} ({found.reference_key}): {found.reason}")
+    if count > len(named):
+        details.append(f"and {count - len(named)} more")
+    return LevelResult("L1", Status.FAIL if count else Status.PASS, float(count), 0.0, "; ".join(details))

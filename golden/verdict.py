@@ -1,0 +1,136 @@
+"""The verdict: plain values that can be printed, compared and written as JSON. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+LEVELS: dict[str, str] = {
+    "L0": "structure",
+    "L1": "weights",
+    "L2": "function",
+    "L3": "kernels",
+    "L4": "behaviour",
+}
+
+
+class Status(StrEnum):
+    """Outcome of a level or of the whole verdict."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    UNVERIFIED = "UNVERIFIED"
+    NOT_RUN = "NOT RUN"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Error of one prompt (or table of rows), in units of the standard deviation of the reference's values.
+
+    ``quartiles`` holds the rms of the first to the last quarter of the positions.
+    """
+
+    name: str
+    tokens: int
+    rms: float
+    max: float
+    quartiles: tuple[float, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "tokens": self.tokens,
+            "rms": finite_or_none(self.rms),
+            "max": finite_or_none(self.max),
+            "quartiles": [finite_or_none(value) for value in self.quartiles],
+        }
+
+
+@dataclass(frozen=True)
+class LevelResult:
+    """One level: its status, the number that was measured and the budget that number had to keep."""
+
+    name: str
+    status: Status
+    number: float | None = None
+    budget: float | None = None
+    detail: str = ""
+    required: bool = True
+    readings: tuple[Reading, ...] = ()
+    measures: Mapping[str, float | str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What the level looks at, in one word."""
+        return LEVELS[self.name.split()[0]]
+
+    def to_json(self) -> dict[str, Any]:
+        number = None if self.number is None else finite_or_none(self.number)
+        measures = {k: finite_or_none(v) if isinstance(v, float) else v for k, v in self.measures.items()}
+        return {
+            "name": self.name,
+            "status": str(self.status),
+            "number": number,
+            "budget": self.budget,
+            "title": self.title,
+            "detail": self.detail,
+            "required": self.required,
+            "prompts": [reading.to_json() for reading in self.readings],
+            "measures": measures,
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found about a candidate; ``verdict`` follows from the levels by :func:`conclude`."""
+
+    verdict: Status
+    levels: tuple[LevelResult, ...]
+    candidate: str = ""
+    reference: str = ""
+    first_divergence: str | None = None
+    hypothesis: str | None = None
+    lossy_steps: tuple[Mapping[str, Any], ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def level(self, name: str) -> LevelResult:
+        """The result of the level of that name; KeyError if the verdict has none."""
+        for level in self.levels:
+            if level.name == name:
+                return level
+        raise KeyError(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready form; not-finite numbers become null."""
+        return {
+            "verdict": str(self.verdict),
+            "levels": [level.to_json() for level in self.levels],
+            "first_divergence": self.first_divergence,
+            "hypothesis": self.hypothesis,
+            "lossy_steps": [dict(step) for step in self.lossy_steps],
+            "versions": dict(self.versions),
+            "candidate": self.candidate,
+            "reference": self.reference,
+        }
+
+
+def conclude(levels: Iterable[LevelResult]) -> Status:
+    """FAIL if any level failed, PASS if every required one passed, UNVERIFIED otherwise.
+
+    At least one level must have passed: a verdict in which nothing was run is not a PASS.
+    """
+    results = list(levels)
+    if any(level.status is Status.FAIL for level in results):
+        return Status.FAIL
+    required = [level for level in results if level.required]
+    if required and all(level.status is Status.PASS for level in required):
+        return Status.PASS
+    return Status.UNVERIFIED
+
+
+def finite_or_none(value: float) -> float | None:
+    """JSON knows neither NaN nor infinity."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,105 @@
+"""Folders that cannot be judged end in an error that says which file and why, never in a PASS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from golden import GoldenError, compare
+from golden.errors import (
+    FolderError,
+    MissingDeviceError,
+    MissingReferenceError,
+    NondeterministicReferenceError,
+    UnknownLevelError,
+    UnusableReferenceError,
+)
+from golden.patient import Patient, admit, discharge
+from golden.running import ModelRunner
+
+
+def test_no_reference_and_no_golden_leaves_nothing_to_compare_with(reference: Path) -> None:
+    with pytest.raises(MissingReferenceError, match="nothing to compare with"):
+        compare(reference)
+
+
+@pytest.mark.parametrize(("levels", "dtype"), [(["L9"], None), (None, "float8")])
+def test_unknown_names_are_usage_errors(reference: Path, levels: list[str] | None, dtype: str | None) -> None:
+    with pytest.raises(UnknownLevelError, match=r"L9|float8") as caught:
+        compare(reference, reference, levels=levels, dtype=dtype)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("config.json", b"{", "config.json: cannot be read as JSON"),
+        ("config.json", b"[]", "expected a JSON object"),
+        ("config.json", b"{}", "cannot be built"),
+        ("config.json", None, "config.json: not found"),
+        ("model.safetensors", None, "no model.safetensors"),
+        ("model.safetensors", b"", "no readable safetensors header"),
+        ("model.safetensors", b"\xff" * 400, "truncated or garbage"),
+    ],
+)
+def test_broken_files_are_refused_by_name(
+    file: str, content: bytes | None, words: str, reference: Path, tmp_path: Path
+) -> None:
+    folder = discharge(admit(reference), reference, tmp_path)
+    (folder / file).unlink() if content is None else (folder / file).write_bytes(content)
+    with pytest.raises(FolderError, match=words) as caught:
+        compare(folder, reference, levels=["L2"])
+    assert caught.value.exit_code == 3
+
+
+def test_a_truncated_weight_file_is_refused(reference: Path, tmp_path: Path) -> None:
+    folder = discharge(admit(reference), reference, tmp_path)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FolderError):
+        compare(folder, reference, levels=["L2"])
+
+
+def test_a_file_instead_of_a_folder_is_refused(reference: Path) -> None:
+    with pytest.raises(FolderError, match="not a folder"):
+        compare(reference / "model.safetensors", reference)
+
+
+def test_a_reference_that_lacks_a_tensor_cannot_serve(patient: Patient, reference: Path, tmp_path: Path) -> None:
+    del patient.weights["model.norm.weight"]
+    with pytest.raises(UnusableReferenceError, match=r"model\.norm\.weight"):
+        compare(reference, discharge(patient, reference, tmp_path), levels=["L2"])
+
+
+def test_a_reference_with_nan_cannot_serve_and_the_key_is_named(
+    patient: Patient, reference: Path, tmp_path: Path
+) -> None:
+    patient.weights["model.norm.weight"][0] = float("nan")
+    broken = discharge(patient, reference, tmp_path)
+    with pytest.raises(UnusableReferenceError, match=r"model\.norm\.weight: 1 of 48"):
+        compare(broken, broken, levels=["L2"])
+
+
+def test_a_reference_that_answers_in_two_ways_cannot_serve(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = ModelRunner.logits
+    monkeypatch.setattr(ModelRunner, "logits", lambda self, ids: honest(self, ids) + torch.rand(()))
+    with pytest.raises(NondeterministicReferenceError, match="two runs on the prompt") as caught:
+        compare(reference, reference, levels=["L2"])
+    assert caught.value.exit_code == 5
+
+
+def test_flash_attention_without_a_gpu_is_no_verdict(reference: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(MissingDeviceError) as caught:
+        compare(reference, reference, levels=["L2"], attn="flash_attention_2")
+    assert caught.value.exit_code == 5
+
+
+def test_every_error_of_the_package_is_a_golden_error() -> None:
+    import golden.errors as errors
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert all(issubclass(kind, GoldenError) for kind in kinds) and len(kinds) > 5
