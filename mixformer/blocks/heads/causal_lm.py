@@ -1,0 +1,78 @@
+"""The head and the loss of a causal language model."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from mixformer.blocks.heads.final_norm import final_norm
+from mixformer.blocks.mlps.sizes import floating_dtype
+
+
+class CausalLMHead(nn.Module):
+    """linear(ln(x)). Parameters: `ln.*`, `linear.weight` (vocab_size, n_embd), `linear.bias` (vocab_size,).
+
+    Args:
+        config: The model's configuration.
+        dtype: Name of the dtype of the linear layer, by default torch's.
+        use_bias: Whether the linear layer has a bias.
+    """
+
+    def __init__(self, config: PreTrainedConfig, dtype: str | torch.dtype | None = None, use_bias: bool = True) -> None:
+        super().__init__()
+        self.ln = final_norm(config)
+        weight_dtype = floating_dtype(dtype, "head")
+        self.linear = nn.Linear(config.n_embd, config.vocab_size, bias=use_bias, dtype=weight_dtype)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, S, n_embd) to logits (B, S, vocab_size), in the dtype of the linear layer."""
+        return self.linear(self.ln(hidden_states))
+
+
+class CausalLMLoss(nn.Module):
+    """Cross-entropy of each token given those before it, in float32 at least.
+
+    Args:
+        shift_labels: Compare logits at i with the label at i + 1; off if the labels are shifted already.
+        ignore_index: Label that does not count.
+        reduction: "mean", "sum" or "none".
+        flash_cross_entropy_loss, inplace_backward: Choices of kernel in the SDK; the function is the same without.
+    """
+
+    def __init__(
+        self,
+        shift_labels: bool = True,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        flash_cross_entropy_loss: bool = False,
+        inplace_backward: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shift_labels = shift_labels
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+
+    def forward(self, logits: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """The loss.
+
+        Args:
+            logits: (B, S, V).
+            labels: (B, S) integers.
+            num_items_in_batch: Labels in all micro-batches of a step; the sum is divided by it instead of by the
+                labels here, so that gradient accumulation equals one large batch.
+
+        Returns:
+            A scalar, or (B * S,) for reduction "none" (S - 1 per row if shifted).
+        """
+        if self.shift_labels:
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        logits = logits.reshape(-1, logits.shape[-1])  # (B * S, V)
+        logits = logits.float() if logits.dtype != torch.float64 else logits
+        labels = labels.reshape(-1).to(logits.device)
+        if num_items_in_batch is None or self.reduction != "mean":
+            return F.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction=self.reduction)
+        total = F.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction="sum")
+        count = num_items_in_batch
+        return total / (count.to(total.device) if isinstance(count, Tensor) else count)

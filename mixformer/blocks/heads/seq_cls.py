@@ -1,0 +1,55 @@
+"""The head and the loss of sequence classification."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from mixformer.errors import ConfigurationError
+
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+
+class SequenceClassificationHead(nn.Module):
+    """linear(x), without a final norm. Parameters: `linear.weight` (num_labels, n_embd), `linear.bias` if asked for.
+
+    Args:
+        config: The model's configuration.
+        use_bias: Whether the linear layer has a bias.
+    """
+
+    def __init__(self, config: PreTrainedConfig, use_bias: bool = False) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.n_embd, config.num_labels, bias=use_bias)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, S, n_embd) to scores of every position (B, S, num_labels)."""
+        return self.linear(hidden_states)
+
+
+class SequenceClassificationLoss(nn.Module):
+    """Squared error, cross-entropy or binary cross-entropy, by `config.problem_type`.
+
+    Raises:
+        ConfigurationError: if `problem_type` is missing or unknown.
+    """
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        if config.problem_type not in PROBLEM_TYPES:
+            raise ConfigurationError(
+                f"`problem_type` must be one of {list(PROBLEM_TYPES)}, but got {config.problem_type!r}."
+            )
+        self.problem_type = config.problem_type
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Scalar loss of logits (B, num_labels) against labels (B,) or (B, num_labels)."""
+        logits = logits.float() if logits.dtype != torch.float64 else logits
+        if self.problem_type == "single_label_classification":
+            return F.cross_entropy(logits, labels.view(-1))
+        labels = labels.to(logits.dtype)
+        if self.problem_type == "regression":
+            return F.mse_loss(logits.squeeze(-1), labels.view_as(logits.squeeze(-1)))
+        return F.binary_cross_entropy_with_logits(logits, labels)

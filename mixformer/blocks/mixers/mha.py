@@ -1,0 +1,162 @@
+"""Multi-head attention with rotary positions, grouped key-value heads, windows, alibi and a key-value cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+from transformers.cache_utils import Cache
+
+from mixformer.architecture import block_at, block_path
+from mixformer.blocks.mixers.head_sizes import head_sizes
+from mixformer.blocks.mixers.inner_attention import InnerAttention
+from mixformer.blocks.mixers.rope import rotary_frequencies
+from mixformer.blocks.mixers.rotary import RotaryEmbedding
+from mixformer.blocks.mixers.window import parse_window
+from mixformer.blocks.norms import get_norm
+from mixformer.errors import AttentionBackendError, invalid
+from mixformer.forward_context import ForwardContext
+
+
+class MHA(nn.Module):
+    """Multi-head self-attention.
+
+    Parameters: `Wqkv.weight` ((H + 2K) * h, n_embd), rows all of Q, then K, then V, each head-major; `out_proj.weight`
+    (n_embd, H * h); their biases; `q_norm.*`, `k_norm.*` (h,) with qk_norm.
+
+    Args:
+        config: The model's configuration.
+        n_head, n_head_kv, head_dim: H, K and h; by default the configuration's, and n_embd // n_head.
+        flash_attn: False forbids `flash_attention_2`; True allows it.
+        causal: Whether a query is blind to later keys.
+        use_alibi: Bias scores by -slope * distance.
+        softmax_scale: Factor of the scores, by default 1 / sqrt(h).
+        window_size: See `parse_window`.
+        dropout: Of attention weights, while training.
+        fused_dense, flash_rotary: Choices of kernel in the SDK; the function is the same without.
+        bias, out_bias: Of `Wqkv` and of `out_proj`; out_bias is as bias by default.
+        qk_norm: Normalise each head of q and k before rotary, with the norm of the block.
+        rotary_dim: Dimensions of a head that rotate, 0 for none; by default the configuration's.
+        rotary_base: Base of the rotary frequencies.
+        rotary_scale_base, rope_scaling: YaRN as the SDK spells it.
+        device: Where to make the weights.
+        layer_idx: Index of the block.
+        rope_parameters: Ours. Any other rotary kind, as transformers' `rope_parameters`.
+        softcap: Ours. Bound scores as softcap * tanh(score / softcap), 0 for none.
+        scale_attn_by_inverse_layer_idx: Ours. Divide scores by layer_idx + 1, as GPT-2 can.
+
+    Raises:
+        ConfigurationError: naming the path, what was found and what was expected.
+    """
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        n_head: int | None = None,
+        n_head_kv: int | None = None,
+        head_dim: int | None = None,
+        flash_attn: bool = True,
+        causal: bool = True,
+        use_alibi: bool = False,
+        softmax_scale: float | None = None,
+        window_size: int | str | list[int] | tuple[int, int] | None = None,
+        dropout: float = 0.0,
+        fused_dense: bool = True,
+        bias: bool = True,
+        out_bias: bool | None = None,
+        qk_norm: bool = False,
+        flash_rotary: bool = True,
+        rotary_dim: int | None = None,
+        rotary_base: float = 10000.0,
+        rotary_scale_base: float | None = None,
+        rope_scaling: dict[str, Any] | None = None,
+        device: str | torch.device | None = None,
+        layer_idx: int | None = None,
+        rope_parameters: dict[str, Any] | None = None,
+        softcap: float = 0.0,
+        scale_attn_by_inverse_layer_idx: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.path = f"{block_path(config.architecture, layer_idx)}.mixer"
+        self.layer_idx = layer_idx
+        self.cache_idx = layer_idx or 0  # the model renumbers these, so that the cache has no empty layers
+        self.flash_attn = flash_attn
+        self.supports_cache = causal
+        self.sizes = sizes = head_sizes(config, n_head, n_head_kv, head_dim, rotary_dim, self.path)
+        spelling = (rotary_base, rotary_scale_base, rope_scaling, rope_parameters)
+        frequencies = rotary_frequencies(sizes.rotary_dim, *spelling, config.n_positions, self.path)
+        self.rotary_emb = RotaryEmbedding(frequencies) if frequencies is not None else None
+        rows = (sizes.n_head + 2 * sizes.n_head_kv) * sizes.head_dim
+        out_bias = bias if out_bias is None else out_bias
+        self.Wqkv = nn.Linear(config.n_embd, rows, bias=bias, device=device)
+        self.out_proj = nn.Linear(sizes.n_head * sizes.head_dim, config.n_embd, bias=out_bias, device=device)
+        self.inner_attn = InnerAttention(
+            causal,
+            parse_window(window_size, f"{self.path}.window_size"),
+            _scale(softmax_scale, sizes.head_dim, layer_idx if scale_attn_by_inverse_layer_idx else 0, self.path),
+            softcap,
+            dropout,
+            sizes.n_head if use_alibi else 0,
+        )
+        self.qk_norm = qk_norm
+        if qk_norm:
+            norm = block_at(config.architecture, layer_idx)["norm"]
+            self.q_norm = get_norm(sizes.head_dim, norm, config=config, block_idx=layer_idx)
+            self.k_norm = get_norm(sizes.head_dim, norm, config=config, block_idx=layer_idx)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        context: ForwardContext | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Mix positions.
+
+        Args:
+            hidden_states: (B, S, n_embd).
+            context: What the model shares among its layers; without it, positions start at 0 and nothing is padded.
+            past_key_values: Cache that the new keys and values are appended to.
+
+        Returns:
+            (B, S, n_embd).
+
+        Raises:
+            AttentionBackendError: if the backend cannot compute this, or is forbidden by `flash_attn: false`.
+        """
+        if context is None:
+            positions = torch.arange(hidden_states.shape[1], device=hidden_states.device)[None]
+            context = ForwardContext(self.config._attn_implementation or "sdpa", positions)
+        if context.backend.startswith("flash") and not self.flash_attn:
+            raise AttentionBackendError(
+                f"attn_implementation is {context.backend!r}, but `{self.path}.flash_attn` is false."
+            )
+        q, k, v = self._project(hidden_states, context)
+        if past_key_values is not None:
+            k, v = past_key_values.update(k.transpose(1, 2), v.transpose(1, 2), self.cache_idx)  # (B, K, Sk, h)
+            k, v = k.transpose(1, 2), v.transpose(1, 2)  # (B, Sk, K, h)
+        out = self.inner_attn(q, k, v, context)  # (B, S, H, h)
+        return self.out_proj(out.flatten(-2))
+
+    def _project(self, hidden_states: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, S, H, h), k and v (B, S, K, h), normalised and rotated."""
+        heads, kv_heads = self.sizes.n_head, self.sizes.n_head_kv
+        qkv = self.Wqkv(hidden_states).unflatten(-1, (heads + 2 * kv_heads, self.sizes.head_dim))  # (B, S, H + 2K, h)
+        qk, v = qkv.split((heads + kv_heads, kv_heads), dim=2)
+        if self.qk_norm:
+            q, k = qk.split((heads, kv_heads), dim=2)
+            qk = torch.cat((self.q_norm(q), self.k_norm(k)), dim=2)
+        if self.rotary_emb is not None:
+            qk = self.rotary_emb(qk, context)  # q and k in one go: half the calls
+        q, k = qk.split((heads, kv_heads), dim=2)
+        return q, k, v
+
+
+def _scale(softmax_scale: float | None, head_dim: int, inverse_layer_idx: int | None, path: str) -> float:
+    if inverse_layer_idx is None:
+        raise invalid(f"{path}.scale_attn_by_inverse_layer_idx", True, "false where a mixer is built without an index")
+    scale = head_dim**-0.5 if softmax_scale is None else softmax_scale
+    return scale / float(inverse_layer_idx + 1)

@@ -1,0 +1,69 @@
+"""The two-layer MLP, plain and under the names of the SDK's fused variant."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from mixformer.blocks.mlps.sizes import activation, floating_dtype, inner_width, mlp_path
+
+
+class MLP(nn.Module):
+    """fc2(act(fc1(x))), with biases. Parameters: `fc1` (n_inner, n_embd), `fc2` (n_embd, n_inner).
+
+    Args:
+        config: The model's configuration.
+        n_inner: Width, by default `config.n_inner`, else 4 * n_embd.
+        act_fn: Name in ACT2FN, by default `config.activation_function`.
+        dtype: Name of the dtype of the weights, by default torch's.
+        layer_idx: Index of the block, for errors.
+
+    Raises:
+        ConfigurationError: naming the keyword, what was found and what was expected.
+    """
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        n_inner: int | None = None,
+        act_fn: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        layer_idx: int | None = None,
+    ) -> None:
+        super().__init__()
+        path = mlp_path(config, layer_idx)
+        width = inner_width(config, n_inner, path)
+        weight_dtype = floating_dtype(dtype, path)
+        self.act = activation(config, act_fn, path)
+        self.fc1 = nn.Linear(config.n_embd, width, dtype=weight_dtype)
+        self.fc2 = nn.Linear(width, config.n_embd, dtype=weight_dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., n_embd) to (..., n_embd)."""
+        return self.fc2(self.act(self.fc1(x)))
+
+
+class FusedMLP(nn.Module):
+    """An `MLP` one level down, where the SDK's fused kernel keeps its weights: `mlp.fc1`, `mlp.fc2`.
+
+    It computes the activation it was asked for; the SDK's kernel silently computes relu for anything but tanh-GELU.
+
+    Args:
+        config, n_inner, act_fn, dtype, layer_idx: As in `MLP`.
+    """
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        n_inner: int | None = None,
+        act_fn: str | None = None,
+        dtype: str | torch.dtype | None = None,
+        layer_idx: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.mlp = MLP(config, n_inner=n_inner, act_fn=act_fn, dtype=dtype, layer_idx=layer_idx)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., n_embd) to (..., n_embd)."""
+        return self.mlp(x)

@@ -1,0 +1,56 @@
+"""Keywords that all MLPs share, read from a configuration."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+
+from mixformer.architecture import block_path
+from mixformer.errors import invalid
+
+
+def mlp_path(config: PreTrainedConfig, layer_idx: int | None) -> str:
+    """Where the MLP stands in the architecture, for errors."""
+    return f"{block_path(config.architecture, layer_idx)}.mlp"
+
+
+def inner_width(config: PreTrainedConfig, n_inner: int | None, path: str) -> int:
+    """n_inner of the MLP, else of the configuration, else 4 * n_embd.
+
+    Raises:
+        ConfigurationError: unless it is a positive whole number.
+    """
+    width = n_inner if n_inner is not None else config.n_inner
+    if width is None:
+        return 4 * config.n_embd
+    if isinstance(width, bool) or not isinstance(width, int) or width < 1:
+        raise invalid(f"{path}.n_inner", width, "a whole number >= 1")
+    return width
+
+
+def activation(config: PreTrainedConfig, act_fn: str | None, path: str) -> nn.Module:
+    """The activation named in the MLP, else in the configuration: any name in transformers' ACT2FN.
+
+    Raises:
+        ConfigurationError: for an unknown name.
+    """
+    name = act_fn if act_fn is not None else config.activation_function
+    if name not in ACT2FN:
+        raise invalid(f"{path}.act_fn" if act_fn is not None else "activation_function", name, f"one of {list(ACT2FN)}")
+    return ACT2FN[name]
+
+
+def floating_dtype(dtype: str | torch.dtype | None, path: str) -> torch.dtype | None:
+    """The torch dtype named in a configuration, such as "bfloat16"; None for torch's default.
+
+    Raises:
+        ConfigurationError: unless it names a floating dtype.
+    """
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else None
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise invalid(f"{path}.dtype", dtype, "the name of a floating dtype, such as 'bfloat16'")
+    return found

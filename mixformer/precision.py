@@ -1,0 +1,14 @@
+"""The precision of the islands (norms, rotary tables, softmax): a policy, not a literal in each module.
+
+A hard-coded `float32` in a norm or in a softmax puts a floor of about 1e-7 under a float64 run, so that float64 no
+longer tells a faithful conversion from an almost faithful one. Every island asks here instead.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which an island computes for inputs of `dtype`: float64 for float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,0 +1,143 @@
+"""What both task classes share: building the layers, running the blocks, and what transformers expects of a model."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
+
+from mixformer.blocks import BLOCKS, get_block
+from mixformer.blocks.branches import first
+from mixformer.blocks.embeddings import get_embedding
+from mixformer.blocks.heads import get_head, get_loss
+from mixformer.blocks.mixers.mha import MHA
+from mixformer.blocks.norms.rms import FlashRMSNorm
+from mixformer.configuration_mixformer_sequential import MixFormerSequentialConfig
+from mixformer.derived_buffers import DerivedBuffers
+from mixformer.errors import ConfigurationError, InputError
+from mixformer.inputs import forward_context
+
+Output = tuple[Tensor, Cache | None, tuple[Tensor, ...] | None]
+
+
+class MixFormerSequentialPreTrainedModel(PreTrainedModel):
+    """Embedding, blocks and head in one `nn.Sequential`, `layers`; the loss beside it.
+
+    State-dict keys: `layers.0.*` the embedding, `layers.1.*` to `layers.L.*` the blocks, `layers.{L+1}.*` the head.
+    """
+
+    config_class = MixFormerSequentialConfig
+    base_model_prefix = ""
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = False
+    _supports_attention_backend = False
+    _can_compile_fullgraph = True
+    _skip_keys_device_placement = ("past_key_values",)
+    _keys_to_ignore_on_load_unexpected = (r"rotary_emb\.inv_freq$",)
+
+    head_cls: str
+
+    def __init__(self, config: MixFormerSequentialConfig) -> None:
+        super().__init__(config)
+        self._no_split_modules = [block_class.__name__ for block_class in BLOCKS.values()]
+        blocks = get_block(config, config.architecture)
+        self.layers = nn.Sequential(get_embedding(config), *blocks, get_head(config, *self._task_entry("head")))
+        entry, path = self._task_entry("loss")
+        self.loss = get_loss(config, loss_config=entry, path=path)
+        self.gradient_checkpointing = False
+        for cache_idx, attention in enumerate(m for m in self.modules() if isinstance(m, MHA)):
+            attention.cache_idx = cache_idx
+
+    def _task_entry(self, kind: str) -> tuple[dict[str, Any], str]:
+        """The sub-dict for head or loss and its path; it has to name this class's own task."""
+        architecture = self.config.architecture
+        inside = isinstance(architecture, dict)
+        entry = architecture.get(kind) if inside else getattr(self.config, kind, None)
+        path = f"architecture.{kind}" if inside else kind
+        entry = {f"{kind}_cls": self.head_cls} if entry is None else entry
+        name = entry.get(f"{kind}_cls")
+        if name != self.head_cls:
+            raise ConfigurationError(f"`{path}.{kind}_cls` must be {self.head_cls!r}, but got {name!r}.")
+        return entry, path
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The layers between embedding and head."""
+        return list(self.layers)[1:-1]
+
+    @property
+    def supports_cache(self) -> bool:
+        """Whether all blocks decode onto a cache; a block that says nothing does not."""
+        return all(getattr(block, "supports_cache", False) for block in self.blocks)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The token embedding."""
+        return self.layers[0].wte
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replace the token embedding."""
+        self.layers[0].wte = value
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """As transformers does; besides, buffers that no checkpoint holds are filled."""
+        super()._init_weights(module)
+        if isinstance(module, DerivedBuffers):
+            module.reset_buffers()
+        if isinstance(module, FlashRMSNorm) and module.zero_centered_weight:
+            nn.init.zeros_(module.weight)
+
+    def returns_dict(self, return_dict: bool | None) -> bool:
+        """Whether a forward pass returns a `ModelOutput`."""
+        return bool(self.config.return_dict if return_dict is None else return_dict)
+
+    def run_blocks(
+        self,
+        input_ids: Tensor | None,
+        *,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """The residual stream before the head, (B, S, n_embd), the cache, and all hidden states if asked for."""
+        if output_attentions:
+            raise InputError("output_attentions is not supported: no backend returns attention weights.")
+        if (input_ids is None) == (inputs_embeds is None):
+            raise InputError("give either input_ids or inputs_embeds.")
+        cache = self._cache(past_key_values, use_cache)
+        context, mixer_inputs = forward_context(self.config, input_ids, inputs_embeds, cache, **inputs)
+        embedding = self.layers[0]
+        x = embedding(input_ids, inputs_embeds=inputs_embeds, position_ids=context.position_ids)
+        wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        collected = [x]
+        for block in self.blocks:
+            x = self._run_block(block, x, context=context, past_key_values=cache, **mixer_inputs)
+            collected.append(x)
+        return x, cache, tuple(collected) if wanted else None
+
+    def _run_block(self, block: nn.Module, x: Tensor, **kwargs: Any) -> Tensor:
+        if self.gradient_checkpointing and self.training:
+            # Bound by name: a checkpoint that passes them by position mixes them up.
+            return first(self._gradient_checkpointing_func(partial(block.__call__, **kwargs), x))
+        return first(block(x, **kwargs))
+
+    def _cache(self, past_key_values: Cache | None, use_cache: bool | None) -> Cache | None:
+        if past_key_values is not None:
+            if not self.supports_cache:
+                raise InputError("past_key_values was given, but a mixer of this model cannot decode onto a cache.")
+            if self.gradient_checkpointing and self.training:
+                raise InputError("gradient checkpointing would append to past_key_values twice: train without a cache.")
+            return past_key_values
+        wanted = (self.config.use_cache and not self.training) if use_cache is None else use_cache
+        if not wanted or not self.supports_cache or (self.gradient_checkpointing and self.training):
+            return None
+        return DynamicCache()

@@ -1,0 +1,73 @@
+"""From a name and keywords in a configuration to a module, with errors that list what exists."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from mixformer.errors import ConfigurationError, unknown_keywords, unknown_name
+
+ModuleClass = type[nn.Module]
+
+# Supplied by the factories, so never to be given in a configuration.
+SUPPLIED = frozenset({"self", "config", "layer_idx", "block_idx", "normalized_shape"})
+
+
+def look_up(registry: Mapping[str, ModuleClass], name: object, path: str) -> ModuleClass:
+    """The class registered as `name`.
+
+    Raises:
+        ConfigurationError: if there is none; the message lists the names that exist.
+    """
+    if not isinstance(name, str) or name not in registry:
+        raise unknown_name(path, name, registry)
+    return registry[name]
+
+
+def class_and_keywords(
+    registry: Mapping[str, ModuleClass], kind: str, entry: Mapping[str, Any], path: str
+) -> tuple[ModuleClass, dict[str, Any]]:
+    """Split a sub-dict such as `{"mixer_cls": "mha", "bias": False}` into its class and a copy of its keywords.
+
+    Raises:
+        ConfigurationError: for a missing or unknown `<kind>_cls`.
+        UnknownKeywordError: for a keyword that the class does not take.
+    """
+    keywords = copy.deepcopy(dict(entry))
+    if f"{kind}_cls" not in keywords:
+        raise ConfigurationError(f"`{path}.{kind}_cls` must be specified.")
+    module_class = look_up(registry, keywords.pop(f"{kind}_cls"), f"{path}.{kind}_cls")
+    check_keywords(module_class, keywords, path)
+    return module_class, keywords
+
+
+def check_keywords(module_class: ModuleClass, keywords: Mapping[str, Any], path: str) -> None:
+    """Refuse keywords that `module_class` neither names nor swallows with `**kwargs`.
+
+    Raises:
+        UnknownKeywordError: listing the keywords that exist.
+    """
+    if takes_any_keyword(module_class):
+        return
+    known = {name for name in _parameters(module_class) if name not in SUPPLIED}
+    unknown = set(keywords) - known
+    if unknown:
+        raise unknown_keywords(path, unknown, known)
+
+
+def takes_any_keyword(module_class: ModuleClass) -> bool:
+    """Whether the constructor ends in `**kwargs`."""
+    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in _parameters(module_class).values())
+
+
+def takes(module_class: ModuleClass, name: str) -> bool:
+    """Whether the constructor can be called with keyword `name`."""
+    return name in _parameters(module_class) or takes_any_keyword(module_class)
+
+
+def _parameters(module_class: ModuleClass) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(module_class.__init__).parameters

@@ -1,0 +1,88 @@
+"""Models with peaked attention and non-trivial norms, references without float32 islands, and mappings by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mixformer import MixFormerSequentialConfig, MixFormerSequentialForCausalLM
+
+NARROW = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class WithoutNarrowIslands(TorchFunctionMode):
+    """Inside, every cast of a float64 tensor to something narrower stays float64."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.Tensor.float:
+            return args[0].double()
+        if kwargs.get("dtype") in NARROW:
+            kwargs["dtype"] = torch.float64
+        if func is torch.Tensor.to:
+            args = tuple(torch.float64 if a in NARROW else a for a in args if not isinstance(a, Tensor) or a is args[0])
+        return func(*args, **kwargs)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    torch.manual_seed(0)
+    yield
+
+
+@pytest.fixture
+def float64_logits() -> Callable[..., Tensor]:
+    """Logits of a transformers model in float64 all through, with the inv_freq that it has in float32."""
+
+    def run(model: nn.Module, ids: Tensor, **kwargs: Any) -> Tensor:
+        with torch.no_grad():
+            model.float()(ids, **kwargs)  # length-dependent rotary kinds set their frequencies here, in float32
+            with WithoutNarrowIslands():
+                return model.double()(ids, **kwargs).logits
+
+    return run
+
+
+@pytest.fixture
+def heat() -> Callable[[nn.Module], nn.Module]:
+    """Give a model norm weights of 1 ± 0.2, biases of 0.2 and large projections, so that attention is peaked."""
+
+    def run(model: nn.Module) -> nn.Module:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith("bias"):
+                    parameter.normal_(0.0, 0.2)
+                elif parameter.ndim == 1:
+                    parameter.normal_(1.0, 0.2)
+                else:
+                    parameter.normal_(0.0, 1.5 * parameter.shape[-1] ** -0.5)
+        return model.eval()
+
+    return run
+
+
+@pytest.fixture
+def build(heat: Callable[[nn.Module], nn.Module]) -> Callable[..., MixFormerSequentialForCausalLM]:
+    """A small hot MixFormer in float64 with the given configuration."""
+
+    def run(**kwargs: Any) -> MixFormerSequentialForCausalLM:
+        sizes = {"n_layer": 2, "n_embd": 32, "n_head": 4, "vocab_size": 61, "n_positions": 64}
+        config = MixFormerSequentialConfig(**{**sizes, "pad_vocab_size_multiple": 1, **kwargs})
+        return heat(MixFormerSequentialForCausalLM(config)).double()
+
+    return run
+
+
+@pytest.fixture
+def relative_rms() -> Callable[[Tensor, Tensor], float]:
+    """rms of the difference over the standard deviation of the truth."""
+
+    def run(found: Tensor, truth: Tensor) -> float:
+        return float((found - truth).detach().pow(2).mean().sqrt() / truth.std())
+
+    return run
