@@ -2,6 +2,7 @@
 
     ConversionError                 base; `exit_code` is what the command line returns
     ├── UsageError                  the request itself makes no sense (2)
+    ├── Interrupted                 stopped while writing (130)
     └── Refused                     the request is clear, the input or the target is not fit (3)
         ├── UnsafeFile              a file is broken, hostile or not what its name says
         ├── ConfigRefused           a config field is unknown, out of range or cannot be expressed
@@ -30,6 +31,12 @@ class UsageError(ConversionError):
     """The request contradicts itself or names something that does not exist."""
 
     exit_code = 2
+
+
+class Interrupted(ConversionError):
+    """The conversion was stopped while it wrote; what it had written is removed."""
+
+    exit_code = 130
 
 
 class Refused(ConversionError):

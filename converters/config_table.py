@@ -1,0 +1,148 @@
+"""Config conversion with the same accounting as tensors: every field is mapped, waived by a list, or refused by name.
+
+What theirs says and ours has no word for is kept in ours as `converted_from: {family, fields, absent}` (the residue).
+On the way back the config is first derived from the live fields of ours; then each field that still means the same
+takes its old spelling again. So an untouched conversion gives an equal config, and an edited one gives the edits.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from converters.errors import ConfigRefused, nearest
+from converters.fields import Config, Entry, same
+from converters.layout import ARCHITECTURE, MODEL_TYPE, resolve, unflatten
+
+RESIDUE = "converted_from"
+
+# Fields of transformers' base config, of every version, that say nothing about the function of a decoder. They are kept
+# in the residue and restored.
+BASE = frozenset(
+    """
+    _attn_implementation_autoset _commit_hash _name_or_path add_cross_attention bad_words_ids begin_suppress_tokens
+    chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample
+    early_stopping encoder_no_repeat_ngram_size exponential_decay_length_penalty finetuning_task forced_bos_token_id
+    forced_eos_token_id id2label is_decoder is_encoder_decoder label2id length_penalty max_length min_length
+    no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions
+    output_hidden_states output_scores prefix problem_type pruned_heads remove_invalid_values repetition_penalty
+    return_dict return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss
+    tie_encoder_decoder tokenizer_class top_k top_p torchscript transformers_version typical_p use_bfloat16
+    unsloth_version unsloth_fixed keys_to_ignore_at_inference
+    """.split()
+)
+
+# Fields of ours that choose an implementation or drive training, never the function.
+OURS_FREE = frozenset(
+    """
+    model_type architectures converted_from gradient_checkpointing cross_sample_token_id
+    phyagi_version cp_size tp_size auto_map architecture.mixer.flash_attn architecture.mixer.fused_dense
+    architecture.mixer.flash_rotary architecture.loss.loss_cls architecture.loss.shift_labels
+    architecture.loss.ignore_index architecture.loss.reduction architecture.loss.flash_cross_entropy_loss
+    architecture.loss.inplace_backward torch_dtype
+    """.split()
+)
+
+
+@dataclass(frozen=True)
+class ConfigTable:
+    """The config side of a family.
+
+    entries: how fields map. free: fields of theirs that say nothing about the function, besides the base ones.
+    """
+
+    entries: tuple[Entry, ...]
+    free: frozenset[str] = frozenset()
+
+    def to_ours(self, theirs: Config, family: str, waived: Collection[str] = ()) -> dict[str, Any]:
+        """A MixFormer config with the residue of theirs.
+
+        Raises:
+            ConfigRefused: a field is unknown, unsound, or cannot be expressed.
+        """
+        self._account(theirs, waived)
+        ours = self._read(theirs)
+        derived = self._derive(resolve(ours))
+        fields = {k: v for k, v in theirs.items() if k not in derived or not _alike(derived[k], v)}
+        residue: dict[str, Any] = {"family": family, "fields": fields}
+        residue["absent"] = sorted(name for name in derived if name not in theirs)
+        if waived:
+            residue["waived"] = sorted(waived)
+        head = {"architectures": [ARCHITECTURE], "model_type": MODEL_TYPE}
+        return {**head, **ours, RESIDUE: {k: v for k, v in residue.items() if v}}
+
+    def to_theirs(self, ours: Config, family: str, waived: Collection[str] = ()) -> dict[str, Any]:
+        """The config of theirs that a MixFormer config means, in its old spelling where it came from this family.
+
+        Raises:
+            ConfigRefused: theirs cannot express a field, or a field is unknown.
+        """
+        live = resolve(ours)
+        self._account_ours(live, waived)
+        derived = self._derive(live, waived)
+        residue = _residue(ours, family)
+        kept = {**derived, **residue.get("fields", {})}
+        kept = {name: value for name, value in kept.items() if name not in residue.get("absent", ())}
+        for entry in self.entries:
+            if not self._means(entry, kept, live):
+                kept = {name: value for name, value in kept.items() if name not in entry.theirs}
+                kept.update(entry.write(live))
+        return kept
+
+    def _read(self, theirs: Config) -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for entry in self.entries:
+            flat.update(entry.read(theirs))
+        return unflatten(flat)
+
+    def _derive(self, live: Config, waived: Collection[str] = ()) -> dict[str, Any]:
+        derived: dict[str, Any] = {}
+        for entry in self.entries:
+            if not set(entry.ours) & set(waived):
+                derived.update(entry.write(live))
+        return derived
+
+    def _means(self, entry: Entry, theirs: Config, live: Config) -> bool:
+        """Whether a config of theirs still says, for this entry, what the live config of ours says."""
+        try:
+            said = resolve(self._read(theirs))
+        except ConfigRefused:
+            return False
+        return all(same(said.get(path), live.get(path)) for path in entry.ours)
+
+    def _account(self, theirs: Config, waived: Collection[str]) -> None:
+        known = {name for entry in self.entries for name in entry.theirs}
+        unknown = [name for name in theirs if name not in known | self.free | BASE and name not in waived]
+        if unknown:
+            raise ConfigRefused(_unknown(unknown, known))
+
+    def _account_ours(self, live: Config, waived: Collection[str]) -> None:
+        known = {path for entry in self.entries for path in (*entry.ours, *entry.also)}
+        unknown = [path for path in live if path not in known | OURS_FREE | BASE and path not in waived]
+        if unknown:
+            raise ConfigRefused(_unknown(unknown, known))
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values are equal and written alike: of 10000 and 10000.0 the old spelling is kept."""
+    return same(one, other) and type(one) is type(other)
+
+
+def _unknown(names: Iterable[str], known: Iterable[str]) -> str:
+    listed = ", ".join(f"{name}{nearest(name, known)}" for name in names)
+    return (
+        f"config.json has fields that no rule accounts for: {listed}. They may change what the model computes; "
+        f"if you know that they do not, pass --waive FIELD for each"
+    )
+
+
+def _residue(ours: Config, family: str) -> Mapping[str, Any]:
+    """What an earlier conversion from this family left, or nothing."""
+    residue = ours.get(RESIDUE)
+    if not isinstance(residue, dict) or residue.get("family") != family:
+        return {}
+    fields, absent = residue.get("fields", {}), residue.get("absent", [])
+    if not isinstance(fields, dict) or not isinstance(absent, list):
+        raise ConfigRefused(
+            f"{RESIDUE} is not what a conversion writes; remove it to convert with the family's defaults"
+        )
+    return residue

@@ -1,0 +1,136 @@
+"""A conversion from source folder to output folder, in one direction, without return trips."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converters import provenance
+from converters.checkpoint import Checkpoint, open_checkpoint
+from converters.checks import run_checks
+from converters.config_table import RESIDUE
+from converters.engine import Writing, write_shards
+from converters.errors import TargetRefused
+from converters.family import OURS
+from converters.output import check_target, new_folder, write_file
+from converters.plan import Plan, make_plan
+from converters.shards import Shard, index_json, lay_out
+from converters.side_files import side_files
+
+MARGIN = 16 << 20  # bytes kept free on the target's disk beyond what the plan needs
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What a conversion did. `nbytes` of tensors; `up_to_date`: the target was there already, nothing was written."""
+
+    family: str
+    to: str
+    source: Path
+    output: Path
+    tensors: int
+    nbytes: int
+    files: tuple[str, ...]
+    up_to_date: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """Options of a conversion, as on the command line; `max_shard_size` in bytes, None for the source's own shards."""
+
+    waive: Collection[str] = ()
+    max_shard_size: int | None = None
+    force: bool = False
+    writing: Writing = field(default_factory=Writing)
+
+
+def convert(
+    source: str | Path | Checkpoint,
+    family: str | None = None,
+    to: str = OURS,
+    output: str | Path | None = None,
+    request: Request | None = None,
+) -> ConversionReport:
+    """Converts a checkpoint folder; the output appears whole or not at all.
+
+    Args:
+        source: a model folder, or one that is open already.
+        family: what the source is; left out, it is found by its `model_type`.
+        to: the family to convert to.
+        output: where to; left out, `./<source name>-<to>`.
+        request: options.
+
+    Raises:
+        ConversionError: see `converters.errors`; nothing was written.
+        OSError: the disk failed while writing; nothing was kept.
+    """
+    request = request or Request()
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(Path(source))
+    plan = make_plan(checkpoint, family, to, request.waive)
+    target = Path(output) if output else default_output(checkpoint.folder, to)
+    asked = provenance.request(plan, request.max_shard_size)
+    if not request.force and provenance.up_to_date(target, asked):
+        return _report(plan, target, (), up_to_date=True)
+    check_target(checkpoint.folder, target, force=request.force)
+    shards = lay_out(plan, request.max_shard_size)
+    _check_space(target, sum(shard.nbytes for shard in shards))
+    run_checks(plan)
+    files = _write(plan, shards, target, request, asked)
+    return _report(plan, target, files)
+
+
+def default_output(source: Path, to: str) -> Path:
+    """`./<source name>-<to>`."""
+    return Path(f"{source.resolve().name}-{to}")
+
+
+def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: bool = False) -> ConversionReport:
+    source = plan.source.folder
+    return ConversionReport(plan.family, plan.to, source, target, len(plan.tensors), plan.nbytes, files, up_to_date)
+
+
+def _check_space(target: Path, need: int) -> None:
+    """Refuses to begin what the disk cannot hold."""
+    place = target.absolute()
+    while not place.exists():
+        place = place.parent
+    have = shutil.disk_usage(place).free
+    if have < need + MARGIN:
+        raise TargetRefused(f"{target} needs {need + MARGIN:,} bytes of disk, {have:,} are free")
+
+
+def _write(
+    plan: Plan, shards: tuple[Shard, ...], target: Path, request: Request, asked: dict[str, object]
+) -> tuple[str, ...]:
+    durable = request.writing.fsync
+    with new_folder(target, replace=request.force, durable=durable) as folder:
+        try:
+            digests = write_shards(shards, plan.source, folder, request.writing)
+            digests |= _write_small(plan, shards, folder, durable=durable)
+        except OSError as error:
+            free = shutil.disk_usage(folder).free
+            reason = f"{os.strerror(error.errno) if error.errno else error} ({free:,} bytes free)"
+            raise TargetRefused(f"writing {target} failed: {reason}; nothing was kept") from error
+        if not request.writing.hash:
+            digests = dict.fromkeys(digests)
+        sizes = {name: (folder / name).stat().st_size for name in digests}
+        content = {**provenance.record(asked, plan, digests), "sizes": dict(sorted(sizes.items()))}
+        write_file(folder / provenance.NAME, provenance.as_bytes(content), durable=durable)
+    return tuple(sorted([*digests, provenance.NAME]))
+
+
+def _write_small(plan: Plan, shards: tuple[Shard, ...], folder: Path, *, durable: bool) -> dict[str, str | None]:
+    """config.json, the index and the side files; gives their sha256."""
+    contents = {"config.json": provenance.as_bytes(plan.config)}
+    index = index_json(shards)
+    if index:
+        contents["model.safetensors.index.json"] = index.encode()
+    residue = plan.source.config.get(RESIDUE)
+    home = plan.to != OURS and isinstance(residue, dict) and residue.get("family") == plan.to
+    for name, path in side_files(plan.source.folder, home=home).items():
+        contents[name] = path.read_bytes()
+    for name, data in contents.items():
+        write_file(folder / name, data, durable=durable)
+    return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}

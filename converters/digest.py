@@ -1,0 +1,112 @@
+"""sha256 of a file while its bytes pass: in the writing thread, in a thread of its own, or not at all.
+
+A digest hands out the buffers that bytes are read into and takes them back when they are written, so that a hash in
+another thread can finish with a buffer before it is filled again.
+"""
+
+import hashlib
+from queue import SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import Protocol, Self
+
+CHUNK = 1 << 20  # bytes of one buffer
+RING = 4  # buffers between writing and hashing
+
+
+class Digest(Protocol):
+    """Buffers out, buffers in, a hash at the end."""
+
+    def buffer(self) -> memoryview:
+        """A buffer of CHUNK bytes to fill."""
+        ...
+
+    def take(self, buffer: memoryview, length: int) -> None:
+        """The first `length` bytes of a buffer have been written."""
+        ...
+
+
+class NoDigest:
+    """One buffer, no hash."""
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(CHUNK))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._buffer.release()
+
+    def buffer(self) -> memoryview:
+        """The one buffer."""
+        return self._buffer
+
+    def take(self, buffer: memoryview, length: int) -> None:
+        """Nothing to do."""
+
+    def hexdigest(self) -> str | None:
+        """There is none."""
+        return None
+
+
+class InlineDigest(NoDigest):
+    """One buffer, hashed by the thread that writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hash = hashlib.sha256()
+
+    def take(self, buffer: memoryview, length: int) -> None:
+        """Hashes at once."""
+        self._hash.update(buffer[:length])
+
+    def hexdigest(self) -> str | None:
+        """The sha256 of all bytes taken."""
+        return self._hash.hexdigest()
+
+
+class ThreadedDigest:
+    """A ring of buffers, hashed by a thread of its own."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._free: SimpleQueue[memoryview] = SimpleQueue()
+        self._full: SimpleQueue[tuple[memoryview, int] | None] = SimpleQueue()
+        for _ in range(RING):
+            self._free.put(memoryview(bytearray(CHUNK)))
+        self._thread = Thread(target=self._consume, daemon=True)
+        self._running = False
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._running = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._finish()
+
+    def _consume(self) -> None:
+        while (item := self._full.get()) is not None:
+            buffer, length = item
+            self._hash.update(buffer[:length])
+            self._free.put(buffer)
+
+    def _finish(self) -> None:
+        if self._running:
+            self._running = False
+            self._full.put(None)
+            self._thread.join()
+
+    def buffer(self) -> memoryview:
+        """The next free buffer of the ring."""
+        return self._free.get()
+
+    def take(self, buffer: memoryview, length: int) -> None:
+        """Hands the buffer to the hashing thread."""
+        self._full.put((buffer, length))
+
+    def hexdigest(self) -> str | None:
+        """The sha256 of all bytes taken; waits for the thread."""
+        self._finish()
+        return self._hash.hexdigest()

@@ -1,0 +1,77 @@
+"""`conversion.json`: where an output came from, which key became which, and the sha256 of every file."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from converters.checkpoint import Checkpoint, read_json
+from converters.errors import ConversionError
+from converters.output import replace_file
+from converters.plan import Plan
+
+NAME = "conversion.json"
+
+
+def tool_version() -> str:
+    """The version of this distribution."""
+    try:
+        return version("mixformer")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def fingerprint(source: Checkpoint) -> dict[str, Any]:
+    """What tells one state of a source from another without reading its weights: sizes, times, config and headers."""
+    digest = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode())
+    for key, tensor in source.tensors.items():
+        digest.update(f"{key} {tensor.dtype} {tensor.shape} {tensor.shard} {tensor.begin}\n".encode())
+    stats = {path.name: path.stat() for path in source.files}
+    files = {name: {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns} for name, stat in stats.items()}
+    return {"name": source.folder.resolve().name, "files": files, "headers_sha256": digest.hexdigest()}
+
+
+def request(plan: Plan, max_shard_size: int | None) -> dict[str, Any]:
+    """What was asked for: equal requests of equal versions give equal outputs."""
+    return {
+        "version": tool_version(),
+        "family": plan.family,
+        "to": plan.to,
+        "source": fingerprint(plan.source),
+        "waived": sorted(plan.waived),
+        "max_shard_size": max_shard_size,
+    }
+
+
+def record(asked: Mapping[str, Any], plan: Plan, files: Mapping[str, str | None]) -> dict[str, Any]:
+    """The content of conversion.json; `files` are names and sha256 (None: not hashed)."""
+    keys = {tensor.key: list(tensor.sources) for tensor in plan.tensors}
+    return {**asked, "lossy_steps": [], "files": dict(sorted(files.items())), "keys": keys, "verdict": "UNVERIFIED"}
+
+
+def as_bytes(content: Mapping[str, Any]) -> bytes:
+    """JSON text as it is written to files: readable, deterministic."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def up_to_date(folder: Path, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The record of an output that answers the same request and still has all its files, or None."""
+    try:
+        found = read_json(folder / NAME)
+    except ConversionError:
+        return None
+    files = found.get("files")
+    if not isinstance(files, dict) or any(found.get(name) != value for name, value in asked.items()):
+        return None
+    sizes = found.get("sizes", {})
+    whole = all((folder / name).is_file() and (folder / name).stat().st_size == sizes.get(name) for name in files)
+    return found if whole else None
+
+
+def set_verdict(folder: Path, verdict: Mapping[str, Any]) -> None:
+    """Puts a verdict into a folder's conversion.json, if it has one."""
+    path = folder / NAME
+    if path.is_file():
+        replace_file(path, as_bytes({**read_json(path), **verdict}))

@@ -1,0 +1,62 @@
+"""Files beside the weights that make a folder usable (tokenizer, generation settings, licence), carried unchanged."""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from converters.errors import UnsafeFile
+
+CARRIED = (
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+    "LICENSE*",
+    "LICENCE*",
+    "NOTICE*",
+    "USE_POLICY*",
+)
+NEVER = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.py", "*.pkl", "*.index.json")
+LARGEST = 1 << 30  # bytes; a tokenizer is far smaller, weights under another name are not
+README, SOURCE_README = "README.md", "source_README.md"
+
+
+def side_files(source: Path, *, home: bool) -> dict[str, Path]:
+    """Name in the output -> file in the source.
+
+    home: the output goes back to the family that the source came from, so its README takes its own name again.
+
+    Raises:
+        UnsafeFile: a file is not a regular one, or too large for what its name says.
+    """
+    found = {path.name: _regular(path) for path in sorted(source.iterdir()) if _carried(path.name)}
+    found.update(_readme(source, home=home))
+    return found
+
+
+def _carried(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in CARRIED) and not any(fnmatchcase(name, p) for p in NEVER)
+
+
+def _readme(source: Path, *, home: bool) -> Iterator[tuple[str, Path]]:
+    own, theirs = source / README, source / SOURCE_README
+    if home and theirs.is_file():
+        yield README, _regular(theirs)
+    elif not home and own.is_file():
+        yield SOURCE_README, _regular(own)
+
+
+def _regular(path: Path) -> Path:
+    if not path.is_file():
+        raise UnsafeFile(f"{path} is not a regular file")
+    if path.stat().st_size > LARGEST:
+        raise UnsafeFile(
+            f"{path} has {path.stat().st_size} bytes; a file of this name should have fewer than {LARGEST}"
+        )
+    return path

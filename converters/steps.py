@@ -1,0 +1,99 @@
+"""A shard as a list of steps in file order: ranged copies wherever pieces are contiguous, gathers elsewhere."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from converters.boxes import Piece
+from converters.checkpoint import Checkpoint
+from converters.plan import TargetTensor
+from converters.shards import Shard
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """`length` bytes from byte `begin` of a source file (by number) to byte `at` of the target file."""
+
+    file: int
+    begin: int
+    at: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Bytes that come from no file: a pattern repeated up to `length` bytes, at byte `at` of the target file."""
+
+    pattern: bytes
+    at: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """A whole tensor put together in memory from strided pieces, at byte `at` of the target file."""
+
+    tensor: TargetTensor
+    at: int
+
+    @property
+    def length(self) -> int:
+        """Bytes of the tensor."""
+        return self.tensor.nbytes
+
+
+Step = Copy | Literal | Gather
+
+
+def steps_of(shard: Shard, source: Checkpoint) -> list[Step]:
+    """Everything to be written into a shard, in the order of its bytes, adjacent copies merged."""
+    merged: list[Step] = [Literal(shard.header, 0, len(shard.header))]
+    at = len(shard.header)
+    for tensor in shard.tensors:
+        for step in _tensor_steps(tensor, at, source):
+            _append(merged, step)
+        at += tensor.nbytes
+    return merged
+
+
+def _append(steps: list[Step], step: Step) -> None:
+    last = steps[-1]
+    if (
+        isinstance(last, Copy)
+        and isinstance(step, Copy)
+        and (last.file, last.begin + last.length, last.at + last.length) == (step.file, step.begin, step.at)
+    ):
+        steps[-1] = replace(last, length=last.length + step.length)
+    else:
+        steps.append(step)
+
+
+def _tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[Step]:
+    if not tensor.nbytes:
+        return
+    if not all(map(contiguous, tensor.pieces)):
+        yield Gather(tensor, at)
+        return
+    for piece in tensor.pieces:
+        width = tensor.nbytes // max(1, sum(p.count for p in tensor.pieces))
+        place = at + piece.target_offset * width
+        if piece.source is None:
+            yield Literal(piece.value.to_bytes(width, "little"), place, piece.count * width)
+        else:
+            stored = source.tensors[piece.source]
+            yield Copy(stored.shard, stored.begin + piece.source_offset * width, place, piece.count * width)
+
+
+def contiguous(piece: Piece) -> bool:
+    """Whether a piece is one run of elements on both sides."""
+    return piece.target_strides in ((), (1,)) and (piece.source is None or piece.source_strides in ((), (1,)))
+
+
+def pieces_of_work(steps: Sequence[Step], largest: int) -> Iterator[Step]:
+    """The steps with long copies cut, so that several threads can share one file."""
+    for step in steps:
+        if not isinstance(step, Copy):
+            yield step
+            continue
+        for start in range(0, step.length, largest):
+            length = min(largest, step.length - start)
+            yield Copy(step.file, step.begin + start, step.at + start, length)
