@@ -60,7 +60,7 @@ class ConfigTable:
             ConfigRefused: a field is unknown, unsound, or cannot be expressed.
         """
         self._account(theirs, waived)
-        ours = self._read(theirs)
+        ours = self.read(theirs)
         derived = self._derive(resolve(ours))
         fields = {k: v for k, v in theirs.items() if k not in derived or not _alike(derived[k], v)}
         residue: dict[str, Any] = {"family": family, "fields": fields}
@@ -88,7 +88,8 @@ class ConfigTable:
                 kept.update(entry.write(live))
         return kept
 
-    def _read(self, theirs: Config) -> dict[str, Any]:
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """The MixFormer config that a config of theirs means, without a residue."""
         flat: dict[str, Any] = {}
         for entry in self.entries:
             flat.update(entry.read(theirs))
@@ -104,7 +105,7 @@ class ConfigTable:
     def _means(self, entry: Entry, theirs: Config, live: Config) -> bool:
         """Whether a config of theirs still says, for this entry, what the live config of ours says."""
         try:
-            said = resolve(self._read(theirs))
+            said = resolve(self.read(theirs))
         except ConfigRefused:
             return False
         return all(same(said.get(path), live.get(path)) for path in entry.ours)

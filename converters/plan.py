@@ -1,7 +1,7 @@
 """The plan: every target tensor as pieces of source tensors, made from headers alone and proved before it runs."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def make_plan(
 
     Raises:
         UsageError: no such source or family, or a pair that is not converted.
-        RefusedError: see `converters.errors`: config, keys, shapes or files are not fit.
+        Refused: see `converters.errors`: config, keys, shapes or files are not fit.
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(Path(source))
     found = family_of(checkpoint.config)
@@ -210,8 +210,3 @@ def prove(plan: Plan) -> None:
         why = fault(plan.source.tensors[key].shape, boxes)
         if why:
             raise NotProved(f"{key} is not used exactly once: {why}")
-
-
-def with_config(plan: Plan, config: Mapping[str, Any]) -> Plan:
-    """The same plan with another config to write."""
-    return replace(plan, config=config)

@@ -60,3 +60,16 @@ def _regular(path: Path) -> Path:
             f"{path} has {path.stat().st_size} bytes; a file of this name should have fewer than {LARGEST}"
         )
     return path
+
+
+def differing_side_files(one: Path, other: Path) -> Iterator[str]:
+    """Side files that are not the same in two folders, a sentence each."""
+    names = {path.name for folder in (one, other) for path in folder.iterdir() if _carried(path.name)} | {README}
+    for name in sorted(names):
+        first, second = one / name, other / name
+        if not first.is_file() and not second.is_file():
+            continue
+        if not first.is_file() or not second.is_file():
+            yield f"{name} is only in {one if first.is_file() else other}"
+        elif first.read_bytes() != second.read_bytes():
+            yield f"{name} differs"

@@ -49,7 +49,7 @@ def steps_of(shard: Shard, source: Checkpoint) -> list[Step]:
     merged: list[Step] = [Literal(shard.header, 0, len(shard.header))]
     at = len(shard.header)
     for tensor in shard.tensors:
-        for step in _tensor_steps(tensor, at, source):
+        for step in tensor_steps(tensor, at, source):
             _append(merged, step)
         at += tensor.nbytes
     return merged
@@ -67,7 +67,8 @@ def _append(steps: list[Step], step: Step) -> None:
         steps.append(step)
 
 
-def _tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[Step]:
+def tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[Step]:
+    """How one tensor is written, from byte `at` of its file on."""
     if not tensor.nbytes:
         return
     if not all(map(contiguous, tensor.pieces)):

@@ -1,0 +1,152 @@
+"""Two checkpoints held against each other, also across families: what the mapping says of one, the other must hold.
+
+The mapping is derived from both config files. Nothing that a conversion wrote about itself is read.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters import layout
+from converters.boxes import whole
+from converters.bytewise import Difference, differing_element
+from converters.checkpoint import Checkpoint, open_checkpoint
+from converters.config_table import BASE, OURS_FREE
+from converters.errors import Refused
+from converters.family import OURS, family_of, get_family
+from converters.fields import same
+from converters.plan import Plan, TargetTensor, make_plan
+from converters.side_files import differing_side_files
+
+# Fields that may differ between two checkpoints of one function.
+FREE = BASE | OURS_FREE | {"dtype", "use_cache", "initializer_range", "pad_vocab_size_multiple"}
+
+
+@dataclass(frozen=True)
+class TensorDifference:
+    """A tensor that is not what the mapping makes of the reference; `element` is the first differing flat index."""
+
+    reference_key: str
+    candidate_key: str
+    element: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """What a mapping says about two checkpoints.
+
+    mapped: a mapping between the two families exists. problems: what is wrong with keys, shapes, dtypes or config, one
+    sentence each.
+    """
+
+    mapped: bool
+    problems: tuple[str, ...]
+    plan: Plan | None = None
+    candidate: Checkpoint | None = None
+
+    def differing(self) -> Iterator[TensorDifference]:
+        """Tensors whose bytes differ; those with problems of shape are left out, they are listed already."""
+        if self.plan is None or self.candidate is None:
+            return
+        for tensor in self.plan.tensors:
+            stored = self.candidate.tensors.get(tensor.key)
+            if stored is None or stored.shape != tensor.shape or stored.dtype != tensor.dtype:
+                continue
+            found = differing_element(self.plan.source, tensor, self.candidate)
+            if found:
+                yield TensorDifference(_reference_key(tensor, found), tensor.key, found.element, str(found))
+
+
+def _reference_key(tensor: TargetTensor, found: Difference) -> str:
+    """The source tensor that the differing element comes from."""
+    before = [piece for piece in tensor.pieces if piece.target_offset <= found.element and piece.source]
+    return (before[-1].source if before else None) or ", ".join(tensor.sources)
+
+
+def align(candidate: str | Path, reference: str | Path) -> Alignment:
+    """Holds a candidate against a reference through the mapping between their families.
+
+    Raises:
+        ConversionError: one of the two cannot be read, or the reference itself is not a sound checkpoint.
+    """
+    ours, theirs = open_checkpoint(Path(candidate)), open_checkpoint(Path(reference))
+    families = family_of(ours.config), family_of(theirs.config)
+    if families[0] != families[1] and OURS not in families:
+        return Alignment(False, (f"no mapping leads from {families[1]} to {families[0]}",))
+    plan = identity(theirs) if families[0] == families[1] else make_plan(theirs, to=families[0])
+    problems = [*_structure(plan, ours), *_config(ours.config, theirs.config, families)]
+    return Alignment(True, tuple(problems), plan, ours)
+
+
+def identity(source: Checkpoint) -> Plan:
+    """The plan that changes nothing."""
+    tensors = tuple(
+        TargetTensor(t.key, t.dtype, t.shape, (whole(t.key, t.shape),), (t.key,)) for t in source.tensors.values()
+    )
+    name = family_of(source.config)
+    return Plan(source, name, name, source.config, tensors, (), ())
+
+
+def _structure(plan: Plan, candidate: Checkpoint) -> Iterator[str]:
+    expected = {tensor.key: tensor for tensor in plan.tensors}
+    for key in sorted(set(expected) - set(candidate.tensors)):
+        yield f"{key} is missing"
+    for key in sorted(set(candidate.tensors) - set(expected)):
+        yield f"{key} is not expected"
+    for key in sorted(set(expected) & set(candidate.tensors)):
+        found, wanted = candidate.tensors[key], expected[key]
+        if (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
+            was, is_ = f"{found.dtype} {list(found.shape)}", f"{wanted.dtype} {list(wanted.shape)}"
+            yield f"{key} is {was}, expected {is_}"
+
+
+def _config(candidate: Mapping[str, Any], reference: Mapping[str, Any], families: tuple[str, str]) -> Iterator[str]:
+    """Fields that mean different things on both sides, in our words."""
+    try:
+        one, other = _meaning(candidate, families[0]), _meaning(reference, families[1])
+    except Refused as error:
+        yield f"config.json of the candidate: {error}"
+        return
+    names = {name for name in one.keys() | other.keys() if name.split(".")[0] not in FREE and name not in FREE}
+    shared = _spoken(families)
+    for name in sorted(names if shared is None else names & shared):
+        if not same(one.get(name), other.get(name)):
+            yield f"config: {name} is {one.get(name)!r}, the reference says {other.get(name)!r}"
+
+
+def _spoken(families: tuple[str, str]) -> set[str] | None:
+    """The paths of ours that both families speak of; None between two MixFormers."""
+    theirs = [get_family(name).config for name in families if name != OURS]
+    return {path for entry in theirs[0].entries for path in entry.ours} if theirs else None
+
+
+def _meaning(config: Mapping[str, Any], family: str) -> dict[str, Any]:
+    table = None if family == OURS else get_family(family).config
+    return layout.resolve(table.read(config) if table else config)
+
+
+def equal_folders(one: str | Path, other: str | Path) -> list[str]:
+    """Differences between two folders as `convert diff` prints them; empty if they are equal.
+
+    Tensor bytes, config as JSON and side files count; sharding and conversion.json do not.
+
+    Raises:
+        ConversionError: one of the two cannot be read.
+    """
+    alignment = align(other, one)
+    found = list(alignment.problems)
+    found += (f"{d.candidate_key}: {d.reason}" for d in alignment.differing())
+    if alignment.plan is not None and alignment.candidate is not None and alignment.plan.family == alignment.plan.to:
+        found += _json_differences(alignment.plan.source.config, alignment.candidate.config)
+        found += differing_side_files(Path(one), Path(other))
+    return list(dict.fromkeys(found))
+
+
+def _json_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(one.keys() | other.keys()):
+        if name not in one or name not in other:
+            yield f"config.json: {name} is only in {'the first' if name in one else 'the second'}"
+        elif not same(one[name], other[name]):
+            yield f"config.json: {name} is {one[name]!r} and {other[name]!r}"

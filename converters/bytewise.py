@@ -1,0 +1,75 @@
+"""Bytes of a tensor as a plan would make them, compared with the bytes that a checkpoint holds."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from converters.checkpoint import Checkpoint
+from converters.plan import TargetTensor
+from converters.steps import Copy, Literal, tensor_steps
+from converters.strided import assemble
+
+CHUNK = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first element that differs, with both bit patterns in hexadecimal, most significant byte first."""
+
+    element: int
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"element {self.element} is 0x{self.found}, expected 0x{self.expected}"
+
+
+def differing_element(source: Checkpoint, tensor: TargetTensor, held: Checkpoint) -> Difference | None:
+    """The first element of `tensor`, made from `source`, that `held` has otherwise; None if all bytes are equal."""
+    stored = held.tensors[tensor.key]
+    with ExitStack() as stack:
+        files = {path: stack.enter_context(path.open("rb")) for path in {*source.files, stored.file}}
+        at = stored.begin
+        for expected in _made(source, tensor, files):
+            found = _read(files[stored.file], at, len(expected))
+            if found != expected:
+                return _first(expected, found, (at - stored.begin) // stored.width, stored.width)
+            at += len(expected)
+    return None
+
+
+def _first(expected: bytes, found: bytes, element: int, width: int) -> Difference:
+    k = next(k for k in range(0, len(expected), width) if expected[k : k + width] != found[k : k + width])
+    return Difference(element + k // width, expected[k : k + width][::-1].hex(), found[k : k + width][::-1].hex())
+
+
+def _made(source: Checkpoint, tensor: TargetTensor, files: Mapping[Path, IO[bytes]]) -> Iterator[bytes]:
+    """The tensor's bytes in order, in chunks of whole elements."""
+    for step in tensor_steps(tensor, 0, source):
+        for start in range(0, step.length, CHUNK):
+            length = min(CHUNK, step.length - start)
+            if isinstance(step, Copy):
+                yield _read(files[source.files[step.file]], step.begin + start, length)
+            elif isinstance(step, Literal):
+                yield step.pattern * (length // len(step.pattern))
+            else:
+                yield from _gathered(source, tensor, files)
+                return
+
+
+def _gathered(source: Checkpoint, tensor: TargetTensor, files: Mapping[Path, IO[bytes]]) -> Iterator[bytes]:
+    def read(key: str) -> bytes:
+        stored = source.tensors[key]
+        return _read(files[stored.file], stored.begin, stored.nbytes)
+
+    count = sum(piece.count for piece in tensor.pieces)
+    data = assemble(count, tensor.nbytes // count, tensor.pieces, read).view("u1").data
+    for start in range(0, len(data), CHUNK):
+        yield bytes(data[start : start + CHUNK])
+
+
+def _read(file: IO[bytes], begin: int, length: int) -> bytes:
+    file.seek(begin)
+    return file.read(length)
