@@ -126,7 +126,7 @@ def test_the_head_has_to_match_the_class() -> None:
             ValueError, match=rf"`architecture.{kind}.{kind}_cls` must be 'causal_lm', but got 'seq_cls'"
         ):
             model({kind: {f"{kind}_cls": "seq_cls"}})
-        with pytest.raises(ValueError, match=rf"`{message}"):
+        with pytest.raises(ValueError, match=rf"`{kind}.{kind}_cls` must be 'causal_lm', but got 'seq_cls'"):
             model([{}], **{kind: {f"{kind}_cls": "seq_cls"}})
     with pytest.raises(ValueError, match="must be 'seq_cls', but got 'causal_lm'"):
         MixFormerSequentialForSequenceClassification(config(architecture={"head": {"head_cls": "causal_lm"}}))
