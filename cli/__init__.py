@@ -1,1 +1,1 @@
-
+"""The command line: `convert` and, where another program owns that name, `mixformer`."""

@@ -1,0 +1,78 @@
+"""What the terminal shows: results on stdout, errors on stderr, a progress bar only where somebody can see it."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Device = Annotated[str, typer.Option("--device", help="Where models run: cpu or cuda.")]
+
+UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3, "TIB": 2**40, "GIB": 2**30, "MIB": 2**20, "KIB": 2**10}
+
+
+def error(message: str, prefix: str = "error: ") -> None:
+    """A line on stderr."""
+    print(f"{prefix}{message}", file=sys.stderr)
+
+
+def show(lines: Sequence[str], content: Mapping[str, Any], *, as_json: bool, quiet: bool) -> None:
+    """A result on stdout, as lines or as JSON."""
+    if as_json:
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+    elif not quiet:
+        print("\n".join(lines))
+
+
+def size_in_bytes(text: str) -> int:
+    """`300MB` as bytes; units as transformers counts them, and the binary ones.
+
+    Raises:
+        typer.BadParameter: not a size.
+    """
+    number, unit = text.strip(), 1
+    for name in sorted(UNITS, key=len, reverse=True):
+        if number.upper().endswith(name):
+            number, unit = number[: -len(name)], UNITS[name]
+            break
+    try:
+        size = int(float(number) * unit)
+    except (ValueError, OverflowError):
+        size = 0
+    if size < 1:
+        raise typer.BadParameter(f"{text!r} is not a size; write for example 5GB or 300MB")
+    return size
+
+
+def in_words(nbytes: int) -> str:
+    """Bytes as a person reads them."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if nbytes >= size:
+            return f"{nbytes / size:.2f} {unit}"
+    return f"{nbytes} bytes"
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with aligned columns; the first is the heading."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+@contextmanager
+def progress_bar(label: str, total: int, *, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """A bar with bytes, rate and time left on stderr, if that is a terminal; gives the function to advance it."""
+    if not wanted or not sys.stderr.isatty():
+        yield lambda nbytes: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn(label), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda nbytes: bar.advance(task, nbytes)

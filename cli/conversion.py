@@ -1,0 +1,136 @@
+"""`convert FAMILY [SOURCE] --to FAMILY`: the conversion, and the verdict on it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.console import Debug, Device, Json, Quiet, in_words, progress_bar, show, size_in_bytes
+from cli.parity import exit_code, judged
+
+if TYPE_CHECKING:
+    from converters import ConversionReport, Request
+    from converters.checkpoint import Checkpoint
+    from golden import Verdict
+
+Source = Annotated[Path | None, typer.Argument(help="Model folder; left out, the family's built-in sample is used.")]
+To = Annotated[str, typer.Option("--to", help="The family to convert to.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Target folder [default: ./<source name>-<to>].")]
+ShardSize = Annotated[
+    str | None, typer.Option("--max-shard-size", help="Largest file, such as 5GB [default: the source's files].")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
+Parity = Annotated[bool, typer.Option("--parity/--no-parity", help="Judge the result by running both models.")]
+Hash = Annotated[bool, typer.Option("--hash/--no-hash", help="Record the sha256 of every file.")]
+Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until everything is on disk.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that copy.")]
+Waive = Annotated[list[str] | None, typer.Option("--waive", help="Config field to ignore; may be repeated.")]
+
+THREADS = min(4, os.cpu_count() or 1)
+
+
+def verb(family: str) -> Callable[..., None]:
+    """The command for sources of one family."""
+
+    def run(
+        to: To,
+        source: Source = None,
+        output: Output = None,
+        max_shard_size: ShardSize = None,
+        force: Force = False,
+        parity: Parity = True,
+        hash: Hash = True,
+        fsync: Fsync = True,
+        threads: Threads = THREADS,
+        waive: Waive = None,
+        device: Device = "cpu",
+        json: Json = False,
+        quiet: Quiet = False,
+        debug: Debug = False,
+    ) -> None:
+        from converters.conversion import Request
+        from converters.engine import Writing
+
+        writing = Writing(hash=hash, fsync=fsync, threads=threads)
+        limit = size_in_bytes(max_shard_size) if max_shard_size else None
+        request = Request(tuple(waive or ()), limit, force, writing)
+        raise typer.Exit(_convert(family, source, to, output, request, device if parity else None, json, quiet))
+
+    return run
+
+
+def _convert(
+    family: str, source: Path | None, to: str, output: Path | None, request: "Request", device: str | None,
+    as_json: bool, quiet: bool,
+) -> int:  # fmt: skip
+    from converters.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(source or _sample(family, output))
+    report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
+    verdict = _judged(report, device, quiet=quiet or as_json)
+    content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
+    show(_lines(report, verdict), content, as_json=as_json, quiet=quiet)
+    return 0 if isinstance(verdict, str) else exit_code(verdict)
+
+
+def _sample(family: str, output: Path | None) -> Path:
+    """The family's built-in sample, written beside the output."""
+    from converters.conversion import convert
+    from converters.family import OURS
+    from converters.sample import write_sample
+
+    place = output.absolute().parent if output else Path.cwd()
+    theirs = write_sample(place / "llama-sample")
+    if family != OURS:
+        return theirs
+    return convert(theirs, output=place / f"{OURS}-sample").output
+
+
+def _written(
+    checkpoint: "Checkpoint", family: str, to: str, output: Path | None, request: "Request", *, show_bar: bool
+) -> "ConversionReport":
+    from converters.conversion import convert
+
+    with progress_bar("converting", checkpoint.nbytes, wanted=show_bar) as advance:
+        request = replace(request, writing=replace(request.writing, progress=advance))
+        return convert(checkpoint, family, to, output, request)
+
+
+def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "Verdict | str":
+    """The verdict on a conversion; the recorded one where none is asked for or it stands already."""
+    known = _known(report)
+    if device is None or (report.up_to_date and known == "PASS"):
+        return known
+    verdict = judged(report.output, report.source, device=device, quiet=quiet)
+    from converters.provenance import set_verdict
+
+    set_verdict(report.output, {"verdict": str(verdict.verdict), "parity": verdict.to_json()})
+    return verdict
+
+
+def _known(report: "ConversionReport") -> str:
+    from converters.checkpoint import read_json
+    from converters.provenance import NAME
+
+    return str(read_json(report.output / NAME).get("verdict"))
+
+
+def _plain(report: "ConversionReport") -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(report).items()}
+
+
+def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
+    if report.up_to_date:
+        first = f"{report.output} is up to date"
+    else:
+        first = f"{report.family} -> {report.to}: {report.tensors} tensors, {in_words(report.nbytes)}"
+    lines = [first, f"  from {report.source}", f"  to   {report.output}"]
+    if isinstance(verdict, str):
+        judge = f" (judge it: convert parity {report.output} --reference {report.source})"
+        return [*lines, f"verdict: {verdict}{'' if verdict == 'PASS' else judge}"]
+    from golden import verdict_lines
+
+    return lines + verdict_lines(verdict)

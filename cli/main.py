@@ -1,0 +1,65 @@
+"""The one entry point: the app, its verbs, and what an exception becomes for the person at the terminal.
+
+Every verb imports what it needs when it runs, so that `convert --help` starts at once and never loads torch.
+"""
+
+import sys
+import traceback
+
+import typer
+
+from cli import conversion, diff, families, inspect, parity, plan
+from cli.console import error
+from converters.family import OURS, list_families
+
+EPILOG = "For example: convert llama ./my-llama --to mixformer"
+
+app = typer.Typer(
+    help="Move model checkpoints between LLaMA and MixFormer without losing a bit, and prove it.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+for family in list_families():
+    app.command(family.name, help=f"Convert a {family.name} checkpoint: {family.title}.", epilog=EPILOG)(
+        conversion.verb(family.name)
+    )
+app.command(
+    OURS,
+    help="Convert a MixFormer checkpoint to another family.",
+    epilog="For example: convert mixformer ./m --to llama",
+)(conversion.verb(OURS))
+app.command("plan", epilog="For example: convert plan llama ./my-llama --to mixformer")(plan.plan)
+app.command("parity", epilog="For example: convert parity ./my-mixformer --reference ./my-llama")(parity.parity)
+app.command("inspect", epilog="For example: convert inspect ./my-llama")(inspect.inspect)
+app.command("diff", epilog="For example: convert diff ./my-llama ./my-llama-back")(diff.diff)
+app.command("families", epilog="For example: convert families --json")(families.families)
+
+
+def main() -> None:
+    """Runs the command line and exits with its code (see `docs/exit-codes.md`)."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except KeyboardInterrupt:
+        error("interrupted; nothing half-written was left")
+        sys.exit(130)
+    except Exception as failure:
+        if debug:
+            traceback.print_exc()
+        sys.exit(_told(failure, debug=debug))
+
+
+def _told(failure: Exception, *, debug: bool) -> int:
+    """Prints what went wrong and gives the exit code."""
+    code = getattr(failure, "exit_code", 1)
+    expected = hasattr(failure, "exit_code")
+    notes = [] if expected else ["this is a fault of the program; please report it with the output of --debug"]
+    error(str(failure) if expected else f"unexpected {type(failure).__name__}: {failure}")
+    for note in [*getattr(failure, "__notes__", []), *([] if debug else notes)]:
+        error(f"  {note}", prefix="")
+    return int(code)

@@ -1,0 +1,147 @@
+"""The built-in sample: a small LLaMA folder with random "hot" weights, made with the standard library alone.
+
+Norm weights lie around 1 ± 0.2 and attention is peaked, so that a wrong conversion shows in the logits; in a freshly
+initialised model many faults cancel. Sizes are odd on purpose: fewer key-value heads than heads, head_dim apart from
+hidden_size / heads, a vocabulary that is no multiple of 64. The tokenizer is one token per byte.
+"""
+
+import json
+import random
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from converters.output import new_folder, write_file
+from converters.safetensors_header import build_header
+
+CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 256,
+    "dtype": "float32",
+    "eos_token_id": 257,
+    "head_dim": 16,
+    "hidden_act": "silu",
+    "hidden_size": 96,
+    "initializer_range": 0.02,
+    "intermediate_size": 176,
+    "max_position_embeddings": 512,
+    "mlp_bias": False,
+    "model_type": "llama",
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "pad_token_id": None,
+    "pretraining_tp": 1,
+    "rms_norm_eps": 1e-05,
+    "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
+    "tie_word_embeddings": False,
+    "transformers_version": "5.23.0",
+    "use_cache": True,
+    "vocab_size": 259,
+}
+SPECIAL = ("<s>", "</s>", "<pad>")
+
+
+def write_sample(folder: Path) -> Path:
+    """Writes the sample, the same bytes every time; an existing complete one is left as it is.
+
+    Raises:
+        TargetRefused: the folder cannot be written.
+    """
+    if (folder / "model.safetensors").is_file():
+        return folder
+    with new_folder(folder, replace=False, durable=False) as fresh:
+        for name, data in _files():
+            write_file(fresh / name, data, durable=False)
+    return folder
+
+
+def _files() -> Iterator[tuple[str, bytes]]:
+    yield "config.json", _text(CONFIG)
+    yield "generation_config.json", _text({"bos_token_id": 256, "eos_token_id": 257, "do_sample": False})
+    yield "tokenizer.json", _text(_tokenizer())
+    yield "tokenizer_config.json", _text(_tokenizer_config())
+    shapes = dict(_shapes())
+    draw = random.Random(20)
+    weights = b"".join(_values(draw, key, shape) for key, shape in shapes.items())
+    yield "model.safetensors", build_header((key, "F32", shape) for key, shape in shapes.items()) + weights
+
+
+def _text(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
+    d, inner, head = CONFIG["hidden_size"], CONFIG["intermediate_size"], CONFIG["head_dim"]
+    q, kv, vocab = 4 * head, 2 * head, CONFIG["vocab_size"]
+    yield "lm_head.weight", (vocab, d)
+    yield "model.embed_tokens.weight", (vocab, d)
+    for i in range(CONFIG["num_hidden_layers"]):
+        layer = f"model.layers.{i}."
+        yield layer + "input_layernorm.weight", (d,)
+        yield layer + "mlp.down_proj.weight", (d, inner)
+        yield layer + "mlp.gate_proj.weight", (inner, d)
+        yield layer + "mlp.up_proj.weight", (inner, d)
+        yield layer + "post_attention_layernorm.weight", (d,)
+        yield layer + "self_attn.k_proj.weight", (kv, d)
+        yield layer + "self_attn.o_proj.weight", (d, q)
+        yield layer + "self_attn.q_proj.weight", (q, d)
+        yield layer + "self_attn.v_proj.weight", (kv, d)
+    yield "model.norm.weight", (d,)
+
+
+def _values(draw: random.Random, key: str, shape: tuple[int, ...]) -> bytes:
+    """Little-endian float32 of a tensor: norms 1 ± 0.2, matrices scaled by their inputs, q and k half as much again."""
+    if len(shape) == 1:
+        numbers = [1 + draw.uniform(-0.2, 0.2) for _ in range(shape[0])]
+    else:
+        reach = (1.5 if ("q_proj" in key or "k_proj" in key) else 1.0) * (3 / shape[1]) ** 0.5
+        numbers = [draw.uniform(-reach, reach) for _ in range(shape[0] * shape[1])]
+    values = array("f", numbers)
+    if values.itemsize != 4:
+        raise OSError("this platform has no 4-byte float")
+    if array("H", b"\x01\x00")[0] != 1:
+        values.byteswap()
+    return values.tobytes()
+
+
+def _byte_characters() -> list[str]:
+    """The printable character that stands for each byte in byte-level tokenizers (GPT-2's table)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    moved = iter(range(256, 512))
+    return [chr(byte) if byte in plain else chr(next(moved)) for byte in range(256)]
+
+
+def _tokenizer() -> dict[str, Any]:
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": 256 + k, "content": s, **flags, "special": True} for k, s in enumerate(SPECIAL)],
+        "normalizer": None,
+        "pre_tokenizer": level,
+        "post_processor": None,
+        "decoder": level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": {character: byte for byte, character in enumerate(_byte_characters())},
+            "merges": [],
+        },
+    }
+
+
+def _tokenizer_config() -> dict[str, Any]:
+    names = {"bos_token": SPECIAL[0], "eos_token": SPECIAL[1], "pad_token": SPECIAL[2]}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512, **names}
