@@ -1,0 +1,72 @@
+"""LLaMA folders as transformers saves them, hot, in every variant that converts; made once per test session."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from golden.hot import make_hot
+
+Make = Callable[[str], Path]
+
+# Name -> (config overrides, dtype, largest shard). The recipe itself is GQA with head_dim apart from n_embd / n_head.
+VARIANTS: dict[str, tuple[dict[str, object], torch.dtype, str]] = {
+    "gqa": ({}, torch.float32, "5GB"),
+    "mha": ({"num_key_value_heads": 4}, torch.float32, "5GB"),
+    "mqa": ({"num_key_value_heads": 1}, torch.float32, "5GB"),
+    "head_dim from sizes": ({"head_dim": None}, torch.float32, "5GB"),
+    "tied": ({"tie_word_embeddings": True}, torch.float32, "5GB"),
+    "bf16": ({}, torch.bfloat16, "5GB"),
+    "fp16 tied": ({"tie_word_embeddings": True}, torch.float16, "5GB"),
+    "sharded": ({}, torch.float32, "40KB"),
+    "theta and eps": ({"rope_theta": 500000.0, "rms_norm_eps": 1e-6}, torch.float32, "5GB"),
+    "attention bias": ({"attention_bias": True}, torch.float32, "5GB"),
+    "gelu": ({"hidden_act": "gelu"}, torch.float32, "5GB"),
+    "old spelling": ({"rope_theta": 20000.0}, torch.float32, "5GB"),
+}
+
+
+def respell(folder: Path) -> None:
+    """Writes config.json as transformers 4.30 did: top-level rope_theta, torch_dtype, no head_dim, no newer fields."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["rope_theta"] = config.pop("rope_parameters")["rope_theta"]
+    config["rope_scaling"] = None
+    config["torch_dtype"] = config.pop("dtype")
+    config["_name_or_path"] = "somebody/something"
+    for name in ("mlp_bias", "attention_bias", "attention_dropout"):
+        config.pop(name)
+    path.write_text(json.dumps(config, indent=2))
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory) -> Make:
+    """Gives the folder of a variant by name; never write into it."""
+    made: dict[str, Path] = {}
+
+    def make(variant: str = "gqa") -> Path:
+        if variant not in made:
+            overrides, dtype, shard = VARIANTS[variant]
+            folder = make_hot("llama", tmp_path_factory.mktemp("llama") / "source", **overrides)
+            if dtype is not torch.float32 or shard != "5GB":
+                model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+                folder = folder.with_name("other")
+                model.save_pretrained(folder, max_shard_size=shard)
+            if variant == "old spelling":
+                respell(folder)
+            (folder / "tokenizer.json").write_text('{"model": {}}')
+            (folder / "README.md").write_text("# The source\n")
+            (folder / "LICENSE").write_text("Do what you like.\n")
+            made[variant] = folder
+        return made[variant]
+
+    return make
+
+
+@pytest.fixture(params=VARIANTS)
+def every_llama(request, llama) -> Path:
+    """The folder of each variant in turn."""
+    return llama(request.param)
