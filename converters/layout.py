@@ -67,8 +67,10 @@ MIXER: dict[str, Any] = {
 
 BLOCK_NORMS = {"parallel": ("ln",), "sequential": ("ln_1", "ln_2")}
 BLOCK_MIXER = {"parallel": "mixer", "sequential": "attn"}
+MLPS = ("mlp", "fused_mlp", "glu")
 BIASED_NORMS = ("torch", "low_precision")
-UNBIASED_NORMS = ("rms", "flash_rms")
+UNMLPS = ("mlp", "fused_mlp", "glu")
+BIASED_NORMS = ("rms", "flash_rms")
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +119,7 @@ def _resolve_sizes(flat: dict[str, Any]) -> None:
     if flat["architecture.mixer.mixer_cls"] == "mha":
         _resolve_mixer(flat)
     _default(flat, "architecture.norm.eps", 1e-5)
-    if flat["architecture.mlp.mlp_cls"] in ("mlp", "fused_mlp", "glu"):
+    if flat["architecture.mlp.mlp_cls"] in MLPS:
         _default(flat, "architecture.mlp.act_fn", flat["activation_function"])
         _default(flat, "architecture.mlp.n_inner", flat["n_inner"] or 4 * _positive(flat, "n_embd"))
     _default(flat, "architecture.head.use_bias", flat["architecture.head.head_cls"] == "causal_lm")
@@ -155,6 +157,8 @@ def dims_of(resolved: Mapping[str, Any]) -> Dims:
         ConfigRefused: a size is missing, not a positive integer, or contradicts another.
     """
     mixer = "architecture.mixer."
+    _one_of(resolved, mixer + "mixer_cls", ("mha",))
+    _one_of(resolved, "architecture.mlp.mlp_cls", MLPS)
     names = ("vocab_size", "n_positions", "n_embd", "n_layer")
     sizes = {name: _positive(resolved, name) for name in names}
     sizes["n_inner"] = _positive(resolved, "architecture.mlp.n_inner")
@@ -195,7 +199,6 @@ def _embedding(resolved: Mapping[str, Any]) -> Named:
 
 def _block(resolved: Mapping[str, Any]) -> Named:
     kind = _one_of(resolved, "architecture.block_cls", tuple(BLOCK_NORMS))
-    _one_of(resolved, "architecture.mixer.mixer_cls", ("mha",))
     for norm in BLOCK_NORMS[kind]:
         yield from _norm(resolved, norm, "n_embd")
     mixer = BLOCK_MIXER[kind]
@@ -208,7 +211,7 @@ def _block(resolved: Mapping[str, Any]) -> Named:
 
 
 def _mlp(resolved: Mapping[str, Any]) -> Named:
-    kind = _one_of(resolved, "architecture.mlp.mlp_cls", ("mlp", "fused_mlp", "glu"))
+    kind = _one_of(resolved, "architecture.mlp.mlp_cls", MLPS)
     prefix = "mlp.mlp" if kind == "fused_mlp" else "mlp"
     rows = "glu_rows" if kind == "glu" else "n_inner"
     yield from _linear(f"{prefix}.fc1", (rows, "n_embd"), kind != "glu")

@@ -1,0 +1,238 @@
+"""Broken, hostile or contradictory input: refused with exit code 3 and a sentence, nothing written or changed."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from converters import convert
+from converters.errors import Refused, TargetRefused, UsageError
+from converters.sample import write_sample
+
+KEY = "model.layers.0.self_attn.k_proj.weight"
+
+
+def edit_header(folder: Path, change) -> None:
+    """Rewrites the header of the sample's weights after `change` on its JSON object; data stay."""
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header = change(header) or header
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+
+
+def header(change):
+    return lambda folder: edit_header(folder, change)
+
+
+def entry(**fields):
+    return header(lambda h: h[KEY].update(fields))
+
+
+def config(**fields):
+    def change(folder: Path) -> None:
+        path = folder / "config.json"
+        content = json.loads(path.read_text()) | fields
+        path.write_text(json.dumps({k: v for k, v in content.items() if v is not ...}))
+
+    return change
+
+
+def weights(data):
+    """Replaces the file, or changes its bytes."""
+    return lambda folder: (folder / "model.safetensors").write_bytes(
+        data((folder / "model.safetensors").read_bytes()) if callable(data) else data
+    )
+
+
+def text(name: str, content: str):
+    return lambda folder: (folder / name).write_text(content)
+
+
+def index(weight_map):
+    def change(folder: Path) -> None:
+        (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+        content = {"metadata": {}, "weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+    return change
+
+
+def rename_key(old: str, new: str):
+    return header(lambda h: {new if name == old else name: value for name, value in h.items()})
+
+
+def drop_last(h):
+    """Removes the tensor that lies last in the file."""
+    last = max((k for k in h if k != "__metadata__"), key=lambda k: h[k]["data_offsets"][1])
+    return {k: v for k, v in h.items() if k != last}
+
+
+def shift(by: int):
+    def change(h):
+        begin, end = h[KEY]["data_offsets"]
+        h[KEY]["data_offsets"] = [begin + by, end + by]
+
+    return header(change)
+
+
+ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+CASES = {
+    "empty file": (weights(b""), "0 bytes"),
+    "garbage": (weights(b"\xff" * 4096), "claims"),
+    "a text file": (weights(b"version https://git-lfs.github.com/spec/v1\n" * 3), "not a sound safetensors file"),
+    "truncated data": (weights(lambda data: data[:-1]), "truncated"),
+    "truncated header": (weights(lambda data: data[:100]), "truncated, or not safetensors"),
+    "appended bytes": (weights(lambda data: data + b"x"), "something is appended"),
+    "header of 100 MB": (weights((100_000_001).to_bytes(8, "little") + b" " * 64), "the format allows"),
+    "header not JSON": (header(lambda h: b"{" + b" " * 50), "JSON cannot be read"),
+    "header not an object": (header(lambda h: b"[1, 2]"), "not an object"),
+    "header not UTF-8": (header(lambda h: b'{"\xff": 1}'), "JSON cannot be read"),
+    "header nested deeply": (header(lambda h: b'{"a":' * 5000 + b"1" + b"}" * 5000), "JSON cannot be read"),
+    "header with NaN": (header(lambda h: b'{"a": NaN}'), "NaN"),
+    "duplicate keys": (header(lambda h: b'{"a": 1, "a": 2}'), "stands twice"),
+    "metadata not strings": (header(lambda h: h.update(__metadata__={"a": 1})), "__metadata__"),
+    "entry not an object": (header(lambda h: h.update({KEY: 7})), "not an object"),
+    "unknown dtype": (entry(dtype="Q4"), "dtype 'Q4'"),
+    "dtype of another width": (entry(dtype="F16"), "takes"),
+    "negative shape": (entry(shape=[-32, -96]), "non-negative"),
+    "huge shape": (entry(shape=[2**62, 8]), "takes"),
+    "shape of floats": (entry(shape=[32.0, 96]), "non-negative"),
+    "shape true": (entry(shape=[True, 3072]), "non-negative"),
+    "offsets backwards": (entry(data_offsets=[100, 4]), "data_offsets"),
+    "offsets missing": (entry(data_offsets=None), "data_offsets"),
+    "overlap": (shift(-4), "overlaps"),
+    "hole": (shift(4), "hole"),
+    "missing tensor": (header(drop_last), "truncated, or something is appended"),
+    "missing and extra key": (rename_key(KEY, KEY.replace("k_proj", "key_proj")), "did you mean"),
+    "extra tensor": (header(lambda h: h.update(extra={"dtype": "F32", "shape": [0], "data_offsets": [0, 0]})), "extra"),
+    "misshapen tensor": (entry(shape=[96, 32]), r"expected \[kv_rows = 32, n_embd = 96\]"),
+    "a key with a path": (rename_key(KEY, "../../../etc/passwd"), "have no rule"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+    "config not JSON": (text("config.json", "{"), "JSON cannot be read"),
+    "config a list": (text("config.json", "[]"), "not an object"),
+    "config with duplicate keys": (text("config.json", '{"model_type": "llama", "model_type": "x"}'), "stands twice"),
+    "unknown model_type": (config(model_type="mamba"), "model_type 'mamba'"),
+    "no model_type": (config(model_type=...), "model_type None"),
+    "sequence classification": (config(architectures=["LlamaForSequenceClassification"]), "causal language"),
+    "unknown field": (config(frobnicate=1), "frobnicate"),
+    "misspelt field": (config(rms_norm_epsilon=1), "did you mean rms_norm_eps"),
+    "size of a wrong type": (config(hidden_size="96"), "hidden_size is '96'"),
+    "size zero": (config(num_hidden_layers=0), "positive integer"),
+    "size true": (config(num_attention_heads=True), "positive integer"),
+    "missing size": (config(hidden_size=...), "hidden_size is missing"),
+    "size that contradicts": (config(hidden_size=64), r"n_embd = 64"),
+    "heads that do not divide": (config(num_key_value_heads=3), "not a multiple"),
+    "eps negative": (config(rms_norm_eps=-1e-5), "rms_norm_eps"),
+    "unknown activation": (config(hidden_act="swiglu"), "swiglu"),
+    "activation with weights": (config(hidden_act="prelu"), "prelu"),
+    "theta zero": (config(rope_parameters={**ROPE, "rope_theta": 0}), "rope_theta"),
+    "two thetas": (config(rope_theta=5.0), "which is it"),
+    "unknown rope": (config(rope_parameters={**ROPE, "rope_type": "spiral"}), "spiral"),
+    "rope not an object": (config(rope_parameters=[1]), "expected an object"),
+    "dtype unknown": (config(dtype="int4"), "dtype is 'int4'"),
+    "tie that contradicts": (config(tie_word_embeddings=True), "lm_head.weight"),
+    "quantised": (config(quantization_config={"quant_method": "gptq"}), "quantization_config"),
+    "custom code": (config(auto_map={"AutoModel": "x.Y"}), "auto_map"),
+    "index to a parent": (index({KEY: "../model-00001-of-00001.safetensors"}), "expected the name of"),
+    "index to an absolute path": (index({KEY: "/etc/passwd"}), "expected the name of"),
+    "index to a pickle": (index({KEY: "pytorch_model.bin"}), "expected the name of"),
+    "index to a missing file": (index({KEY: "model-00002-of-00002.safetensors"}), "not in the folder"),
+    "index that lacks tensors": (index({KEY: "model-00001-of-00001.safetensors"}), "but it lies in"),
+    "index without a map": (index({}), "no weight_map"),
+    "index and single file": (text("model.safetensors.index.json", "{}"), "holds both"),
+    "only a pickle": (
+        lambda folder: (folder / "model.safetensors").rename(folder / "weights.pt"),
+        "of a form that is not read",
+    ),
+}
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    return write_sample(tmp_path / "source")
+
+
+def state(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input_is_refused_with_a_sentence_and_nothing_written(case, source, tmp_path):
+    break_it, sentence = CASES[case]
+    break_it(source)
+    before = state(source)
+    with pytest.raises(Refused, match=sentence):
+        convert(source, to="mixformer", output=tmp_path / "out")
+    result = CliRunner().invoke(app, ["llama", str(source), "--to", "mixformer", "-o", str(tmp_path / "out")])
+    assert getattr(result.exception, "exit_code", None) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
+    assert state(source) == before
+
+
+def test_there_are_at_least_thirty_hostile_cases():
+    assert len(CASES) >= 30
+
+
+def test_a_target_that_holds_something_else_is_left_alone(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").write_text("mine")
+    with pytest.raises(TargetRefused, match="--force"):
+        convert(source, to="mixformer", output=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize("inside", ["source", "source/out", "."])
+def test_source_and_target_must_not_lie_in_one_another(inside, source, tmp_path):
+    with pytest.raises(TargetRefused, match="lie in one another"):
+        convert(source, to="mixformer", output=tmp_path / inside)
+
+
+def test_a_target_that_is_a_link_or_a_file_is_refused(source, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "file").write_text("x")
+    for name in ("link", "file"):
+        with pytest.raises(TargetRefused, match="not a folder"):
+            convert(source, to="mixformer", output=tmp_path / name)
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+def test_requests_that_make_no_sense_are_usage_errors(source, tmp_path):
+    with pytest.raises(UsageError, match="does not exist"):
+        convert(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="did you mean llama"):
+        ours = convert(source, output=tmp_path / "ours").output
+        convert(ours, to="lama")
+    with pytest.raises(UsageError, match="not mixformer"):
+        convert(source, "mixformer", to="llama")
+    with pytest.raises(UsageError, match="one of the two sides"):
+        convert(source, to="llama")
+
+
+def test_a_waived_field_is_kept_and_comes_back(source, tmp_path):
+    from converters.conversion import Request
+
+    config(frobnicate=1)(source)
+    ours = convert(source, output=tmp_path / "ours", request=Request(waive=("frobnicate",))).output
+    assert json.loads((ours / "config.json").read_text())["converted_from"]["waived"] == ["frobnicate"]
+    back = convert(ours, to="llama", output=tmp_path / "back").output
+    assert json.loads((back / "config.json").read_text()) == json.loads((source / "config.json").read_text())
+
+
+def test_links_in_the_source_are_followed_and_never_written(source, tmp_path):
+    blobs = tmp_path / "blobs"
+    shutil.move(source, blobs)
+    source.mkdir()
+    for path in blobs.iterdir():
+        (source / path.name).symlink_to(path)
+    before = state(blobs)
+    out = convert(source, output=tmp_path / "out").output
+    assert not any(path.is_symlink() for path in out.iterdir())
+    assert state(blobs) == before

@@ -1,0 +1,85 @@
+"""The layout that converts without the model is held equal to the model's own state dict."""
+
+import json
+from itertools import product
+
+import pytest
+import torch
+
+from converters import convert, layout
+from converters.errors import ConfigRefused
+from converters.sample import write_sample
+from mixformer import MixFormerSequentialConfig, MixFormerSequentialForCausalLM
+
+BLOCKS = ("sequential", "parallel")
+MLPS = ("mlp", "fused_mlp", "glu")
+NORMS = ("torch", "low_precision", "rms", "flash_rms")
+SIZES = {"vocab_size": 70, "n_embd": 48, "n_head": 4, "n_layer": 2, "n_positions": 32}
+
+
+def model_shapes(config: dict) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        model = MixFormerSequentialForCausalLM(MixFormerSequentialConfig(**config))
+    head = f"layers.{config['n_layer'] + 1}.linear.weight"
+    state = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    return {k: v for k, v in state.items() if k != head or not config.get("tie_word_embeddings")}
+
+
+@pytest.mark.parametrize(("block", "mlp", "norm"), list(product(BLOCKS, MLPS, NORMS)))
+def test_keys_and_shapes_are_those_of_the_model(block, mlp, norm):
+    architecture = {"block_cls": block, "mlp": {"mlp_cls": mlp}, "norm": {"norm_cls": norm}}
+    config = {**SIZES, "architecture": architecture}
+    assert dict(layout.tensors(layout.resolve(config))) == model_shapes(config)
+
+
+VARIANTS = {
+    "defaults": {},
+    "tied": {"tie_word_embeddings": True},
+    "positional": {"embd_layer": "positional"},
+    "mixer": {"architecture": {"mixer": {"mixer_cls": "mha", "n_head_kv": 2, "head_dim": 8, "bias": False}}},
+    "out bias": {"architecture": {"mixer": {"mixer_cls": "mha", "bias": False, "out_bias": True}}},
+    "qk_norm": {"architecture": {"mixer": {"mixer_cls": "mha", "qk_norm": True}}},
+    "head": {"architecture": {"head": {"head_cls": "causal_lm", "use_bias": False}}},
+    "inner": {"n_inner": 40, "architecture": {"mlp": {"mlp_cls": "mlp"}}},
+    "heads in the config": {"n_head_kv": 1},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_options_change_keys_and_shapes_as_in_the_model(variant):
+    config = {**SIZES, **VARIANTS[variant]}
+    assert dict(layout.tensors(layout.resolve(config))) == model_shapes(config)
+
+
+def test_a_converted_config_resolves_to_what_it_says(tmp_path):
+    ours = convert(write_sample(tmp_path / "source"), output=tmp_path / "ours").output
+    config = json.loads((ours / "config.json").read_text())
+    assert dict(layout.tensors(layout.resolve(config))) == model_shapes(config)
+
+
+def test_every_section_of_the_written_config_is_explicit(tmp_path):
+    ours = convert(write_sample(tmp_path / "source"), output=tmp_path / "ours").output
+    config = json.loads((ours / "config.json").read_text())
+    architecture = config["architecture"]
+    assert list(architecture) == ["block_cls", "norm", "mixer", "mlp", "head"]
+    assert set(architecture["norm"]) == {"norm_cls", "eps"}
+    explicit = {"mixer_cls", "n_head_kv", "head_dim", "rotary_dim", "rotary_base", "bias", "out_bias", "window_size"}
+    assert explicit <= set(architecture["mixer"])
+    assert set(architecture["mlp"]) == {"mlp_cls", "act_fn", "n_inner"}
+    assert architecture["head"] == {"head_cls": "causal_lm", "use_bias": False}
+    assert config["layer_norm_epsilon"] == architecture["norm"]["eps"]
+    assert config["pad_vocab_size_multiple"] == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ({"architecture": {"mixer": {"mixer_cls": "conv1d"}}}, "conv1d"),
+        ({"architecture": {"mixer": 3}}, "expected an object"),
+        ({"n_embd": None}, "n_embd is None"),
+        ({"n_head": 4, "n_head_kv": 3}, "not a multiple"),
+    ],
+)
+def test_what_the_layout_does_not_describe_is_refused(config, why):
+    with pytest.raises(ConfigRefused, match=why):
+        layout.tensors(layout.resolve({**SIZES, **config}))
