@@ -69,8 +69,7 @@ BLOCK_NORMS = {"parallel": ("ln",), "sequential": ("ln_1", "ln_2")}
 BLOCK_MIXER = {"parallel": "mixer", "sequential": "attn"}
 MLPS = ("mlp", "fused_mlp", "glu")
 BIASED_NORMS = ("torch", "low_precision")
-UNMLPS = ("mlp", "fused_mlp", "glu")
-BIASED_NORMS = ("rms", "flash_rms")
+UNBIASED_NORMS = ("rms", "flash_rms")
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
