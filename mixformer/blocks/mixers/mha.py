@@ -12,8 +12,8 @@ from transformers.cache_utils import Cache
 from mixformer.architecture import block_at, block_path
 from mixformer.blocks.mixers.head_sizes import head_sizes
 from mixformer.blocks.mixers.inner_attention import InnerAttention
-from mixformer.blocks.mixers.rope import rotary_frequencies
 from mixformer.blocks.mixers.rotary import RotaryEmbedding
+from mixformer.blocks.mixers.sdk_yarn import rotary_frequencies
 from mixformer.blocks.mixers.window import parse_window
 from mixformer.blocks.norms import get_norm
 from mixformer.errors import AttentionBackendError, invalid

@@ -46,18 +46,18 @@ class RotaryEmbedding(DerivedBuffers):
         Returns:
             (B, S, heads, head_dim) in the dtype of x.
         """
-        key = ("rotary", *self.frequencies.signature(), x.dtype, x.device)
+        key = ("rotary", *self.frequencies.signature, x.dtype, x.device)
         cos, sin = context.once(key, lambda: self.tables(context.position_ids, x.dtype))
         return rotate(x, cos, sin)
 
     def tables(self, position_ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosines and sines, (1 or B, S, 1, rotary_dim / 2) in `dtype`."""
         acc = accumulation_dtype(dtype)
-        inv_freq = self.inv_freq
+        inv_freq, factor = self.inv_freq, self.factor
         if self.frequencies.kind in LENGTH_DEPENDENT:
-            inv_freq = self.frequencies.for_length(inv_freq.float(), position_ids.max() + 1)
+            inv_freq, factor = self.frequencies.for_length(inv_freq.float(), position_ids.max() + 1)
         angles = position_ids[..., None, None].to(acc) * inv_freq.to(acc)  # (1 or B, S, 1, rotary_dim / 2)
-        return (angles.cos() * self.factor).to(dtype), (angles.sin() * self.factor).to(dtype)
+        return (angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
