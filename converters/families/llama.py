@@ -94,6 +94,7 @@ CONFIG = ConfigTable(
         Field("dtype", ("dtype",), DTYPE, None, aliases=("torch_dtype",)),
         Rope(10000.0),
         Theirs("mlp_bias", (False,)),
+        Theirs("rope_interleaved", (False,), written=False),
     ),
     free=frozenset({"pretraining_tp"}),
 )
