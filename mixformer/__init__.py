@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from mixformer.configuration_mixformer_sequential import MixFormerSequentialConfig
+from mixformer.configuration_mixformer_sequential import MixFormerSequentialConfig, PhiMsftConfig
 from mixformer.errors import MixFormerError
 from mixformer.modeling_mixformer_sequential import (
     MixFormerSequentialForCausalLM,
@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 AutoConfig.register(MixFormerSequentialConfig.model_type, MixFormerSequentialConfig, exist_ok=True)
+AutoConfig.register(PhiMsftConfig.model_type, PhiMsftConfig, exist_ok=True)
 AutoModelForCausalLM.register(MixFormerSequentialConfig, MixFormerSequentialForCausalLM, exist_ok=True)
 AutoModelForSequenceClassification.register(
     MixFormerSequentialConfig, MixFormerSequentialForSequenceClassification, exist_ok=True

@@ -8,7 +8,7 @@ from transformers import PreTrainedConfig
 
 from mixformer.architecture import Architecture, is_first_generation, merged, normal_form
 from mixformer.errors import ArchitectureTypeError, ConfigurationError, invalid
-from mixformer.generations import as_current_generation
+from mixformer.generations import PHI_MSFT, as_current_generation
 
 # The first two generations rotated 32 dimensions where the configuration said nothing; this one rotates whole heads.
 FIRST_GENERATIONS_ROTARY_DIM = 32
@@ -143,6 +143,17 @@ class MixFormerSequentialConfig(PreTrainedConfig):
         if "architecture" in kwargs:
             current["architecture"] = merged(current.get("architecture"), kwargs.pop("architecture"))
         return super().from_dict(current, **kwargs)
+
+
+class PhiMsftConfig(MixFormerSequentialConfig):
+    """Reads configurations of model type "phi-msft", the third generation, as `MixFormerSequentialConfig`."""
+
+    model_type = PHI_MSFT
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> MixFormerSequentialConfig:
+        """As `MixFormerSequentialConfig.from_dict`."""
+        return MixFormerSequentialConfig.from_dict({**config_dict, "model_type": PHI_MSFT}, **kwargs)
 
 
 def _check_whole(name: str, value: object, least: int) -> None:

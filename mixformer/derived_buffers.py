@@ -20,6 +20,12 @@ class DerivedBuffers(nn.Module):
         """Write the values of all own buffers that are not on the meta device."""
         raise NotImplementedError(f"{type(self).__name__} has derived buffers, but does not say how to fill them")
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+        # Some generations saved them; the values that follow from the configuration hold.
+        for name, _ in self.named_buffers(recurse=False):
+            state_dict.pop(prefix + name, None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)

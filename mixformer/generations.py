@@ -25,6 +25,7 @@ _FLAT_KERNEL_CHOICES = ("flash_rotary", "fused_dense", "flash_attn")
 def as_current_generation(config_dict: dict[str, Any]) -> dict[str, Any]:
     """A copy of `config_dict` in which a flat configuration has become an explicit one."""
     current = copy.deepcopy(config_dict)
+    current.pop("auto_map", None)  # it names remote code, which this package replaces
     if _is_flat(current):
         _make_explicit(current)
     return current
@@ -44,7 +45,6 @@ def _make_explicit(config: dict[str, Any]) -> None:
     config.pop("attn_pdrop", None)
     for key in _FLAT_KERNEL_CHOICES:
         config.pop(key, None)
-    config.pop("auto_map", None)  # names remote code of that generation
     config["model_type"] = "mixformer-sequential"
     config["architecture"] = {
         "block_cls": "parallel",

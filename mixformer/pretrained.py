@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +19,14 @@ from mixformer.blocks.embeddings import get_embedding
 from mixformer.blocks.heads import get_head, get_loss
 from mixformer.blocks.mixers.mha import MHA
 from mixformer.blocks.norms.rms import FlashRMSNorm
+from mixformer.checkpoints import deepspeed_state_dict, legacy_names, renamed
 from mixformer.configuration_mixformer_sequential import MixFormerSequentialConfig
 from mixformer.derived_buffers import DerivedBuffers
 from mixformer.errors import ConfigurationError, InputError
 from mixformer.inputs import forward_context
+
+# Where to find a folder on the Hub, for the configuration as for the weights.
+HUB_KEYWORDS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "proxies")
 
 Output = tuple[Tensor, Cache | None, tuple[Tensor, ...] | None]
 
@@ -84,6 +91,35 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         """Replace the token embedding."""
         self.layers[0].wte = value
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:
+        """As transformers does, for checkpoints of every generation and DeepSpeed folders.
+
+        Args:
+            pretrained_model_name_or_path: Folder or Hub id.
+            config: Configuration to use instead of the folder's.
+            args, kwargs: As in `PreTrainedModel.from_pretrained`.
+
+        Raises:
+            CheckpointError: for a DeepSpeed folder whose weights are sharded over processes.
+        """
+        place = pretrained_model_name_or_path
+        if place is None or "key_mapping" in kwargs:
+            return super().from_pretrained(place, *args, config=config, **kwargs)
+        if not isinstance(config, MixFormerSequentialConfig):
+            rest = {key: kwargs[key] for key in HUB_KEYWORDS if key in kwargs}
+            own = {key: kwargs.pop(key) for key in _config_keywords(kwargs)}
+            config = cls.config_class.from_pretrained(place if config is None else config, **rest, **own)
+        names = legacy_names(_block_count(config))
+        weights = deepspeed_state_dict(Path(place)) if Path(place).is_dir() else None
+        if weights is not None:
+            weights = renamed(weights, names)
+            return super().from_pretrained(None, *args, config=config, state_dict=weights, **kwargs)
+        result = super().from_pretrained(place, *args, config=config, key_mapping=names, **kwargs)
+        model = result[0] if isinstance(result, tuple) else result
+        model._weight_conversions = []  # saved under current names, not under those it came with
+        return result
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """As transformers does; besides, buffers that no checkpoint holds are filled."""
@@ -141,3 +177,13 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         if not wanted or not self.supports_cache or (self.gradient_checkpointing and self.training):
             return None
         return DynamicCache()
+
+
+def _block_count(config: MixFormerSequentialConfig) -> int:
+    return len(config.architecture) if isinstance(config.architecture, list) else config.n_layer
+
+
+def _config_keywords(keywords: Mapping[str, Any]) -> list[str]:
+    """Those of the keywords that change the configuration."""
+    known = {f.name for f in fields(MixFormerSequentialConfig)} | set(MixFormerSequentialConfig.attribute_map)
+    return [key for key in keywords if key in (known | {"num_labels"}) - {"dtype"}]

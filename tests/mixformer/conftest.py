@@ -91,7 +91,8 @@ def relative_rms() -> Callable[[Tensor, Tensor], float]:
     """rms of the difference over the standard deviation of the truth."""
 
     def run(found: Tensor, truth: Tensor) -> float:
-        return float((found - truth).detach().pow(2).mean().sqrt() / truth.std())
+        found, truth = found.detach(), truth.detach()
+        return float((found - truth).pow(2).mean().sqrt() / truth.std())
 
     return run
 

@@ -8,6 +8,8 @@ from transformers import PreTrainedConfig
 
 from mixformer.blocks.mlps.sizes import activation, floating_dtype, inner_width, mlp_path
 
+FIRST_GENERATION_NAMES = {"fc_in": "fc1", "fc_out": "fc2"}
+
 
 class MLP(nn.Module):
     """fc2(act(fc1(x))), with biases. Parameters: `fc1` (n_inner, n_embd), `fc2` (n_embd, n_inner).
@@ -38,6 +40,13 @@ class MLP(nn.Module):
         self.act = activation(config, act_fn, path)
         self.fc1 = nn.Linear(config.n_embd, width, dtype=weight_dtype)
         self.fc2 = nn.Linear(width, config.n_embd, dtype=weight_dtype)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+        for old, new in FIRST_GENERATION_NAMES.items():
+            for kind in ("weight", "bias"):
+                if prefix + f"{old}.{kind}" in state_dict:
+                    state_dict[prefix + f"{new}.{kind}"] = state_dict.pop(prefix + f"{old}.{kind}")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., n_embd) to (..., n_embd)."""
