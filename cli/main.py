@@ -4,7 +4,6 @@ Every verb imports what it needs when it runs, so that `convert --help` starts a
 """
 
 import sys
-import traceback
 
 import typer
 
@@ -50,6 +49,8 @@ def main() -> None:
         sys.exit(130)
     except Exception as failure:
         if debug:
+            import traceback
+
             traceback.print_exc()
         sys.exit(_told(failure, debug=debug))
 

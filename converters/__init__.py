@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from converters.family import Family, list_families
     from converters.plan import Plan, make_plan
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "ConversionReport": "conversion",
     "Family": "family",

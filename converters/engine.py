@@ -83,7 +83,9 @@ def _hashed(writer: "_Writer", shards: Sequence[Shard], folder: Path) -> dict[st
                 os.fsync(fd)
             return digest.hexdigest()
 
-    return dict(zip((shard.name for shard in shards), _run(threads, one, shards, writer.how.stop), strict=True))
+    largest_first = sorted(shards, key=lambda shard: -shard.nbytes)  # so that the threads end at about the same time
+    digests = _run(threads, one, largest_first, writer.how.stop)
+    return dict(zip((shard.name for shard in largest_first), digests, strict=True))
 
 
 def _shared(writer: "_Writer", shards: Sequence[Shard], folder: Path) -> dict[str, str | None]:

@@ -3,24 +3,16 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from converters import __version__
 from converters.checkpoint import Checkpoint, read_json
 from converters.errors import ConversionError
 from converters.output import replace_file
 from converters.plan import Plan
 
 NAME = "conversion.json"
-
-
-def tool_version() -> str:
-    """The version of this distribution."""
-    try:
-        return version("mixformer")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def fingerprint(source: Checkpoint) -> dict[str, Any]:
@@ -36,7 +28,7 @@ def fingerprint(source: Checkpoint) -> dict[str, Any]:
 def request(plan: Plan, max_shard_size: int | None) -> dict[str, Any]:
     """What was asked for: equal requests of equal versions give equal outputs."""
     return {
-        "version": tool_version(),
+        "version": __version__,
         "family": plan.family,
         "to": plan.to,
         "source": fingerprint(plan.source),
