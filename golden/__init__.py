@@ -1,6 +1,8 @@
 """Evidence that a converted checkpoint computes the same function as its reference.
 
-``compare`` judges a candidate folder and returns a :class:`~golden.verdict.Verdict`; ``verdict_lines`` prints it.
+``compare`` judges a candidate folder and returns a :class:`~golden.verdict.Verdict`; ``verdict_lines`` puts it into
+words. ``record`` writes down what a reference says, ``describe`` reads such a file, and ``self_test`` shows that the
+verdict sees what it should.
 Importing this package loads neither torch nor transformers: the names below are resolved on first use.
 """
 
@@ -11,20 +13,38 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from golden.comparison import compare
+    from golden.description import describe
     from golden.errors import GoldenError
+    from golden.recording import record
     from golden.report import verdict_lines
+    from golden.trial import SelfTest, self_test
     from golden.verdict import LevelResult, Status, Verdict
 
 _HOME_OF = {
     "compare": "golden.comparison",
+    "describe": "golden.description",
     "GoldenError": "golden.errors",
+    "record": "golden.recording",
+    "self_test": "golden.trial",
     "verdict_lines": "golden.report",
     "LevelResult": "golden.verdict",
+    "SelfTest": "golden.trial",
     "Status": "golden.verdict",
     "Verdict": "golden.verdict",
 }
 
-__all__ = ["GoldenError", "LevelResult", "Status", "Verdict", "compare", "verdict_lines"]
+__all__ = [
+    "GoldenError",
+    "LevelResult",
+    "SelfTest",
+    "Status",
+    "Verdict",
+    "compare",
+    "describe",
+    "record",
+    "self_test",
+    "verdict_lines",
+]
 
 
 def __getattr__(name: str) -> Any:

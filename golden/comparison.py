@@ -1,39 +1,23 @@
-"""``compare``: one candidate, one reference, one verdict."""
+"""``compare``: one candidate, one reference or golden, one verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-
+from golden.against_golden import check_same_source, judge_structure_against
+from golden.calibration import LOW_PRECISION
+from golden.case import ATTENTION, WIDE, Case
 from golden.errors import FolderError, MissingReferenceError, UnknownLevelError
-from golden.evidence import Evidence, Progress, reference_evidence
-from golden.function import FLOAT64, Budget, float32_budget, float32_floor, judge_function
-from golden.loading import load_model, read_config, stored_elements
-from golden.memory import RunPlan, available_bytes, plan_run
-from golden.prompts import Prompt, make_prompts, prompt_length
-from golden.running import ModelRunner
+from golden.evidence import Progress
+from golden.golden_file import read_golden
+from golden.loading import read_config
+from golden.session import Outcome, run_session
 from golden.structure import judge_structure_and_weights
 from golden.verdict import LEVELS, LevelResult, Status, Verdict, conclude
+from golden.versions import installed_versions
 
-ITEMSIZES = {"float64": (8, 8), "float32": (4, 4)}
-"""Widths that a dtype asked for allows L2 to run in; without one, float64 where it fits and float32 where not."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is to be judged and how."""
-
-    candidate: Path
-    reference: Path
-    wanted: frozenset[str]
-    dtype: str | None = None
-    attn: str | None = None
-    progress: Progress | None = None
+MODEL_LEVELS = frozenset({"L2", "L3", "L4"})
 
 
 def compare(
@@ -52,90 +36,85 @@ def compare(
     Args:
         candidate: folder with config.json and safetensors.
         reference: folder of the model it was made from; any family that transformers knows.
+        golden: golden file of that model, instead of the folder or beside it (then it must be of these very files).
         levels: names out of ``golden.verdict.LEVELS``; all by default. Levels not asked for are listed as NOT RUN.
-        dtype: ``float64`` or ``float32`` forces the precision of L2.
-        attn: ``eager`` or ``sdpa``: the candidate's attention backend; the model's default if None.
+        device: where L3 runs the candidate; all else runs on the CPU.
+        dtype: ``float64`` or ``float32`` forces the precision of L2 and L4, ``bfloat16`` or ``float16`` that of L3.
+        attn: ``eager``, ``sdpa`` or ``flash``: the candidate's attention. Flash has no float64: it adds a level to L3.
         progress: called as ``progress(what, done, total)``.
 
     Raises:
         FolderError: a folder cannot be read or built.
         UnusableReferenceError, NondeterministicReferenceError: the reference cannot serve as one.
         MissingReferenceError: there is nothing to compare with.
-        UnknownLevelError: a name in ``levels`` or ``dtype`` is not known.
+        GoldenFileError, GoldenMismatchError: the golden cannot be read, or is of other files than the reference.
+        MissingDeviceError: flash or a device was asked for that is not on this machine.
+        UnknownLevelError: a name in ``levels``, ``dtype`` or ``attn`` is not known.
     """
-    if reference is None:
+    if reference is None and golden is None:
         raise MissingReferenceError(f"{candidate}: nothing to compare with; give a reference folder or a golden file")
-    wanted = _wanted(levels)
-    if dtype is not None and dtype not in ITEMSIZES:
-        raise UnknownLevelError(f"dtype {dtype!r} is not one of {', '.join(ITEMSIZES)}")
-    case = Case(Path(candidate), Path(reference), wanted, dtype, attn, progress)
-    for folder in (case.candidate, case.reference):
-        if not folder.is_dir():
-            raise FolderError(f"{folder}: not a folder; expected config.json and safetensors in one")
-        read_config(folder)
-    results = sorted(_run_levels(case), key=lambda level: level.name)
-    return Verdict(conclude(results), tuple(results), str(candidate), str(reference), versions=installed_versions())
+    wanted = _known("level", levels if levels is not None else LEVELS, LEVELS)
+    _known("dtype", [dtype] if dtype else [], [*WIDE, *LOW_PRECISION])
+    _known("attention", [attn] if attn else [], ATTENTION)
+    case = Case(
+        candidate=_folder(candidate),
+        reference=None if reference is None else _folder(reference),
+        golden_path=None if golden is None else Path(golden),
+        golden=None if golden is None else read_golden(Path(golden)),
+        wanted=wanted,
+        device=device,
+        dtype=dtype,
+        attn=attn,
+        progress=progress,
+    )
+    return _judge(case)
 
 
-def _wanted(levels: Sequence[str] | None) -> frozenset[str]:
-    wanted = frozenset(LEVELS if levels is None else levels)
-    if unknown := sorted(wanted - set(LEVELS)):
-        raise UnknownLevelError(f"level {unknown[0]!r} is not one of {', '.join(LEVELS)}")
-    return wanted
-
-
-def _run_levels(case: Case) -> Iterator[LevelResult]:
-    if case.wanted & {"L0", "L1"}:
-        yield from judge_structure_and_weights(case.candidate, case.reference, case.wanted)
-    if "L2" in case.wanted:
-        yield from _run_models(case)
-    yield from _not_run(set(LEVELS) - case.wanted, "not asked for")
-
-
-def _not_run(names: Iterable[str], reason: str) -> Iterator[LevelResult]:
+def _known(what: str, names: Sequence[str] | dict[str, str], known: Sequence[str] | dict[str, str]) -> frozenset[str]:
     for name in names:
-        yield LevelResult(name, Status.NOT_RUN, detail=reason, required=False)
+        if name not in known:
+            raise UnknownLevelError(f"{what} {name!r} is not one of {', '.join(known)}")
+    return frozenset(names)
 
 
-def _run_models(case: Case) -> Iterator[LevelResult]:
-    """The levels that run both models, which are loaded once."""
-    plan = _plan(case)
-    if plan.need > plan.have:
-        text = f"needs {plan.need / 2**30:.1f} GiB of memory, {plan.have / 2**30:.1f} GiB are available"
-        yield LevelResult("L2", Status.UNVERIFIED, detail=text)
+def _folder(path: Path | str) -> Path:
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FolderError(f"{folder}: not a folder; expected one with config.json and safetensors")
+    read_config(folder)
+    return folder
+
+
+def _judge(case: Case) -> Verdict:
+    if case.golden is not None and case.golden_path is not None and case.reference is not None:
+        check_same_source(case.golden, case.golden_path, case.reference)
+    results = list(_file_levels(case))
+    outcome = run_session(case) if case.wanted & MODEL_LEVELS else Outcome()
+    results += outcome.levels
+    results += [
+        LevelResult(name, Status.NOT_RUN, detail="not asked for", required=False) for name in set(LEVELS) - case.wanted
+    ]
+    results.sort(key=lambda level: level.name)
+    return Verdict(
+        verdict=conclude(results),
+        levels=tuple(results),
+        candidate=str(case.candidate),
+        reference=str(case.reference or case.golden_path),
+        first_divergence=outcome.first_divergence,
+        hypothesis=outcome.hypothesis,
+        versions=installed_versions(),
+    )
+
+
+def _file_levels(case: Case) -> Iterator[LevelResult]:
+    if not case.wanted & {"L0", "L1"}:
         return
-    dtype = torch.float64 if plan.itemsize == 8 else torch.float32
-    with ExitStack() as stack:
-        evidence = stack.enter_context(
-            reference_evidence(case.reference, lambda r, used: _prompts(case.reference, r, used), dtype, plan.together)
-        )
-        budget = _budget(plan, evidence)
-        candidate = ModelRunner(load_model(case.candidate, dtype, case.attn))
-        yield judge_function(candidate, evidence, budget, case.progress)
-
-
-def _prompts(folder: Path, runner: ModelRunner, used: int) -> tuple[Prompt, ...]:
-    return make_prompts(folder, runner.model.config, used, stored_elements(folder))
-
-
-def _plan(case: Case) -> RunPlan:
-    reference, candidate = stored_elements(case.reference), stored_elements(case.candidate)
-    config = read_config(case.reference)
-    vocab = config.get("vocab_size") or (config.get("text_config") or {}).get("vocab_size") or 0
-    narrowest, widest = ITEMSIZES.get(case.dtype or "", (4, 8))
-    return plan_run(reference, candidate, prompt_length(reference) * int(vocab), available_bytes(), narrowest, widest)
-
-
-def _budget(plan: RunPlan, evidence: Evidence) -> Budget:
-    return FLOAT64 if plan.itemsize == 8 else float32_budget(float32_floor(evidence))
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions of everything whose numerics a verdict rests on."""
-    found = {}
-    for name in ("mixformer", "torch", "transformers", "safetensors", "numpy"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    if case.reference is not None:
+        yield from judge_structure_and_weights(case.candidate, case.reference, case.wanted)
+        return
+    assert case.golden is not None
+    if "L0" in case.wanted:
+        yield judge_structure_against(case.candidate, case.golden)
+    if "L1" in case.wanted:
+        reason = "a golden has no weights; give the reference's folder"
+        yield LevelResult("L1", Status.NOT_RUN, None, 0.0, reason, required=False)

@@ -41,3 +41,11 @@ class NondeterministicReferenceError(UnverifiableError):
 
 class MissingDeviceError(UnverifiableError):
     """The asked-for device or kernel is not on this machine."""
+
+
+class GoldenFileError(GoldenError):
+    """A golden file is absent, truncated, of another version, or not a golden file at all."""
+
+
+class GoldenMismatchError(GoldenError):
+    """A golden file was recorded from another model than the one it is used for."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from golden.calibration import Calibration, calibrate, divergence
+from golden.continuation import Continuation, continue_greedily
 from golden.errors import NondeterministicReferenceError, UnusableReferenceError
 from golden.loading import load_model, name_nonfinite
 from golden.prompts import Prompt
-from golden.running import TOKENS, ModelRunner
+from golden.running import TOKENS, ModelRunner, attention_spread
+from golden.stages import Stages, stages_of
+from golden.truth import Truth
 
 CHUNK = 8192
 """Rows of an embedding table that are compared at a time."""
@@ -29,13 +33,14 @@ PromptMaker = Callable[[ModelRunner, int], tuple[Prompt, ...]]
 """Makes the prompts for a loaded reference and its number of used token rows."""
 
 
-class Evidence(Protocol):
-    """What a candidate is compared with. ``pair`` returns (candidate, reference) arrays of equal shape (rows, columns),
-    cut to the columns both have; ``std`` is the scale of errors, None where it is measured on the way; ``used_vocab``
-    counts the token rows before trailing zero rows, which are padding and may be missing in the candidate."""
+class Evidence(Truth, Protocol):
+    """What a candidate is compared with.
 
-    @property
-    def prompts(self) -> tuple[Prompt, ...]: ...
+    ``pair`` and ``pair_rows`` return (candidate, reference) arrays of equal shape (rows, columns), cut to the columns
+    both have. ``used_vocab`` counts the token rows before trailing zero rows, which are padding and may be missing in
+    the candidate. ``calibration`` is what the reference itself loses in a low-precision dtype, ``spread`` the rms
+    between its own attention backends, ``stages`` its hidden states on the prompt of the diagnosis.
+    """
 
     @property
     def table_sizes(self) -> Mapping[str, int]: ...
@@ -43,12 +48,15 @@ class Evidence(Protocol):
     @property
     def used_vocab(self) -> int: ...
 
-    @property
-    def std(self) -> float | None: ...
-
-    def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]: ...
-
     def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def continuation(self) -> Continuation: ...
+
+    def calibration(self, dtype: str) -> Calibration: ...
+
+    def spread(self) -> float: ...
+
+    def stages(self) -> Stages: ...
 
 
 @dataclass(frozen=True)
@@ -67,25 +75,61 @@ class LiveEvidence:
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
         return common_columns(logits, self.runner.logits(self.prompts[index].ids))
 
+    def divergence(self, index: int, logits: Tensor) -> Tensor:
+        found, truth = self.pair(index, logits)
+        return divergence(truth, found)
+
     def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         return common_columns(rows, self.runner.rows(table, start, start + len(rows)))
+
+    def continuation(self) -> Continuation:
+        return continue_greedily(self.runner, self.prompts, self.used_vocab)
+
+    def calibration(self, dtype: str) -> Calibration:
+        return calibrate(self.runner.loaded.folder, dtype, self, self.runner)
+
+    def spread(self) -> float:
+        return attention_spread(self.runner, self.prompts)
+
+    def stages(self) -> Stages:
+        return stages_of(self.runner, self.prompts)
 
 
 @dataclass(frozen=True)
 class SpilledEvidence:
-    """Logits and tables of a reference that is no longer in memory, one file per prompt and chunk of rows."""
+    """What a reference said that is no longer in memory; logits and rows lie in one file per prompt and chunk."""
 
     folder: Path
     prompts: tuple[Prompt, ...]
     table_sizes: Mapping[str, int]
     used_vocab: int
+    written: Continuation
+    calibrations: Mapping[str, Calibration]
+    backends: float
+    states: Stages
     std: float | None = None
 
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
         return common_columns(logits, self._load(f"prompt-{index}"))
 
+    def divergence(self, index: int, logits: Tensor) -> Tensor:
+        found, truth = self.pair(index, logits)
+        return divergence(truth, found)
+
     def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         return common_columns(rows, self._load(f"{table}-{start}")[: len(rows)])
+
+    def continuation(self) -> Continuation:
+        return self.written
+
+    def calibration(self, dtype: str) -> Calibration:
+        return self.calibrations[dtype]
+
+    def spread(self) -> float:
+        return self.backends
+
+    def stages(self) -> Stages:
+        return self.states
 
     def _load(self, name: str) -> Tensor:
         values: Tensor = load_file(self.folder / f"{name}.safetensors")["values"]
@@ -98,8 +142,8 @@ def common_columns(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
     return mine[..., :width], theirs[..., :width]
 
 
-def spill(evidence: LiveEvidence, folder: Path) -> SpilledEvidence:
-    """Write all that a live reference has to say into ``folder``."""
+def spill(evidence: LiveEvidence, folder: Path, dtypes: Iterable[str]) -> SpilledEvidence:
+    """Write all that a live reference has to say into ``folder``, with calibrations for ``dtypes``."""
     for index, prompt in enumerate(evidence.prompts):
         values = evidence.runner.logits(prompt.ids).contiguous()
         save_file({"values": values}, folder / f"prompt-{index}.safetensors")
@@ -107,14 +151,26 @@ def spill(evidence: LiveEvidence, folder: Path) -> SpilledEvidence:
         for start in range(0, size, CHUNK):
             rows = evidence.runner.rows(table, start, min(size, start + CHUNK)).contiguous()
             save_file({"values": rows}, folder / f"{table}-{start}.safetensors")
-    return SpilledEvidence(folder, evidence.prompts, dict(evidence.table_sizes), evidence.used_vocab)
+    return SpilledEvidence(
+        folder=folder,
+        prompts=evidence.prompts,
+        table_sizes=dict(evidence.table_sizes),
+        used_vocab=evidence.used_vocab,
+        written=evidence.continuation(),
+        calibrations={dtype: evidence.calibration(dtype) for dtype in dtypes},
+        backends=evidence.spread(),
+        states=evidence.stages(),
+    )
 
 
 @contextmanager
 def reference_evidence(
-    folder: Path, make_prompts: PromptMaker, dtype: torch.dtype, keep: bool
+    folder: Path, make_prompts: PromptMaker, dtype: torch.dtype, keep: bool, calibrated: Iterable[str] = ()
 ) -> Iterator[LiveEvidence | SpilledEvidence]:
     """The reference in ``folder``, eager on the CPU; ``keep`` says that it may stay in memory.
+
+    Args:
+        calibrated: low-precision dtypes that will be asked for, where it may not stay.
 
     Raises:
         UnusableReferenceError: its files do not fit its architecture, or its logits are not finite.
@@ -125,7 +181,7 @@ def reference_evidence(
         yield live
         return
     with tempfile.TemporaryDirectory(prefix="golden-") as temporary:
-        spilled = spill(live, Path(temporary))
+        spilled = spill(live, Path(temporary), calibrated)
         del live
         yield spilled
 

@@ -101,5 +101,5 @@ def _config_faults() -> Iterator[Fault]:
     yield Fault("head wrongly tied", "config", can.dial_is("tie", False), m.tie_head)
     yield Fault("head wrongly untied", "config", can.dial_is("tie", True), m.untie_head)
     yield Fault("rotary dimension halved", "config", can.dial_is("rotary_dim"), m.halve_rotary)
-    yield Fault("window off by one", "config", can.dial_is("window"), m.widen_window)
+    yield Fault("window off by one", "config", can.dial_is("window"), m.shift_window(1))
     yield Fault("softmax scale 1 % off", "config", can.dial_is("scale"), m.multiply_dial("scale", 1.01))

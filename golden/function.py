@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from golden.evidence import CHUNK, Evidence, LiveEvidence, Progress
+from golden.evidence import CHUNK, Evidence, Progress
 from golden.loading import name_nonfinite
 from golden.measure import ErrorMeter
 from golden.running import TOKENS, ModelRunner
@@ -32,23 +32,8 @@ FLOAT64 = Budget(rms=1e-10, max=1e-9)
 
 
 def float32_budget(floor: float) -> Budget:
-    """The budget where float64 does not fit: ``floor`` is the spread of the reference's own attention backends."""
+    """The budget where float64 does not fit: ``floor`` is the rms between the reference's own attention backends."""
     return Budget(rms=max(1e-5, 4.0 * floor), max=None)
-
-
-def float32_floor(evidence: Evidence) -> float:
-    """rms between eager and sdpa of the reference itself on its longest prompt; 0 where there is nothing to measure."""
-    if not isinstance(evidence, LiveEvidence):
-        return 0.0
-    index = max(range(len(evidence.prompts)), key=lambda i: len(evidence.prompts[i].ids))
-    try:
-        with evidence.runner.attention("sdpa"):
-            other = evidence.runner.logits(evidence.prompts[index].ids)
-    except ValueError:
-        return 0.0
-    meter = ErrorMeter()
-    meter.add("floor", *evidence.pair(index, other))
-    return meter.total().rms
 
 
 def judge_function(

@@ -122,6 +122,8 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
     except ImportError as missing:
         raise MissingDeviceError(f"{folder}: attention {attn!r} cannot run on this machine: {missing}") from missing
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as broken:
+        if attn is not None and attn.startswith("flash"):
+            raise MissingDeviceError(f"{folder}: attention {attn!r} cannot run on this machine: {broken}") from broken
         raise FolderError(f"{folder}: the model cannot be built: {type(broken).__name__}: {broken}") from broken
     return LoadedModel(folder, model, tuple(_loading_problems(info)))
 

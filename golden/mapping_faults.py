@@ -34,6 +34,11 @@ def swap_once(one: str, other: str) -> Plant:
     return plant
 
 
+def swap_in_layer(i: int) -> Plant:
+    """The norms of layer ``i`` change places."""
+    return lambda patient, rng: patient.swap(f"{i}.norm_1", f"{i}.norm_2")
+
+
 def swap_q_with_k(patient: Patient, rng: random.Random) -> None:
     """All key heads change places with as many query heads."""
     for i in patient.anatomy.layers_with("q", "k"):
@@ -45,10 +50,17 @@ def swap_q_with_k(patient: Patient, rng: random.Random) -> None:
 
 def swap_layers(patient: Patient, rng: random.Random) -> None:
     """Two neighbouring layers change places."""
-    anatomy = patient.anatomy
-    i = rng.randrange(anatomy.n_layer - 1)
-    for role in [name.split(".", 1)[1] for name in anatomy.parts if name.startswith(f"{i}.")]:
-        patient.swap(f"{i}.{role}", f"{i + 1}.{role}")
+    swap_with_next(rng.randrange(patient.anatomy.n_layer - 1))(patient, rng)
+
+
+def swap_with_next(i: int) -> Plant:
+    """Layers ``i`` and ``i + 1`` change places."""
+
+    def plant(patient: Patient, rng: random.Random) -> None:
+        for role in [name.split(".", 1)[1] for name in patient.anatomy.parts if name.startswith(f"{i}.")]:
+            patient.swap(f"{i}.{role}", f"{i + 1}.{role}")
+
+    return plant
 
 
 def transpose(role: str) -> Plant:
@@ -78,6 +90,20 @@ def interleave(*roles: str) -> Plant:
     return plant
 
 
+def deinterleave(*roles: str) -> Plant:
+    """The reverse of :func:`interleave`."""
+
+    def plant(patient: Patient, rng: random.Random) -> None:
+        dim = patient.anatomy.head_dim
+        for i in patient.anatomy.layers_with(*roles):
+            for role in roles:
+                part = patient.part(f"{i}.{role}")
+                heads = part.view(-1, dim // 2, 2, part.shape[-1])  # (heads, pair, half, columns)
+                assign(part, heads.transpose(1, 2).reshape(part.shape))
+
+    return plant
+
+
 def interleave_one_head(patient: Patient, rng: random.Random) -> None:
     """One query head of one layer is in interleaved order."""
     dim = patient.anatomy.head_dim
@@ -101,10 +127,23 @@ def tile_kv_heads(patient: Patient, rng: random.Random) -> None:
 
     Planted by putting the query heads, and their columns of o, in the order that makes one rule the other.
     """
-    anatomy = patient.anatomy
-    H, K, dim = anatomy.n_head, anatomy.n_head_kv, anatomy.head_dim
-    order = torch.arange(H).view(H // K, K).T.reshape(-1)  # head h goes where h mod K is its group
-    for i in anatomy.layers_with("q", "o"):
+    _reorder_heads(patient, _tiled_order(patient))
+
+
+def untile_kv_heads(patient: Patient, rng: random.Random) -> None:
+    """The reverse of :func:`tile_kv_heads`."""
+    _reorder_heads(patient, torch.argsort(_tiled_order(patient)))
+
+
+def _tiled_order(patient: Patient) -> torch.Tensor:
+    """The head that sits at each place, (H,), when heads of one group are K apart."""
+    H, K = patient.anatomy.n_head, patient.anatomy.n_head_kv
+    return torch.arange(H).view(H // K, K).T.reshape(-1)
+
+
+def _reorder_heads(patient: Patient, order: torch.Tensor) -> None:
+    H, dim = patient.anatomy.n_head, patient.anatomy.head_dim
+    for i in patient.anatomy.layers_with("q", "o"):
         q, o = patient.part(f"{i}.q"), patient.part(f"{i}.o")
         assign(q, q.view(H, dim, -1)[order].reshape(q.shape))
         assign(o, o.view(len(o), H, dim)[:, order].reshape(o.shape))
@@ -164,13 +203,17 @@ def halve_rotary(patient: Patient, rng: random.Random) -> None:
     patient.turn("rotary_dim", max(2, int(patient.read("rotary_dim")) // 4 * 2))
 
 
-def widen_window(patient: Patient, rng: random.Random) -> None:
-    """The window sees one key more: the inclusive and the exclusive reading are mixed up."""
-    window = patient.read("window")
-    if isinstance(window, str):
-        window = [int(side) for side in window.strip("()[] ").split(",")]
-        patient.turn("window", f"({window[0] + 1}, {window[1]})")
-    elif isinstance(window, list):
-        patient.turn("window", [window[0] + 1, *window[1:]])
-    else:
-        patient.turn("window", window + 1)
+def shift_window(by: int) -> Plant:
+    """The window sees ``by`` keys more: the inclusive and the exclusive reading are mixed up."""
+
+    def plant(patient: Patient, rng: random.Random) -> None:
+        window = patient.read("window")
+        if isinstance(window, str):
+            left, right = (int(side) for side in window.strip("()[] ").split(","))
+            patient.turn("window", f"({left + by}, {right})")
+        elif isinstance(window, list):
+            patient.turn("window", [window[0] + by, *window[1:]])
+        else:
+            patient.turn("window", window + by)
+
+    return plant

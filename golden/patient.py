@@ -77,3 +77,13 @@ def discharge(patient: Patient, source: Path, folder: Path) -> Path:
     with torch.no_grad():
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
+
+
+def relink(source: Path, folder: Path, config: dict[str, Any]) -> Path:
+    """A folder with another config and links to the weights of ``source``."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    index = source / "model.safetensors.index.json"
+    for path in (*weight_files(source), *([index] if index.exists() else [])):
+        (folder / path.name).symlink_to(path.resolve())
+    return folder

@@ -54,6 +54,12 @@ def needs_priming(model: torch.nn.Module) -> bool:
     return not kinds or any(kind != "default" for kind in kinds)
 
 
+def depends_on_length(model: torch.nn.Module) -> bool:
+    """Whether rotary frequencies depend on the length of the pass, so that a cache holds keys of other frequencies."""
+    kinds = [module.rope_type for module in model.modules() if hasattr(module, "rope_type")]
+    return any(kind in ("dynamic", "longrope") for kind in kinds)
+
+
 def rebuild_sinusoids(model: torch.nn.Module) -> None:
     """Recompute in float64 the sin/cos tables that CodeGen and GPT-J keep in float32.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golden.loading import silenced
+from golden.loading import silenced, stored_elements
 
 EDGE = 256
 """How many ids at each end of the vocabulary are always asked."""
@@ -41,12 +41,16 @@ _CODE = (
 )
 
 
+TEXTS = (("english", _ENGLISH), ("code", _CODE))
+
+
 @dataclass(frozen=True)
 class Prompt:
-    """A row of token ids with the name under which its numbers are reported."""
+    """A row of token ids with the name under which its numbers are reported, and the text it came from, if any."""
 
     name: str
     ids: tuple[int, ...]
+    text: str | None = None
 
 
 def prompt_length(elements: int) -> int:
@@ -78,14 +82,25 @@ def make_prompts(folder: Path, config: Any, vocab: int, elements: int, seed: int
     return tuple(prompts)
 
 
+def reference_prompts(folder: Path, config: Any, vocab: int) -> tuple[Prompt, ...]:
+    """The default prompts for a reference folder, sized by what its headers say."""
+    return make_prompts(folder, config, vocab, stored_elements(folder))
+
+
+def encoded_texts(folder: Path) -> dict[str, list[int]] | None:
+    """How the folder's tokenizer encodes our texts, by name; None without a tokenizer."""
+    tokenizer = load_tokenizer(folder)
+    return None if tokenizer is None else {name: list(tokenizer(text)["input_ids"]) for name, text in TEXTS}
+
+
 def _text_prompts(folder: Path, vocab: int, length: int) -> Iterator[Prompt]:
     tokenizer = load_tokenizer(folder)
     if tokenizer is None:
         return
-    for name, text in (("english", _ENGLISH), ("code", _CODE)):
+    for name, text in TEXTS:
         ids = [i for i in tokenizer(text)["input_ids"] if 0 <= i < vocab]
         if ids:
-            yield Prompt(name, tuple(ids[:length]))
+            yield Prompt(name, tuple(ids[:length]), text)
 
 
 def load_tokenizer(folder: Path) -> Any | None:

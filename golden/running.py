@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from golden.loading import LoadedModel, silenced
+from golden.measure import ErrorMeter
 from golden.precision import Float64Mode, needs_priming, rebuild_sinusoids
+from golden.prompts import Prompt
 
 TOKENS = "token embeddings"
 POSITIONS = "position embeddings"
@@ -41,15 +43,22 @@ class ModelRunner:
 
     def logits(self, ids: Sequence[int]) -> Tensor:
         """Logits (tokens, vocab) of one prompt, all positions, without a cache."""
-        batch = torch.tensor([list(ids)], device=self.model.device)  # (1, tokens)
-        with torch.no_grad(), silenced():
-            if self._primes and self._primed_length != len(ids):
+        batch = self.batch(ids)
+        if self._primes and self._primed_length != len(ids):
+            with torch.no_grad(), silenced():
                 self.model(input_ids=batch, use_cache=False)
-                self._primed_length = len(ids)
-            with self.lifting():
-                output = self.model(input_ids=batch, use_cache=False)
-        logits: Tensor = output.logits[0]
+            self._primed_length = len(ids)
+        logits: Tensor = self.forward(input_ids=batch, use_cache=False).logits[0]
         return logits
+
+    def batch(self, ids: Sequence[int]) -> Tensor:
+        """One prompt as a batch (1, tokens) on the model's device."""
+        return torch.tensor([list(ids)], device=self.model.device)
+
+    def forward(self, **inputs: Any) -> Any:
+        """The model's forward pass in the mode of its kind, with any inputs it takes."""
+        with torch.no_grad(), silenced(), self.lifting():
+            return self.model(**inputs)
 
     def rows(self, table: str, start: int, stop: int) -> Tensor:
         """Rows (stop - start, width) of an embedding table, by calling the module as a forward pass would."""
@@ -71,6 +80,19 @@ class ModelRunner:
             yield
         finally:
             self.model.set_attn_implementation(before)
+
+
+def attention_spread(runner: ModelRunner, prompts: Sequence[Prompt]) -> float:
+    """Relative rms between eager and sdpa attention of one model on its longest prompt; 0 where it has no sdpa."""
+    ids = max(prompts, key=lambda prompt: len(prompt.ids)).ids
+    try:
+        with runner.attention("sdpa"):
+            other = runner.logits(ids)
+    except ValueError:
+        return 0.0
+    meter = ErrorMeter()
+    meter.add("spread", other, runner.logits(ids))
+    return meter.total().rms
 
 
 def _embedding_tables(model: Any) -> dict[str, nn.Embedding]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from golden.errors import FolderError
 from golden.verdict import LevelResult, Status
+
+if TYPE_CHECKING:
+    from converters.alignment import Alignment
 
 NAMED = 5
 """How many keys a detail names before it only counts."""
@@ -19,7 +23,6 @@ def judge_structure_and_weights(candidate: Path, reference: Path, wanted: frozen
         FolderError: one of the folders cannot be read.
     """
     from converters.alignment import align
-
     from converters.errors import ConversionError
 
     try:
@@ -40,12 +43,12 @@ def _structure(problems: tuple[str, ...]) -> LevelResult:
     return LevelResult("L0", status, float(len(problems)), 0.0, "; ".join(problems[:NAMED]) + more)
 
 
-def _weights(alignment: object) -> LevelResult:
+def _weights(alignment: Alignment) -> LevelResult:
     """Bitwise: the number is that of tensors which differ."""
-    if not alignment.mapped:  # type: ignore[attr-defined]
+    if not alignment.mapped:
         reason = "no mapping between the families of candidate and reference is known"
         return LevelResult("L1", Status.NOT_RUN, None, 0.0, reason, required=False)
-    differing = alignment.differing()  # type: ignore[attr-defined]
+    differing = alignment.differing()
     named = list(islice(differing, NAMED))
     count = len(named) + sum(1 for _ in differing)
     details = []

@@ -82,9 +82,9 @@ def swap_two_rows(role: str) -> Plant:
     return plant
 
 
-def roll_rows(role: str) -> Plant:
-    """Every row sits one place too far down."""
-    return lambda patient, rng: assign(patient.part(role), patient.part(role).roll(1, 0))
+def roll_rows(role: str, by: int = 1) -> Plant:
+    """Every row sits ``by`` places too far down."""
+    return lambda patient, rng: assign(patient.part(role), patient.part(role).roll(by, 0))
 
 
 def round_through(dtype: torch.dtype) -> Plant:

@@ -94,7 +94,7 @@ def test_flash_attention_without_a_gpu_is_no_verdict(reference: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(MissingDeviceError) as caught:
-        compare(reference, reference, levels=["L2"], attn="flash_attention_2")
+        compare(reference, reference, levels=["L3"], attn="flash")
     assert caught.value.exit_code == 5
 
 

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from golden import Status, Verdict, compare
+from golden.evidence import open_reference
 from golden.faults import catalogue
 from golden.loading import load_model, silenced
 from golden.patient import Patient, admit, discharge
+from golden.prompts import reference_prompts
+from golden.trial import judge_alone
 
 
 def judge(candidate: Path, reference: Path, **options: str) -> Verdict:
@@ -39,17 +42,18 @@ def test_every_planted_fault_fails_without_mapping_hash_or_conversion_record(
     source: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     folder = request.getfixturevalue(source)
+    evidence = open_reference(folder, lambda r, used: reference_prompts(folder, r.model.config, used), torch.float64)
     patient = admit(folder)
     faults = catalogue(patient)
     readings = {}
     for fault in faults:
         sick = patient.clone()
         fault.plant(sick, random.Random(3))
-        readings[fault.name] = judge(discharge(sick, folder, tmp_path), folder).level("L2")
+        readings[fault.name] = judge_alone(discharge(sick, folder, tmp_path), evidence)
     assert len(faults) >= 40
-    missed = [name for name, level in readings.items() if level.status is not Status.FAIL]
-    assert missed == []
+    assert [name for name, level in readings.items() if level.status is not Status.FAIL] == []
     assert min(level.number or 0.0 for level in readings.values()) > 1e-6
+    assert judge_alone(discharge(patient, folder, tmp_path), evidence).status is Status.PASS
 
 
 def test_each_prompt_reports_the_quarters_of_its_positions(reference: Path) -> None:

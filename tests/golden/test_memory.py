@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from golden import Status, compare, comparison, memory
+from golden import Status, case, compare, memory
 from golden.memory import available_bytes, plan_run
 
 MILLION = 10**6
@@ -40,7 +40,7 @@ def test_a_container_limit_is_respected(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 def test_models_one_after_the_other_give_the_same_reading(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     together = compare(reference, reference, levels=["L2"], attn="sdpa").level("L2")
-    monkeypatch.setattr(comparison, "plan_run", lambda *a, **k: memory.RunPlan(8, False, 1, 2))
+    monkeypatch.setattr(case, "plan_run", lambda *a, **k: memory.RunPlan(8, False, 1, 2))
     apart = compare(reference, reference, levels=["L2"], attn="sdpa").level("L2")
     assert apart.status is Status.PASS
     assert apart.number == together.number
@@ -63,7 +63,7 @@ def test_float32_still_sees_a_wrong_eps(reference: Path, tmp_path: Path) -> None
 
 
 def test_what_does_not_fit_is_unverified_with_need_and_have(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "available_bytes", lambda: 1000)
+    monkeypatch.setattr(case, "available_bytes", lambda: 1000)
     verdict = compare(reference, reference, levels=["L2"])
     assert verdict.verdict is Status.UNVERIFIED
     assert "GiB of memory" in verdict.level("L2").detail

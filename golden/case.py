@@ -1,0 +1,68 @@
+"""What is to be judged, and how: the options of ``compare`` after they have been checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from golden.calibration import LOW_PRECISION
+from golden.evidence import Progress
+from golden.golden_file import GoldenEvidence
+from golden.loading import read_config, stored_elements
+from golden.memory import RunPlan, available_bytes, plan_run
+from golden.prompts import prompt_length
+
+WIDE = {"float64": 8, "float32": 4}
+ATTENTION = ("eager", "sdpa", "flash")
+FLASH = "flash_attention_2"
+CPU_LIMIT = 1_000_000_000
+"""Weights up to which L3 runs on a CPU."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One candidate and what it is held against: a reference folder, a golden file, or both."""
+
+    candidate: Path
+    reference: Path | None
+    golden_path: Path | None
+    golden: GoldenEvidence | None
+    wanted: frozenset[str]
+    device: str = "cpu"
+    dtype: str | None = None
+    attn: str | None = None
+    progress: Progress | None = None
+
+    @property
+    def wide_attention(self) -> str | None:
+        """The candidate's attention in L2 and L4, where flash cannot run; None is the model's own default."""
+        return self.attn if self.attn in ("eager", "sdpa") else None
+
+    @property
+    def low_precisions(self) -> tuple[str, ...]:
+        """The dtypes of L3; a golden may have fewer than we would ask."""
+        if self.dtype in LOW_PRECISION:
+            return (self.dtype,)
+        if self.golden is not None:
+            return tuple(name for name in LOW_PRECISION if name in self.golden.header["calibrations"])
+        return tuple(LOW_PRECISION)
+
+    @property
+    def too_large_for_kernels(self) -> bool:
+        """Whether L3 on this device would take too long to be run unasked."""
+        return self.device == "cpu" and stored_elements(self.candidate) > CPU_LIMIT
+
+    def plan(self) -> RunPlan:
+        """In which precision L2 and L4 run, and whether both models stay in memory."""
+        asked = WIDE.get(self.dtype or "")
+        narrowest, widest = (asked, asked) if asked else (4, 8)
+        candidate = stored_elements(self.candidate)
+        if self.golden is not None:
+            if self.golden.header["dtype"] == "float32":
+                narrowest = widest = 4
+            columns = prompt_length(candidate) * int(self.golden.header["vocab"])
+            return plan_run(0, candidate, columns, available_bytes(), narrowest, widest)
+        assert self.reference is not None
+        reference = stored_elements(self.reference)
+        columns = prompt_length(reference) * int(read_config(self.reference).get("vocab_size") or 0)
+        return plan_run(reference, candidate, columns, available_bytes(), narrowest, widest)

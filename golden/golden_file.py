@@ -1,0 +1,137 @@
+"""One golden file: a safetensors file with all that a reference has to say, so that it need not be at hand.
+
+Metadata holds ``format``, ``version`` and, as JSON under ``golden``, the header. Tensors, i counting prompts:
+
+    prompt.{i}            ids, int64 (tokens,)
+    logits.{i}            full form: float64 or float32 (tokens, vocab)
+    columns.{i}, top.{i}  compact form: see golden/sketch.py
+    rows.{table}          projections of every row of an embedding table, float64 (rows, 4)
+    continuation.*        prompt, ids (int64) and margins (float64) of the greedy text
+    probe.{dtype}.{j}.*   given (dtype) and truth (float32) of a module probe
+    stage.{j}             optional: hidden states of the prompt of the diagnosis, float64 (tokens, width)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from golden.calibration import Calibration, Floor, divergence
+from golden.continuation import Continuation
+from golden.errors import GoldenFileError
+from golden.evidence import common_columns
+from golden.probes import Probe
+from golden.prompts import Prompt
+from golden.sketch import ROW_PROJECTIONS, Sketch, coarse_divergence, project
+from golden.stages import Stages
+
+FORMAT, VERSION = "mixformer-golden", "1"
+REQUIRED = ("form", "dtype", "family", "config", "vocab", "used_vocab", "table_sizes", "prompts", "hashes", "versions")
+
+
+@dataclass(frozen=True)
+class GoldenEvidence:
+    """A golden file as evidence. ``load`` reads one tensor by name."""
+
+    header: Mapping[str, Any]
+    load: Callable[[str], Tensor]
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        names = self.header["prompts"]
+        return tuple(Prompt(name, tuple(self.load(f"prompt.{i}").tolist())) for i, name in enumerate(names))
+
+    @property
+    def std(self) -> float | None:
+        return float(self.header["std"]) if "std" in self.header else None
+
+    @property
+    def table_sizes(self) -> Mapping[str, int]:
+        return {str(name): int(size) for name, size in self.header["table_sizes"].items()}
+
+    @property
+    def used_vocab(self) -> int:
+        return int(self.header["used_vocab"])
+
+    @property
+    def sketch(self) -> Sketch | None:
+        """How logits were made small; None in the full form."""
+        return Sketch(**self.header["sketch"]) if self.header["form"] == "compact" else None
+
+    def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+        if self.sketch is None:
+            return common_columns(logits, self.load(f"logits.{index}"))
+        return self.sketch.columns(logits, self.load(f"top.{index}")), self.load(f"columns.{index}")
+
+    def divergence(self, index: int, logits: Tensor) -> Tensor:
+        found, truth = self.pair(index, logits)
+        return divergence(truth, found) if self.sketch is None else coarse_divergence(truth, found, self.sketch.top)
+
+    def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        expected = self.load(f"rows.{table}")[start : start + len(rows)]
+        return project(rows, ROW_PROJECTIONS, self.header["seed"]), expected
+
+    def continuation(self) -> Continuation:
+        prompt, ids, margins = (self.load(f"continuation.{name}").tolist() for name in ("prompt", "ids", "margins"))
+        return Continuation(tuple(prompt), tuple(ids), tuple(margins), bool(self.header["continuation_fresh"]))
+
+    def calibration(self, dtype: str) -> Calibration:
+        known = self.header["calibrations"].get(dtype)
+        if known is None:
+            raise GoldenFileError(f"this golden has no calibration in {dtype}; record it again with that dtype")
+        probes = tuple(
+            Probe(**words, given=self.load(f"probe.{dtype}.{j}.given"), truth=self.load(f"probe.{dtype}.{j}.truth"))
+            for j, words in enumerate(known["probes"])
+        )
+        return Calibration(dtype, Floor(known["rms"], known["max"], known["kl"]), tuple(known["prompts"]), probes)
+
+    def spread(self) -> float:
+        return float(self.header["spread"])
+
+    def stages(self) -> Stages:
+        """Hidden states of the prompt of the diagnosis, in the order of the forward pass; empty if not recorded."""
+        return [(name, self.load(f"stage.{j}")) for j, name in enumerate(self.header.get("stages", []))]
+
+
+def read_golden(path: Path) -> GoldenEvidence:
+    """Open a golden file.
+
+    Raises:
+        GoldenFileError: it is absent, truncated, no golden, or of a version that this one cannot read.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata, keys = file.metadata() or {}, set(file.keys())
+    except (OSError, SafetensorError) as broken:
+        raise GoldenFileError(f"{path}: no readable golden file ({broken}); record it again") from broken
+    if metadata.get("format") != FORMAT:
+        raise GoldenFileError(f"{path}: a safetensors file, but no golden; make one with `convert golden record`")
+    if metadata.get("version") != VERSION:
+        raise GoldenFileError(f"{path}: version {metadata.get('version')}, expected {VERSION}; record it again")
+    try:
+        header = json.loads(metadata["golden"])
+        lacking = [name for name in REQUIRED if name not in header]
+        lacking += [f"prompt.{i}" for i in range(len(header.get("prompts", []))) if f"prompt.{i}" not in keys]
+    except (KeyError, ValueError, TypeError) as broken:
+        raise GoldenFileError(f"{path}: its header is broken ({broken}); record it again") from broken
+    if lacking:
+        raise GoldenFileError(f"{path}: incomplete, {lacking[0]!r} is missing; record it again")
+    return GoldenEvidence(header, _loader(path))
+
+
+def _loader(path: Path) -> Callable[[str], Tensor]:
+    def load(name: str) -> Tensor:
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensor: Tensor = file.get_tensor(name)
+        except (OSError, SafetensorError) as broken:
+            raise GoldenFileError(f"{path}: {name}: cannot be read ({broken}); record the golden again") from broken
+        return tensor
+
+    return load

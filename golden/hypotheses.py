@@ -1,0 +1,96 @@
+"""Mistakes that conversions are known to make, each with the way to undo it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from golden import applicability as can
+from golden import mapping_faults as m
+from golden import weight_faults as w
+from golden.patient import Patient
+
+Undo = Callable[[Patient, random.Random], None]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What may be wrong, as a sentence about the candidate, and how to put it right."""
+
+    claim: str
+    repair: Undo
+    roles: tuple[str, ...] = ()
+
+    def undo(self, patient: Patient) -> None:
+        """Put it right in the patient."""
+        with torch.no_grad():
+            self.repair(patient, random.Random(0))
+
+    def keys(self, patient: Patient) -> set[str]:
+        """Tensors that undoing it changes."""
+        parts = patient.anatomy.parts
+        return {part.key for role, part in parts.items() if role.split(".")[-1] in self.roles}
+
+
+def weight_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
+    """Mistakes in the order of rows and tensors."""
+    for one, other in (("gate", "up"), ("k", "v"), ("norm_1", "norm_2"), ("q_norm", "k_norm")):
+        if can.same_shape(one, other)(patient):
+            yield Hypothesis(f"{one} and {other} are swapped", m.swap_everywhere(one, other), (one, other))
+    yield from _rotary_hypotheses(patient)
+    if can.groups_heads(patient):
+        yield Hypothesis("key-value heads are tiled instead of repeated", m.untile_kv_heads, ("q", "o"))
+    if can.is_square("o")(patient):
+        yield Hypothesis("o is transposed", m.transpose("o"), ("o",))
+    if can.has_whole("head")(patient):
+        for shift in (-1, 1):
+            yield Hypothesis(f"rows of the head are rolled by {-shift}", w.roll_rows("head", shift), ("head",))
+    scale = float(patient.anatomy.head_dim) ** 0.5
+    for factor, claim in ((scale, "attention is scaled by 1/d"), (1.0 / scale, "attention is not scaled")):
+        yield Hypothesis(claim, m.scale_queries(factor), ("q", "q_bias", "q_norm"))
+    for i in range(patient.anatomy.n_layer):
+        if can.same_shape("norm_1", "norm_2")(patient):
+            yield Hypothesis(f"norms of layer {i} are swapped", m.swap_in_layer(i), ("norm_1", "norm_2"))
+    roles = tuple({role.split(".")[-1] for role in patient.anatomy.parts if "." in role})
+    for i in range(patient.anatomy.n_layer - 1):
+        yield Hypothesis(f"layers {i} and {i + 1} are swapped", m.swap_with_next(i), roles)
+
+
+def _rotary_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
+    if not can.rotates(patient):
+        return
+    for roles in (("q", "k"), ("q",), ("k",)):
+        names = " and ".join(roles)
+        yield Hypothesis(f"rows of {names} are in interleaved rotary order", m.deinterleave(*roles), roles)
+        yield Hypothesis(f"rows of {names} were put into half-split order twice", m.interleave(*roles), roles)
+
+
+USUAL: dict[str, tuple[Any, ...]] = {
+    "eps": (1e-5, 1e-6, 1e-8, 1e-12),
+    "theta": (1e4, 1e5, 5e5, 1e6),
+    "activation": ("silu", "gelu", "gelu_new", "relu"),
+    "tie": (True, False),
+}
+"""Values that dials have in published models."""
+
+
+def config_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
+    """Dials of the config that may have another value."""
+    for dial, values in USUAL.items():
+        if dial not in patient.anatomy.dials:
+            continue
+        now = patient.read(dial)
+        for value in values:
+            if value != now:
+                yield Hypothesis(f"{dial} is {now} and should be {value}", m.set_dial(dial, value))
+    if "rotary_dim" in patient.anatomy.dials:
+        for value in {patient.anatomy.head_dim, patient.anatomy.head_dim // 2} - {patient.read("rotary_dim")}:
+            claim = f"rotary_dim is {patient.read('rotary_dim')} and should be {value}"
+            yield Hypothesis(claim, m.set_dial("rotary_dim", value))
+    if "window" in patient.anatomy.dials and patient.read("window"):
+        for by in (-1, 1):
+            yield Hypothesis(f"the window is off by {-by}", m.shift_window(by))

@@ -1,0 +1,78 @@
+"""Which module of a loaded model plays which role, in any of the families: blocks, norms, attention, MLP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+ROLE_NAMES = {
+    "norm_1": ("input_layernorm", "ln_1", "ln"),
+    "attention": ("self_attn", "attn", "mixer"),
+    "norm_2": ("post_attention_layernorm", "ln_2"),
+    "mlp": ("mlp",),
+}
+"""Role -> names it has in transformers' models and in MixFormer, in the order of the forward pass."""
+
+
+def blocks(model: Any) -> list[nn.Module]:
+    """The layers of a model, first to last; empty where they are not found."""
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList | nn.Sequential):
+            found = [child for child in module if role_module(child, "attention") is not None]
+            if found:
+                return found
+    return []
+
+
+def role_module(block: nn.Module, role: str) -> nn.Module | None:
+    """The module of that role in a block, or None."""
+    for name in ROLE_NAMES[role]:
+        module = getattr(block, name, None)
+        if isinstance(module, nn.Module):
+            return module
+    return None
+
+
+def activation(block: nn.Module) -> nn.Module | None:
+    """The activation inside a block's MLP: the leaf that has no weights and is no dropout."""
+    mlp = role_module(block, "mlp")
+    if mlp is None:
+        return None
+    for module in mlp.modules():
+        is_leaf = not list(module.children()) and not list(module.parameters())
+        if module is not mlp and is_leaf and not isinstance(module, nn.Dropout | nn.Identity):
+            return module
+    return None
+
+
+def qualified_name(model: nn.Module, wanted: nn.Module) -> str:
+    """The name under which a module sits in the model."""
+    return next((name for name, module in model.named_modules() if module is wanted), "?")
+
+
+@contextmanager
+def captured(modules: Sequence[nn.Module]) -> Iterator[list[list[Any]]]:
+    """Collect what each module returns, and with which arguments it was called.
+
+    Yields one list per module, of (args, kwargs, output) for every call.
+    """
+    calls: list[list[Any]] = [[] for _ in modules]
+    handles = [
+        module.register_forward_hook(
+            lambda _, args, kwargs, output, into=into: into.append((args, kwargs, output)), with_kwargs=True
+        )
+        for module, into in zip(modules, calls, strict=True)
+    ]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def first_tensor(output: Any) -> Any:
+    """Modules return a tensor, or a tuple that begins with one."""
+    return output[0] if isinstance(output, tuple | list) else output

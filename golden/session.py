@@ -1,0 +1,107 @@
+"""The levels that run models: both sides are loaded once, and let go before the next ones need the memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from golden.behaviour import judge_behaviour
+from golden.case import FLASH, Case
+from golden.diagnosis import explain, first_divergence
+from golden.evidence import Evidence, reference_evidence
+from golden.function import FLOAT64, Budget, float32_budget, judge_function
+from golden.kernels import judge_kernels
+from golden.loading import load_model
+from golden.memory import RunPlan
+from golden.prompts import reference_prompts
+from golden.running import ModelRunner
+from golden.verdict import LevelResult, Status
+
+
+@dataclass
+class Outcome:
+    """Results of the levels that ran models, and the diagnosis where one of them failed."""
+
+    levels: list[LevelResult] = field(default_factory=list)
+    first_divergence: str | None = None
+    hypothesis: str | None = None
+
+
+def run_session(case: Case) -> Outcome:
+    """L2, L4 and L3, as far as they are wanted and fit into memory."""
+    plan = case.plan()
+    if plan.need > plan.have:
+        text = f"needs {plan.need / 2**30:.1f} GiB of memory, {plan.have / 2**30:.1f} GiB are available"
+        names = sorted(case.wanted & {"L2", "L3", "L4"})
+        return Outcome([LevelResult(name, Status.UNVERIFIED, detail=text) for name in names])
+    outcome = Outcome()
+    with _evidence(case, plan) as evidence:
+        if case.wanted & {"L2", "L4"}:
+            _judge_wide(case, plan, evidence, outcome)
+        if "L3" in case.wanted:
+            outcome.levels += _judge_low(case, evidence)
+    return outcome
+
+
+@contextmanager
+def _evidence(case: Case, plan: RunPlan) -> Iterator[Evidence]:
+    if case.golden is not None:
+        yield case.golden
+        return
+    folder = case.reference
+    assert folder is not None
+    calibrated = case.low_precisions if "L3" in case.wanted and not case.too_large_for_kernels else ()
+    with reference_evidence(
+        folder,
+        lambda runner, used: reference_prompts(folder, runner.model.config, used),
+        _dtype(plan),
+        plan.together,
+        calibrated,
+    ) as evidence:
+        yield evidence
+
+
+def _dtype(plan: RunPlan) -> torch.dtype:
+    return torch.float64 if plan.itemsize == 8 else torch.float32
+
+
+def _judge_wide(case: Case, plan: RunPlan, evidence: Evidence, outcome: Outcome) -> None:
+    """L2 and L4 with one candidate in memory, and the diagnosis if one of them fails."""
+    budget = FLOAT64 if plan.itemsize == 8 else float32_budget(evidence.spread())
+    candidate = ModelRunner(load_model(case.candidate, _dtype(plan), case.wide_attention))
+    if "L2" in case.wanted:
+        outcome.levels.append(judge_function(candidate, evidence, budget, case.progress))
+    if "L4" in case.wanted:
+        outcome.levels.append(judge_behaviour(candidate, evidence, budget))
+    if any(level.name == "L2" and level.status is Status.FAIL and level.number is not None for level in outcome.levels):
+        _diagnose(case, candidate, evidence, budget, outcome)
+
+
+def _diagnose(case: Case, candidate: ModelRunner, evidence: Evidence, budget: Budget, outcome: Outcome) -> None:
+    """Only for a candidate that ran: without a number there is nothing to locate."""
+    outcome.first_divergence = first_divergence(candidate, evidence, budget)
+    with tempfile.TemporaryDirectory(prefix="golden-") as scratch:
+        outcome.hypothesis = explain(case.candidate, candidate, evidence, budget, Path(scratch))
+
+
+def _judge_low(case: Case, evidence: Evidence) -> Iterator[LevelResult]:
+    """L3 with a backend that every machine has, and with flash where it was asked for."""
+    if case.too_large_for_kernels:
+        reason = "too large for bfloat16 and float16 on a CPU; give a device"
+        yield LevelResult("L3", Status.NOT_RUN, detail=reason, required=False)
+    elif not case.low_precisions:
+        reason = "the golden has no calibration in a low precision"
+        yield LevelResult("L3", Status.NOT_RUN, detail=reason, required=False)
+    else:
+        backend = case.wide_attention or "sdpa"
+        yield judge_kernels(case.candidate, evidence, case.low_precisions, backend, case.device)
+    if case.attn == "flash":
+        yield judge_kernels(case.candidate, evidence, case.low_precisions, FLASH, case.device)
+    else:
+        reason = "not asked for; give --attn flash on a machine that has it"
+        yield LevelResult("L3 flash", Status.NOT_RUN, detail=reason, required=False)
