@@ -38,7 +38,8 @@ def forward_context(
     batch, length = (input_ids if input_ids is not None else inputs_embeds).shape[:2]
     device = (input_ids if input_ids is not None else inputs_embeds).device
     past = _past_length(cache)
-    padding = _padding(attention_mask, batch, length, past)
+    fixed = cache is not None and cache.is_compileable
+    padding = _padding(attention_mask, batch, length, past, fixed)
     samples = _samples(config, input_ids, cu_seqlens, sample_ids, batch, length, cache)
     segments = _combined(padding, samples)
     if position_ids is None:
@@ -58,17 +59,21 @@ def _past_length(cache: Cache | None) -> int | Tensor:
     return past.clone() if isinstance(past, Tensor) else past
 
 
-def _padding(mask: Tensor | None, batch: int, length: int, past: int | Tensor) -> Tensor | None:
-    """(B, past + S) booleans, True for tokens; None if there is no padding."""
+def _padding(mask: Tensor | None, batch: int, length: int, past: int | Tensor, fixed: bool) -> Tensor | None:
+    """(B, past + S) booleans, True for tokens; None if there is no padding.
+
+    With a cache of fixed size the mask may be as long as the cache, so that its shape does not change while decoding.
+    """
     if mask is None:
         return None
     if mask.ndim != 2 or mask.shape[0] != batch:
         raise InputError(f"attention_mask must be ({batch}, past + {length}), but got shape {tuple(mask.shape)}.")
     if not isinstance(past, Tensor):
-        if mask.shape[1] != past + length:
+        if mask.shape[1] < past + length or (mask.shape[1] > past + length and not fixed):
             raise InputError(
                 f"attention_mask must cover {past} cached and {length} new tokens, but got shape {tuple(mask.shape)}."
             )
+        mask = mask[:, : past + length]
     elif mask.shape[1] < length:
         raise InputError(f"attention_mask must cover {length} new tokens, but got shape {tuple(mask.shape)}.")
     tokens = mask != 0

@@ -106,12 +106,14 @@ class MixFormerSequentialForCausalLM(MixFormerSequentialPreTrainedModel, Generat
         output = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, hidden_states=collected)
         return output if self.returns_dict(return_dict) else output.to_tuple()
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, inputs_embeds: Tensor | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
         """As transformers does; with `cross_sample_token_id`, the samples of the whole sequence go along.
 
         The tokens of one decoding step alone do not say which sample they belong to.
         """
-        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         if self.config.cross_sample_token_id is not None and inputs.get("inputs_embeds") is None:
             inputs["sample_ids"] = sample_ids_of(input_ids, self.config.cross_sample_token_id)
         return inputs

@@ -58,6 +58,9 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         entry, path = self._task_entry("loss")
         self.loss = get_loss(config, loss_config=entry, path=path)
         self.gradient_checkpointing = False
+        # Parts name the parameters whose values 8 bits of precision would spoil in an attribute `keep_in_fp32`.
+        keep = {name for module in self.modules() for name in getattr(module, "keep_in_fp32", ())}
+        self._keep_in_fp32_modules_strict = sorted(keep)
         for cache_idx, attention in enumerate(m for m in self.modules() if isinstance(m, MHA)):
             attention.cache_idx = cache_idx
 
@@ -90,6 +93,16 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         """Replace the token embedding."""
         self.layers[0].wte = value
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """As transformers does. A size that is no multiple of `pad_vocab_size_multiple` turns padding off.
+
+        Otherwise the configuration would round the size up when it is read again.
+        """
+        embedding = super().resize_token_embeddings(*args, **kwargs)
+        if self.config.vocab_size % self.config.pad_vocab_size_multiple:
+            self.config.pad_vocab_size_multiple = 1
+        return embedding
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, config: Any = None, **kwargs: Any) -> Any:

@@ -196,7 +196,9 @@ def test_a_saved_model_loads_with_equal_logits(
     again, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert type(again) is MixFormerSequentialForCausalLM
     assert not any(report.values()), report
-    assert torch.equal(again(ids).logits, ours(ids).logits)
+    # Not bit for bit: weights mapped from a file are aligned differently, and BLAS adds up in another order.
+    assert torch.allclose(again(ids).logits, ours(ids).logits, rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(x, y) for x, y in zip(again.parameters(), ours.parameters(), strict=True))
     again.save_pretrained(tmp_path / "again")
     first, second = (json.loads((p / "config.json").read_text()) for p in (tmp_path, tmp_path / "again"))
     assert second["converted_from"] == ours.config.converted_from
