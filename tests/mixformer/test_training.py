@@ -110,19 +110,23 @@ def test_lightning_learns_and_resumes_where_it_was(lightning: ModuleType, tmp_pa
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.AdamW(self.parameters(), lr=1e-2)
 
-    def fit(module: Module, steps: int, resume: Path | None = None) -> None:
-        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    def fit(module: Module, epochs: int, resume: Path | None = None) -> None:
+        saving = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, filename=f"{epochs}", every_n_epochs=1)
         run = lightning.Trainer(
-            accelerator="cpu", max_steps=steps, enable_checkpointing=False, default_root_dir=tmp_path, **options
+            accelerator="cpu",
+            max_epochs=epochs,
+            callbacks=[saving],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
         )
         one_epoch = Subset(Counting(), range(8 * HALF))  # lightning resumes exactly between epochs only
         run.fit(module, DataLoader(one_epoch, batch_size=8), ckpt_path=resume)
-        run.save_checkpoint(tmp_path / f"{steps}.ckpt")
 
     whole, first, second = Module(), Module(), Module()
-    fit(whole, STEPS)
-    fit(first, HALF)
-    fit(second, STEPS, tmp_path / f"{HALF}.ckpt")
+    fit(whole, 2)
+    fit(first, 1)
+    fit(second, 2, tmp_path / "1.ckpt")
     assert whole.losses[-1] < 0.9 * whole.losses[0]
     assert first.losses + second.losses == whole.losses
     assert_equal_weights(second.model.state_dict(), whole.model.state_dict())

@@ -17,7 +17,7 @@ from mixformer.errors import ConfigurationError, invalid
 
 # Kinds whose frequencies depend on the length of the sequence, so that a forward pass has to look at it.
 LENGTH_DEPENDENT = ("dynamic", "longrope")
-ROPE_TYPES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+ROPE_TYPES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope", "proportional")
 
 
 @dataclass
@@ -70,7 +70,9 @@ class Frequencies:
             raise ConfigurationError(f"`{path}.rope_theta` = {theta} contradicts rotary_base = {self.base}.")
         self.base = theta
         # The rotating part stands alone here, so that its size is rotary_dim exactly, whatever the factor rounds to.
-        parameters.pop("partial_rotary_factor", None)
+        # Proportional is the exception: all dimensions turn, those beyond the factor with frequency 0.
+        if self.kind != "proportional":
+            parameters.pop("partial_rotary_factor", None)
         self.original_max_positions = parameters.get("original_max_position_embeddings") or self.max_positions
         if self.kind in ("llama3", "yarn", "longrope"):
             parameters["original_max_position_embeddings"] = self.original_max_positions
