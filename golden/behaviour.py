@@ -16,7 +16,7 @@ from golden.measure import ErrorMeter
 from golden.running import ModelRunner
 from golden.verdict import LevelResult, Status
 
-TOKENS, PREFILL, SHORT = 32, 20, 13
+TOKENS, PREFILL, SHORT = 28, 20, 13
 """Length of the row that is decoded, how much of it is prefilled, and the length of the row that is padded to it."""
 
 

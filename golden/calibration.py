@@ -20,7 +20,7 @@ from golden.verdict import Reading
 
 LOW_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 PROMPTS = 2
-"""How many prompts a low-precision run uses: the longest ones, which show faults of position."""
+"""How many prompts a low-precision run uses."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,11 @@ class Calibration:
 
 
 def chosen_prompts(prompts: Sequence[Prompt]) -> tuple[int, ...]:
-    """Indices of the prompts for low-precision runs: the random one first, then the longest."""
-    order = sorted(range(len(prompts)), key=lambda i: (prompts[i].name != "random", -len(prompts[i].ids), i))
+    """Indices of the prompts for low-precision runs: the random one, then text, then the longest."""
+    order = sorted(
+        range(len(prompts)),
+        key=lambda i: (prompts[i].name != "random", prompts[i].text is None, -len(prompts[i].ids), i),
+    )
     return tuple(order[:PROMPTS])
 
 
@@ -55,8 +58,9 @@ def measure_floor(runner: ModelRunner, truth: Truth, indices: Sequence[int]) -> 
     for index in indices:
         prompt = truth.prompts[index]
         logits = runner.logits(prompt.ids).to("cpu", torch.float64)  # (tokens, vocab)
-        meter.add(prompt.name, *truth.pair(index, logits))
-        divergences.append(truth.divergence(index, logits))
+        found, true = truth.pair(index, logits)
+        meter.add(prompt.name, found, true)
+        divergences.append(truth.divergence(found, true))
     total = meter.total("all", truth.std)
     kl = float(torch.cat(divergences).mean())
     return Floor(total.rms, total.max, kl), meter.readings(truth.std)

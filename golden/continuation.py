@@ -12,7 +12,7 @@ from golden.precision import depends_on_length
 from golden.prompts import Prompt
 from golden.running import ModelRunner
 
-PROMPT_TOKENS, STEPS = 32, 24
+PROMPT_TOKENS, STEPS = 32, 16
 CLEAR = 1e-6
 """Margin, in units of the logits' standard deviation, from which on two honest float64 models must choose alike."""
 

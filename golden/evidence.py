@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from golden.calibration import Calibration, calibrate, divergence
+from golden.calibration import Calibration, calibrate, chosen_prompts, divergence
 from golden.continuation import Continuation, continue_greedily
 from golden.errors import NondeterministicReferenceError, UnusableReferenceError
 from golden.loading import load_model, name_nonfinite
@@ -61,23 +61,31 @@ class Evidence(Truth, Protocol):
 
 @dataclass(frozen=True)
 class LiveEvidence:
-    """The reference model itself, in memory."""
+    """The reference model itself, in memory.
+
+    ``kept`` holds the logits of the few prompts that L3 asks for again and again.
+    """
 
     runner: ModelRunner
     prompts: tuple[Prompt, ...]
     used_vocab: int
     std: float | None = None
+    kept: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def table_sizes(self) -> Mapping[str, int]:
         return {name: int(module.num_embeddings) for name, module in self.runner.tables.items()}
 
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
-        return common_columns(logits, self.runner.logits(self.prompts[index].ids))
+        if index not in self.kept:
+            truth = self.runner.logits(self.prompts[index].ids)
+            if index not in chosen_prompts(self.prompts):
+                return common_columns(logits, truth)
+            self.kept[index] = truth
+        return common_columns(logits, self.kept[index])
 
-    def divergence(self, index: int, logits: Tensor) -> Tensor:
-        found, truth = self.pair(index, logits)
-        return divergence(truth, found)
+    def divergence(self, found: Tensor, true: Tensor) -> Tensor:
+        return divergence(true, found)
 
     def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         return common_columns(rows, self.runner.rows(table, start, start + len(rows)))
@@ -112,9 +120,8 @@ class SpilledEvidence:
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
         return common_columns(logits, self._load(f"prompt-{index}"))
 
-    def divergence(self, index: int, logits: Tensor) -> Tensor:
-        found, truth = self.pair(index, logits)
-        return divergence(truth, found)
+    def divergence(self, found: Tensor, true: Tensor) -> Tensor:
+        return divergence(true, found)
 
     def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         return common_columns(rows, self._load(f"{table}-{start}")[: len(rows)])

@@ -1,6 +1,7 @@
 """One golden file: a safetensors file with all that a reference has to say, so that it need not be at hand.
 
-Metadata holds ``format``, ``version`` and, as JSON under ``golden``, the header. Tensors, i counting prompts:
+Metadata holds the header as JSON under one key (with several, safetensors would write them in any order, and the same
+recording would not give the same bytes). Tensors, i counting prompts:
 
     prompt.{i}            ids, int64 (tokens,)
     logits.{i}            full form: float64 or float32 (tokens, vocab)
@@ -31,7 +32,7 @@ from golden.prompts import Prompt
 from golden.sketch import ROW_PROJECTIONS, Sketch, coarse_divergence, project
 from golden.stages import Stages
 
-FORMAT, VERSION = "mixformer-golden", "1"
+HEADER, VERSION = "mixformer-golden", 1
 REQUIRED = ("form", "dtype", "family", "config", "vocab", "used_vocab", "table_sizes", "prompts", "hashes", "versions")
 
 
@@ -69,9 +70,8 @@ class GoldenEvidence:
             return common_columns(logits, self.load(f"logits.{index}"))
         return self.sketch.columns(logits, self.load(f"top.{index}")), self.load(f"columns.{index}")
 
-    def divergence(self, index: int, logits: Tensor) -> Tensor:
-        found, truth = self.pair(index, logits)
-        return divergence(truth, found) if self.sketch is None else coarse_divergence(truth, found, self.sketch.top)
+    def divergence(self, found: Tensor, true: Tensor) -> Tensor:
+        return divergence(true, found) if self.sketch is None else coarse_divergence(true, found, self.sketch.top)
 
     def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         expected = self.load(f"rows.{table}")[start : start + len(rows)]
@@ -110,16 +110,16 @@ def read_golden(path: Path) -> GoldenEvidence:
             metadata, keys = file.metadata() or {}, set(file.keys())
     except (OSError, SafetensorError) as broken:
         raise GoldenFileError(f"{path}: no readable golden file ({broken}); record it again") from broken
-    if metadata.get("format") != FORMAT:
+    if HEADER not in metadata:
         raise GoldenFileError(f"{path}: a safetensors file, but no golden; make one with `convert golden record`")
-    if metadata.get("version") != VERSION:
-        raise GoldenFileError(f"{path}: version {metadata.get('version')}, expected {VERSION}; record it again")
     try:
-        header = json.loads(metadata["golden"])
+        header = dict(json.loads(metadata[HEADER]))
         lacking = [name for name in REQUIRED if name not in header]
         lacking += [f"prompt.{i}" for i in range(len(header.get("prompts", []))) if f"prompt.{i}" not in keys]
-    except (KeyError, ValueError, TypeError) as broken:
+    except (ValueError, TypeError) as broken:
         raise GoldenFileError(f"{path}: its header is broken ({broken}); record it again") from broken
+    if header.get("version") != VERSION:
+        raise GoldenFileError(f"{path}: version {header.get('version')}, expected {VERSION}; record it again")
     if lacking:
         raise GoldenFileError(f"{path}: incomplete, {lacking[0]!r} is missing; record it again")
     return GoldenEvidence(header, _loader(path))

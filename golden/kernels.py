@@ -44,7 +44,7 @@ def judge_kernels(
         floor, per_prompt = measure_floor(runner, evidence, calibration.prompts)
         readings += [Reading(f"{r.name} in {dtype}", r.tokens, r.rms, r.max, r.quartiles) for r in per_prompt]
         ratios = _ratios(floor, calibration.floor) | probe_ratios(runner, calibration)
-        failures += [f"{dtype}: {text}" for text in _excesses(ratios, floor, calibration.floor)]
+        failures += [f"{dtype}: {text}" for text in excesses(ratios, floor, calibration.floor)]
         worst = max(worst, *(value for name_, value in ratios.items() if name_ not in ("max", "kl")))
         measures |= {f"{dtype} {key}": value for key, value in ratios.items()}
     status = Status.FAIL if failures else Status.PASS
@@ -72,7 +72,7 @@ def probe_ratios(runner: ModelRunner, calibration: Calibration) -> dict[str, flo
     return ratios
 
 
-def _excesses(ratios: dict[str, float], found: Floor, own: Floor) -> Iterator[str]:
+def excesses(ratios: dict[str, float], found: Floor, own: Floor) -> Iterator[str]:
     limits = {"rms": RMS_RATIO, "max": MAX_RATIO}
     for name, ratio in ratios.items():
         if name == "kl":

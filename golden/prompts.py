@@ -55,7 +55,7 @@ class Prompt:
 
 def prompt_length(elements: int) -> int:
     """Longest prompt, in tokens, for a model of that many weights: 96 still shows position faults."""
-    for limit, length in ((200_000_000, 256), (2_000_000_000, 128)):
+    for limit, length in ((20_000_000, 256), (2_000_000_000, 128)):
         if elements <= limit:
             return length
     return 96
@@ -74,7 +74,7 @@ def make_prompts(folder: Path, config: Any, vocab: int, elements: int, seed: int
     length = min(prompt_length(elements), context)
     prompts = list(_text_prompts(folder, vocab, length))
     prompts.append(Prompt("random", tuple(rng.randrange(vocab) for _ in range(length))))
-    prompts += _edge_prompts(vocab, length, 2 if length >= 128 else 1, rng)
+    prompts += _edge_prompts(vocab, min(EDGE, context) if length >= 128 else length, rng)
     prompts.append(_special_prompt(config, vocab, min(32, length), rng))
     beyond = _beyond_original_context(config)
     if length < beyond <= 1024:
@@ -90,7 +90,9 @@ def reference_prompts(folder: Path, config: Any, vocab: int) -> tuple[Prompt, ..
 def encoded_texts(folder: Path) -> dict[str, list[int]] | None:
     """How the folder's tokenizer encodes our texts, by name; None without a tokenizer."""
     tokenizer = load_tokenizer(folder)
-    return None if tokenizer is None else {name: list(tokenizer(text)["input_ids"]) for name, text in TEXTS}
+    if tokenizer is None:
+        return None
+    return {name: list(tokenizer(text, verbose=False)["input_ids"]) for name, text in TEXTS}
 
 
 def _text_prompts(folder: Path, vocab: int, length: int) -> Iterator[Prompt]:
@@ -98,7 +100,7 @@ def _text_prompts(folder: Path, vocab: int, length: int) -> Iterator[Prompt]:
     if tokenizer is None:
         return
     for name, text in TEXTS:
-        ids = [i for i in tokenizer(text)["input_ids"] if 0 <= i < vocab]
+        ids = [i for i in tokenizer(text, verbose=False)["input_ids"] if 0 <= i < vocab]
         if ids:
             yield Prompt(name, tuple(ids[:length]), text)
 
@@ -116,11 +118,12 @@ def load_tokenizer(folder: Path) -> Any | None:
         return None
 
 
-def _edge_prompts(vocab: int, length: int, most: int, rng: random.Random) -> Iterator[Prompt]:
+def _edge_prompts(vocab: int, length: int, rng: random.Random) -> Iterator[Prompt]:
+    """Both ends of the vocabulary, shuffled, in at most two prompts."""
     ids = sorted({*range(min(EDGE, vocab)), *range(max(0, vocab - EDGE), vocab)})
     rng.shuffle(ids)
     chunks = [ids[start : start + length] for start in range(0, len(ids), length)]
-    for number, chunk in enumerate(chunks[:most], start=1):
+    for number, chunk in enumerate(chunks[:2], start=1):
         yield Prompt(f"ends of the vocabulary {number}", tuple(chunk))
 
 

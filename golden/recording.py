@@ -15,7 +15,7 @@ from torch import Tensor
 from golden.calibration import LOW_PRECISION, Calibration, calibrate, to_json
 from golden.errors import GoldenError, UnverifiableError
 from golden.evidence import CHUNK, LiveEvidence, Progress, open_reference
-from golden.golden_file import FORMAT, VERSION, GoldenEvidence
+from golden.golden_file import HEADER, VERSION, GoldenEvidence
 from golden.loading import load_model, read_config, stored_elements, weight_files
 from golden.memory import available_bytes, plan_run
 from golden.prompts import prompt_length, reference_prompts
@@ -74,7 +74,7 @@ def record(
     header |= _provenance(folder, live)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
-    metadata = {"format": FORMAT, "version": VERSION, "golden": json.dumps(header, sort_keys=True)}
+    metadata = {HEADER: json.dumps(header | {"version": VERSION}, sort_keys=True)}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
     partial.replace(target)
     return target

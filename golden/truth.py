@@ -12,8 +12,9 @@ from golden.prompts import Prompt
 class Truth(Protocol):
     """Prompts, and ways to hold logits (tokens, vocab) against the true ones of a prompt.
 
-    ``pair`` returns (found, true) arrays of equal shape (rows, columns); ``divergence`` the Kullback-Leibler divergence
-    at each position, in nats; ``std`` is the scale of errors, None where it is measured on the way.
+    ``pair`` returns (found, true) arrays of equal shape (rows, columns); ``divergence`` takes such a pair and returns
+    the Kullback-Leibler divergence at each position, in nats; ``std`` is the scale of errors, None where it is measured
+    on the way.
     """
 
     @property
@@ -24,4 +25,4 @@ class Truth(Protocol):
 
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]: ...
 
-    def divergence(self, index: int, logits: Tensor) -> Tensor: ...
+    def divergence(self, found: Tensor, true: Tensor) -> Tensor: ...

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from golden.hot import make_hot
-from golden.patient import Patient, admit
+from golden.patient import Patient, admit, discharge
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,3 +38,60 @@ def tied_reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def patient(reference: Path) -> Patient:
     """The reference in memory, to be changed and written elsewhere."""
     return admit(reference)
+
+
+@pytest.fixture(scope="session")
+def mixformer(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The reference as a MixFormer, put together by hand from the description of the format, not by a converter."""
+    source = admit(reference)
+    folder = tmp_path_factory.mktemp("mixformer")
+    weights = dict(_mixformer_weights(source))
+    config = _mixformer_config(source.config)
+    return discharge(Patient(weights, config, source.anatomy), reference, folder)
+
+
+def _mixformer_weights(source: Patient) -> Iterator[tuple[str, torch.Tensor]]:
+    layers = source.anatomy.n_layer
+    yield "layers.0.wte.weight", source.part("embed")
+    yield f"layers.{layers + 1}.ln.weight", source.part("final_norm")
+    yield f"layers.{layers + 1}.linear.weight", source.part("head")
+    for i in range(layers):
+        part = {role: source.part(f"{i}.{role}") for role in ("q", "k", "v", "o", "gate", "up", "down")}
+        yield f"layers.{i + 1}.ln_1.weight", source.part(f"{i}.norm_1")
+        yield f"layers.{i + 1}.ln_2.weight", source.part(f"{i}.norm_2")
+        yield f"layers.{i + 1}.attn.Wqkv.weight", torch.cat((part["q"], part["k"], part["v"]))
+        yield f"layers.{i + 1}.attn.out_proj.weight", part["o"]
+        yield f"layers.{i + 1}.mlp.fc1.weight", torch.cat((part["up"], part["gate"]))
+        yield f"layers.{i + 1}.mlp.fc2.weight", part["down"]
+
+
+def _mixformer_config(llama: dict[str, Any]) -> dict[str, Any]:
+    mixer = {
+        "mixer_cls": "mha",
+        "bias": False,
+        "out_bias": False,
+        "n_head_kv": llama["num_key_value_heads"],
+        "head_dim": llama["head_dim"],
+        "rotary_dim": llama["head_dim"],
+        "rotary_base": llama["rope_parameters"]["rope_theta"],
+    }
+    return {
+        "model_type": "mixformer-sequential",
+        "architectures": ["MixFormerSequentialForCausalLM"],
+        "vocab_size": llama["vocab_size"],
+        "n_positions": llama["max_position_embeddings"],
+        "n_embd": llama["hidden_size"],
+        "n_layer": llama["num_hidden_layers"],
+        "n_head": llama["num_attention_heads"],
+        "pad_vocab_size_multiple": 1,
+        "tie_word_embeddings": False,
+        **{name: llama[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id")},
+        "layer_norm_epsilon": llama["rms_norm_eps"],
+        "architecture": {
+            "block_cls": "sequential",
+            "norm": {"norm_cls": "rms", "eps": llama["rms_norm_eps"]},
+            "mixer": mixer,
+            "mlp": {"mlp_cls": "glu", "act_fn": "silu", "n_inner": llama["intermediate_size"]},
+            "head": {"head_cls": "causal_lm", "use_bias": False},
+        },
+    }

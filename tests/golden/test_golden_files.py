@@ -1,0 +1,210 @@
+"""Golden files: what they hold, what can be judged from them alone, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from golden import GoldenError, Status, compare, describe, record
+from golden.errors import GoldenFileError, GoldenMismatchError
+from golden.golden_file import read_golden
+from golden.hot import make_hot
+from golden.patient import admit, discharge
+from golden.recording import SEED
+from golden.sketch import Sketch, coarse_divergence, project
+from golden.trial import judge_alone
+
+
+@pytest.fixture(scope="module")
+def goldens(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("goldens")
+    return {form: record(reference, folder / form, form=form, hidden=True) for form in ("full", "compact")}
+
+
+@pytest.mark.parametrize("form", ["full", "compact"])
+def test_a_sound_candidate_passes_from_a_golden_alone(form: str, goldens: dict[str, Path], mixformer: Path) -> None:
+    verdict = compare(mixformer, golden=goldens[form])
+    assert verdict.verdict is Status.PASS
+    assert verdict.level("L2").number is not None and verdict.level("L2").number < 1e-12
+    assert verdict.level("L3").status is Status.PASS
+    assert verdict.level("L1").status is Status.NOT_RUN
+
+
+@pytest.mark.parametrize("form", ["full", "compact"])
+def test_faults_fail_from_a_golden_alone_and_are_located(
+    form: str, goldens: dict[str, Path], mixformer: Path, tmp_path: Path
+) -> None:
+    patient = admit(mixformer)
+    patient.turn("eps", 1e-6)
+    verdict = compare(discharge(patient, mixformer, tmp_path), golden=goldens[form], levels=["L2"])
+    assert verdict.verdict is Status.FAIL
+    assert verdict.first_divergence is not None and verdict.first_divergence.startswith("layer 0, norm 1")
+    assert verdict.hypothesis is not None and verdict.hypothesis.startswith("eps is 1e-06")
+
+
+def test_a_golden_does_not_need_the_folder_that_it_came_from(mixformer: Path, reference: Path, tmp_path: Path) -> None:
+    patient = admit(reference)
+    gone = discharge(patient, reference, tmp_path / "gone")
+    file = record(gone, tmp_path / "golden", dtypes=())
+    for path in gone.iterdir():
+        path.unlink()
+    gone.rmdir()
+    assert compare(mixformer, golden=file).verdict is Status.PASS
+
+
+def test_one_embedding_row_outside_all_prompts_is_found_by_its_projection(tmp_path: Path) -> None:
+    source = make_hot("llama", tmp_path / "source", vocab_size=2003)
+    golden = read_golden(record(source, tmp_path / "golden", form="compact", dtypes=()))
+    patient = admit(source)
+    patient.part("embed")[1000, 7] *= -1
+    level = judge_alone(discharge(patient, source, tmp_path / "sick"), golden)
+    assert level.status is Status.FAIL
+    assert "token embeddings" in level.detail
+
+
+def test_a_compact_golden_of_a_large_vocabulary_is_small(tmp_path: Path) -> None:
+    source = make_hot("llama", tmp_path / "source", vocab_size=8009)
+    sizes = {form: record(source, tmp_path / form, form=form).stat().st_size for form in ("full", "compact")}
+    assert sizes["compact"] <= 0.02 * sizes["full"]
+
+
+def test_the_form_follows_the_size_of_the_logits(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert describe(record(reference, tmp_path / "one", dtypes=()))["form"] == "full"
+    monkeypatch.setattr("golden.recording.FULL_LIMIT", 1000)
+    assert describe(record(reference, tmp_path / "two", dtypes=()))["form"] == "compact"
+
+
+def test_recording_twice_gives_the_same_bytes(reference: Path, tmp_path: Path) -> None:
+    one, two = (record(reference, tmp_path / name).read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_the_description_says_what_is_inside_and_what_is_not(goldens: dict[str, Path]) -> None:
+    described = describe(goldens["compact"])
+    assert json.dumps(described)
+    assert described["family"] == "llama"
+    assert set(described["floors"]) == {"float32", "bfloat16", "float16"}
+    assert "model.safetensors" in described["hashes"] and "config.json" in described["hashes"]
+    assert described["hidden_states"] is True
+    assert len(described["cannot_see"]) > len(describe(goldens["full"])["cannot_see"]) >= 1
+
+
+def test_a_golden_beside_its_own_reference_is_used_with_all_levels(
+    goldens: dict[str, Path], mixformer: Path, reference: Path
+) -> None:
+    verdict = compare(mixformer, reference, golden=goldens["full"], levels=["L0", "L1", "L2"])
+    assert [verdict.level(name).status for name in ("L0", "L1", "L2")] == [Status.PASS] * 3
+
+
+def test_a_golden_beside_another_reference_is_refused(
+    goldens: dict[str, Path], mixformer: Path, tied_reference: Path
+) -> None:
+    with pytest.raises(GoldenMismatchError, match="recorded from other files") as caught:
+        compare(mixformer, tied_reference, golden=goldens["full"])
+    assert caught.value.exit_code == 3
+
+
+def test_a_golden_of_other_weights_is_no_pass(goldens: dict[str, Path], tmp_path: Path) -> None:
+    other = make_hot("llama", tmp_path, seed=99)
+    assert compare(other, golden=goldens["compact"], levels=["L2"]).verdict is Status.FAIL
+
+
+def test_a_golden_of_a_larger_vocabulary_is_no_pass_and_says_so(goldens: dict[str, Path], tmp_path: Path) -> None:
+    other = make_hot("llama", tmp_path, seed=7, vocab_size=200)
+    level = compare(other, golden=goldens["full"], levels=["L2"]).level("L2")
+    assert level.status is Status.FAIL and "200 rows of token embeddings, the reference 331" in level.detail
+
+
+def test_a_golden_of_another_family_than_the_candidate_was_made_from_fails_l0(
+    goldens: dict[str, Path], mixformer: Path, tmp_path: Path
+) -> None:
+    patient = admit(mixformer)
+    patient.config["converted_from"] = {"family": "gpt2", "fields": {}}
+    level = compare(discharge(patient, mixformer, tmp_path), golden=goldens["full"], levels=["L0"]).level("L0")
+    assert level.status is Status.FAIL and "made from a gpt2" in level.detail
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "no readable golden"), (b"\x00" * 64, "no readable golden"), (None, "no readable golden")],
+)
+def test_files_that_are_no_safetensors_are_refused(
+    content: bytes | None, words: str, mixformer: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "golden"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(GoldenFileError, match=words):
+        compare(mixformer, golden=path)
+
+
+def test_a_truncated_golden_is_refused(goldens: dict[str, Path], mixformer: Path, tmp_path: Path) -> None:
+    path = tmp_path / "golden"
+    path.write_bytes(goldens["full"].read_bytes()[:-1000])
+    with pytest.raises(GoldenFileError, match="record it again"):
+        compare(mixformer, golden=path)
+
+
+def test_weights_are_not_taken_for_a_golden(mixformer: Path) -> None:
+    with pytest.raises(GoldenFileError, match="but no golden"):
+        compare(mixformer, golden=mixformer / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ('{"version": 99}', "version 99"),
+        ("{", "header is broken"),
+        ("[1]", "header is broken"),
+        ('{"version": 1}', "'form' is missing"),
+    ],
+)
+def test_goldens_of_another_kind_are_refused(
+    header: str, words: str, goldens: dict[str, Path], mixformer: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "golden"
+    save_file(load_file(goldens["compact"]), path, {"mixformer-golden": header})
+    with pytest.raises(GoldenFileError, match=words):
+        compare(mixformer, golden=path)
+
+
+def test_an_existing_golden_is_only_replaced_when_told_to(reference: Path, tmp_path: Path) -> None:
+    path = record(reference, tmp_path / "golden", dtypes=())
+    with pytest.raises(GoldenError, match="exists already"):
+        record(reference, path, dtypes=())
+    assert record(reference, path, dtypes=(), force=True) == path
+
+
+def test_kernels_cannot_be_judged_in_a_dtype_that_was_not_recorded(
+    mixformer: Path, reference: Path, tmp_path: Path
+) -> None:
+    path = record(reference, tmp_path / "golden", dtypes=("bfloat16",))
+    assert compare(mixformer, golden=path, levels=["L3"]).level("L3").status is Status.PASS
+    with pytest.raises(GoldenFileError, match="no calibration in float16"):
+        compare(mixformer, golden=path, levels=["L3"], dtype="float16")
+
+
+def test_projections_have_the_size_of_the_mean_error_and_never_change() -> None:
+    errors = torch.randn(2000, 997, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    projected = project(errors, 8, SEED)
+    assert float(projected.square().mean().sqrt()) == pytest.approx(1.0, rel=0.05)
+    assert project(torch.eye(3, dtype=torch.float64), 2, 0).sign().tolist() == [[-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]
+
+
+def test_the_coarse_divergence_bounds_the_true_one_from_below() -> None:
+    generator = torch.Generator().manual_seed(0)
+    true = 3 * torch.randn(50, 301, generator=generator, dtype=torch.float64)
+    found = true + 0.3 * torch.randn(50, 301, generator=generator, dtype=torch.float64)
+    sketch = Sketch(301, 8, 4)
+    largest = sketch.largest(true)
+    coarse = coarse_divergence(sketch.columns(true, largest), sketch.columns(found, largest), 8)
+    from golden.calibration import divergence
+
+    exact = divergence(true, found)
+    assert bool((coarse <= exact + 1e-12).all()) and float(coarse.mean()) > 0.1 * float(exact.mean())

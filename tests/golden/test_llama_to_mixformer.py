@@ -1,0 +1,100 @@
+"""A LLaMA and the MixFormer that equals it, judged in both directions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from golden import Status, compare
+from golden.loading import load_model
+from golden.patient import admit, discharge
+from golden.prompts import reference_prompts
+from golden.running import ModelRunner
+from golden.stages import diagnosis_prompt
+
+
+def test_a_mixformer_built_by_hand_passes_every_level_that_runs(mixformer: Path, reference: Path) -> None:
+    verdict = compare(mixformer, reference)
+    assert verdict.verdict is Status.PASS
+    assert {level.name: level.status for level in verdict.levels} == {
+        "L0": Status.PASS,
+        "L1": Status.PASS,
+        "L2": Status.PASS,
+        "L3": Status.PASS,
+        "L3 flash": Status.NOT_RUN,
+        "L4": Status.PASS,
+    }
+    assert (verdict.level("L2").number or 1.0) < 1e-13
+
+
+def test_the_way_back_is_judged_with_the_mixformer_as_reference(mixformer: Path, reference: Path) -> None:
+    assert compare(reference, mixformer).verdict is Status.PASS
+
+
+@pytest.mark.parametrize(("one", "other"), [("gate", "up"), ("k", "v"), ("norm_1", "norm_2")])
+def test_a_swap_in_the_mapping_fails_and_is_named(
+    one: str, other: str, mixformer: Path, reference: Path, tmp_path: Path
+) -> None:
+    patient = admit(mixformer)
+    for i in range(patient.anatomy.n_layer):
+        patient.swap(f"{i}.{one}", f"{i}.{other}")
+    verdict = compare(discharge(patient, mixformer, tmp_path), reference, levels=["L2"])
+    assert verdict.verdict is Status.FAIL
+    assert verdict.hypothesis is not None and verdict.hypothesis.startswith(f"{one} and {other} are swapped")
+
+
+@pytest.mark.parametrize(
+    ("dial", "wrong", "stage"),
+    [
+        ("eps", 1e-6, "layer 0, norm 1"),
+        ("theta", 10400.0, "layer 0, attention"),
+        ("activation", "gelu", "layer 0, mlp"),
+    ],
+)
+def test_a_wrong_config_fails_in_l0_and_l2_and_place_and_cause_are_named(
+    dial: str, wrong: object, stage: str, mixformer: Path, reference: Path, tmp_path: Path
+) -> None:
+    patient = admit(mixformer)
+    right = patient.read(dial)
+    patient.turn(dial, wrong)
+    verdict = compare(discharge(patient, mixformer, tmp_path), reference, levels=["L0", "L1", "L2"])
+    assert [verdict.level(name).status for name in ("L0", "L1", "L2")] == [Status.FAIL, Status.PASS, Status.FAIL]
+    assert verdict.first_divergence is not None and verdict.first_divergence.startswith(stage)
+    assert verdict.hypothesis is not None and verdict.hypothesis.startswith(f"{dial} is {wrong} and should be {right}")
+
+
+def test_a_flipped_sign_fails_in_l1_by_its_key_and_in_l2_by_its_place(
+    mixformer: Path, reference: Path, tmp_path: Path
+) -> None:
+    patient = admit(mixformer)
+    patient.part("2.down")[7, 11] *= -1
+    verdict = compare(discharge(patient, mixformer, tmp_path), reference, levels=["L0", "L1", "L2"])
+    assert [verdict.level(name).status for name in ("L0", "L1", "L2")] == [Status.PASS, Status.FAIL, Status.FAIL]
+    assert "layers.3.mlp.fc2.weight at element" in verdict.level("L1").detail
+    assert verdict.first_divergence is not None and verdict.first_divergence.startswith("layer 2, mlp")
+    assert verdict.hypothesis is None
+
+
+def test_a_fault_that_the_diagnosis_prompt_does_not_show_gets_no_wrong_explanation(
+    mixformer: Path, reference: Path, tmp_path: Path
+) -> None:
+    patient = admit(mixformer)
+    runner = ModelRunner(load_model(reference, torch.float64))
+    prompts = reference_prompts(reference, runner.model.config, runner.vocab)
+    shown = set(prompts[diagnosis_prompt(prompts)].ids)
+    hidden = next(token for token in range(runner.vocab) if token not in shown)
+    patient.part("embed")[hidden, 3] *= -1
+    verdict = compare(discharge(patient, mixformer, tmp_path), reference, levels=["L2"])
+    assert verdict.verdict is Status.FAIL
+    assert verdict.hypothesis is None
+
+
+def test_a_wrong_tie_is_explained_by_where_the_models_part(mixformer: Path, reference: Path, tmp_path: Path) -> None:
+    patient = admit(mixformer)
+    patient.turn("tie", True)
+    del patient.weights["layers.4.linear.weight"]
+    verdict = compare(discharge(patient, mixformer, tmp_path), reference, levels=["L2"])
+    assert verdict.verdict is Status.FAIL
+    assert verdict.hypothesis is not None and "tied to the embedding" in verdict.hypothesis

@@ -1,0 +1,63 @@
+"""The self-test: every family's faults are caught, sound variants pass, and the self-test itself can fail."""
+
+from __future__ import annotations
+
+import pytest
+
+from golden import self_test
+from golden.function import Budget
+from golden.trial import SelfTest, Trial, known_families
+
+
+@pytest.mark.parametrize("family", known_families())
+def test_all_faults_are_caught_and_no_sound_variant_alarms(family: str) -> None:
+    result = self_test([family])
+    assert result.missed == () and result.false_alarms == ()
+    assert sum(trial.kind != "healthy" for trial in result.trials) >= 25
+    assert sum(trial.kind == "healthy" for trial in result.trials) >= 10
+    assert {trial.kind for trial in result.trials} == {"weight", "mapping", "config", "kernel", "healthy"}
+
+
+def test_a_compact_golden_catches_at_least_95_percent() -> None:
+    result = self_test(["llama"], golden_form="compact")
+    faults = [trial for trial in result.trials if trial.kind != "healthy"]
+    assert len(result.missed) <= 0.05 * len(faults)
+    assert result.false_alarms == ()
+
+
+def test_a_blind_verdict_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("golden.trial.FLOAT64", Budget(rms=1e9, max=None))
+    monkeypatch.setattr("golden.trial.healthy_variants", lambda: iter(()))
+    result = self_test(["llama"])
+    assert not result.passed
+    assert len(result.missed) > 25
+
+
+def test_a_verdict_that_fails_the_sound_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("golden.healthy.FLOAT64", Budget(rms=0.0, max=0.0))
+    monkeypatch.setattr("golden.trial.catalogue", lambda patient: [])
+    result = self_test(["llama"])
+    assert not result.passed
+    assert result.false_alarms
+
+
+def test_nothing_tried_is_not_passed() -> None:
+    assert not SelfTest(()).passed
+
+
+def test_the_json_counts_what_the_trials_say() -> None:
+    trials = (
+        Trial("llama", "a", "weight", 0, 0.5, True),
+        Trial("llama", "b", "config", 0, float("inf"), False),
+        Trial("llama", "c", "healthy", 0, 1e-15, True),
+    )
+    written = SelfTest(trials).to_json()
+    assert (written["faults"], written["caught"], written["healthy"], written["false_alarms"]) == (2, 1, 1, 0)
+    assert written["trials"][1]["number"] is None
+    assert written["passed"] is False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", known_families())
+def test_twenty_seeds_are_all_judged_right(family: str) -> None:
+    assert self_test([family], seeds=20).passed
