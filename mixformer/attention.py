@@ -66,21 +66,24 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, rule: ScoreRul
     if rule.softcap:
         return eager(q, k, v, visibility, rule, mask)
     query_length, key_length = q.shape[1], k.shape[1]
-    needs_mask = mask is not None or visibility.needs_mask(query_length, key_length)
-    bias = mask
-    if bias is None and needs_mask:
-        bias = visibility.mask(query_length, key_length, q.device)
-    if rule.alibi_slopes is not None:
-        bias = _biased(bias, visibility, rule.alibi_slopes, q, key_length)
+    alibi = rule.alibi_slopes is not None
+    if mask is None and (visibility.needs_mask(query_length, key_length) or (alibi and visibility.causal)):
+        mask = visibility.mask(query_length, key_length, q.device)
+    blind = None
+    if mask is not None and (visibility.segments is not None or query_length > key_length):
+        # Kernels differ on rows without keys, NaN included: let such rows see everything, and blank them afterwards.
+        blind = ~mask.any(-1, keepdim=True)  # (1 or B, 1, Sq, 1)
+        mask = mask | blind
     out = F.scaled_dot_product_attention(
         *(x.transpose(1, 2) for x in (q, k, v)),
-        attn_mask=bias,
+        attn_mask=_with_alibi(mask, visibility, rule.alibi_slopes, q, key_length) if alibi else mask,
         dropout_p=rule.dropout,
         # torch aligns its own causal mask top-left, which is ours only for Sq == Sk.
-        is_causal=bias is None and visibility.causal and query_length == key_length and query_length > 1,
+        is_causal=mask is None and visibility.causal and query_length == key_length and query_length > 1,
         scale=rule.scale,
         enable_gqa=q.shape[2] != k.shape[2],
     )  # (B, H, Sq, D)
+    out = out if blind is None else out.masked_fill(blind, 0.0)
     return out.transpose(1, 2)
 
 
@@ -92,13 +95,9 @@ def alibi_bias(
     return -slopes.to(dtype)[None, :, None, None] * distance[:, None].to(dtype)
 
 
-def _biased(mask: Tensor | None, visibility: Visibility, slopes: Tensor, q: Tensor, key_length: int) -> Tensor:
+def _with_alibi(mask: Tensor | None, visibility: Visibility, slopes: Tensor, q: Tensor, key_length: int) -> Tensor:
     bias = alibi_bias(slopes, visibility, q.shape[1], key_length, accumulation_dtype(q.dtype))
-    if mask is None and visibility.causal:
-        mask = visibility.mask(q.shape[1], key_length, q.device)
-    if mask is not None:
-        bias = bias.masked_fill(~mask, -torch.inf)
-    return bias.to(q.dtype)
+    return (bias if mask is None else bias.masked_fill(~mask, -torch.inf)).to(q.dtype)
 
 
 def _eager_mask(

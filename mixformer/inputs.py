@@ -11,7 +11,7 @@ from transformers.cache_utils import Cache
 
 from mixformer.errors import InputError
 from mixformer.forward_context import ForwardContext
-from mixformer.samples import sample_ids_from_boundaries, sample_ids_of
+from mixformer.samples import checked_sample_ids, sample_ids_from_boundaries, sample_ids_of
 
 # Where a cache remembers the samples of its tokens, for callers who pass new tokens only.
 _CACHED_SAMPLES = "mixformer_sample_ids"
@@ -95,7 +95,7 @@ def _samples(
     if cu_seqlens is not None and sample_ids is not None:
         raise InputError("give either cu_seqlens or sample_ids.")
     if sample_ids is not None:
-        return sample_ids
+        return checked_sample_ids(sample_ids)
     if cu_seqlens is not None:
         if cache is not None and not isinstance(cache.get_seq_length(), Tensor) and cache.get_seq_length():
             raise InputError("cu_seqlens numbers the new tokens only: give sample_ids with a cache.")

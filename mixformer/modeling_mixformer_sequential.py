@@ -33,7 +33,6 @@ class MixFormerSequentialForCausalLM(MixFormerSequentialPreTrainedModel, Generat
         head = f"layers.{len(self.layers) - 1}.linear.weight"
         self._tied_weights_keys = {head: "layers.0.wte.weight"}
         self.post_init()
-        self.generation_config.use_cache = config.use_cache and self.supports_cache
 
     def get_output_embeddings(self) -> nn.Linear:
         """The linear layer of the head."""
@@ -105,6 +104,12 @@ class MixFormerSequentialForCausalLM(MixFormerSequentialPreTrainedModel, Generat
             loss = self.loss(logits, labels, **items)
         output = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, hidden_states=collected)
         return output if self.returns_dict(return_dict) else output.to_tuple()
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As transformers does; without a cache where a mixer cannot decode onto one, unless one is asked for."""
+        if not self.supports_cache:
+            kwargs.setdefault("use_cache", False)
+        return super().generate(*args, **kwargs)
 
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, inputs_embeds: Tensor | None = None, **kwargs: Any

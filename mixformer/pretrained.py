@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 
 from mixformer.blocks import BLOCKS, get_block
@@ -140,7 +141,7 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         if isinstance(module, DerivedBuffers):
             module.reset_buffers()
         if isinstance(module, FlashRMSNorm) and module.zero_centered_weight:
-            nn.init.zeros_(module.weight)
+            init.zeros_(module.weight)  # transformers' own: it leaves alone what was loaded
 
     def returns_dict(self, return_dict: bool | None) -> bool:
         """Whether a forward pass returns a `ModelOutput`."""

@@ -14,6 +14,19 @@ def sample_ids_of(input_ids: Tensor, separator: int) -> Tensor:
     return ends.cumsum(-1) - ends + 1
 
 
+def checked_sample_ids(sample_ids: Tensor) -> Tensor:
+    """`sample_ids` as they are.
+
+    Raises:
+        InputError: if the numbers of a row are negative or fall, padding (0) left out: a sample is one stretch.
+    """
+    if not torch.compiler.is_compiling():
+        falls = (sample_ids != 0) & (sample_ids < sample_ids.cummax(-1).values)
+        if bool(falls.any()) or bool((sample_ids < 0).any()):
+            raise InputError("sample_ids must be 0 for padding, and else positive numbers that never fall along a row.")
+    return sample_ids
+
+
 def sample_ids_from_boundaries(cu_seqlens: Tensor, batch: int, length: int) -> Tensor:
     """Number the samples given by cumulative lengths over the flattened batch, (B, S) from 1.
 

@@ -213,11 +213,12 @@ def test_asking_transformers_for_flash_without_a_gpu_is_an_error(build: Build) -
 
 def test_a_model_with_a_mixer_that_cannot_cache_generates_without(build: Build, ids: Tensor) -> None:
     model = build(architecture=[{"mixer": {"mixer_cls": "mha", "causal": False}}, {}])
-    assert not model.generation_config.use_cache
     assert model(ids, use_cache=True).past_key_values is None
     assert model.generate(ids, max_new_tokens=3, do_sample=False, pad_token_id=0).shape == (2, S + 3)
     with pytest.raises(MixFormerError, match="cannot decode onto a cache"):
         model(ids, past_key_values=DynamicCache())
+    with pytest.raises(MixFormerError, match="cannot decode onto a cache"):
+        model.generate(ids, max_new_tokens=3, use_cache=True, pad_token_id=0)
 
 
 @torch.no_grad()
@@ -249,6 +250,8 @@ BAD_INPUTS: list[tuple[dict[str, Any], str]] = [
     ({"input_ids": torch.zeros(1, 2).long(), "position_ids": torch.zeros(1, 3).long()}, "must have 2 columns"),
     ({"input_ids": torch.zeros(2, 2).long(), "cu_seqlens": torch.tensor([0, 3, 4])}, "boundary at every multiple of 2"),
     ({"input_ids": torch.zeros(1, 2).long(), "cu_seqlens": torch.tensor([0, 3])}, "must ascend from 0 to 2"),
+    ({"input_ids": torch.zeros(1, 3).long(), "sample_ids": torch.tensor([[1, 2, 1]])}, "never fall along a row"),
+    ({"input_ids": torch.zeros(1, 2).long(), "sample_ids": torch.tensor([[-1, 1]])}, "positive numbers"),
     ({"input_ids": torch.zeros(1, 2).long(), "output_attentions": True}, "output_attentions is not supported"),
     ({"input_ids": torch.zeros(1, 2).long(), "token_types": 1}, r"unknown arguments \['token_types'\]"),
 ]

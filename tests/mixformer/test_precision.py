@@ -162,3 +162,11 @@ def test_dynamic_yarn_scales_by_the_length_beyond_n_positions() -> None:
 
 def test_every_rope_kind_of_transformers_that_is_listed_exists_there() -> None:
     assert set(ROPE_TYPES) - {"default"} <= set(ROPE_INIT_FUNCTIONS)
+
+
+def test_a_zero_centered_norm_keeps_its_weights_through_loading(build: Build, tmp_path: Path) -> None:
+    model = build(architecture={"norm": {"norm_cls": "flash_rms", "zero_centered_weight": True}})
+    model.save_pretrained(tmp_path)
+    again = MixFormerSequentialForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(again.layers[1].ln.weight, model.layers[1].ln.weight)
+    assert float(model.layers[1].ln.weight.detach().abs().sum()) > 0

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from mixformer.blocks.embeddings.token import Embedding, PositionalEmbedding
-from mixformer.registry import look_up
+from mixformer.registry import check_keywords, look_up
 
 EMBEDDINGS: dict[str, type[nn.Module]] = {"default": Embedding, "positional": PositionalEmbedding}
 
@@ -18,7 +18,9 @@ def get_embedding(config: PreTrainedConfig, embedding_config: dict[str, Any] | N
 
     Raises:
         ConfigurationError: for an unknown name.
+        UnknownKeywordError: for a keyword that the class does not take.
     """
     keywords = dict(embedding_config or {})
-    name = keywords.pop("embedding_cls", config.embd_layer)
-    return look_up(EMBEDDINGS, name, "embd_layer")(config, **keywords)
+    embedding_class = look_up(EMBEDDINGS, keywords.pop("embedding_cls", config.embd_layer), "embd_layer")
+    check_keywords(embedding_class, keywords, "embd_layer")
+    return embedding_class(config, **keywords)
