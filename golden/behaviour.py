@@ -64,18 +64,33 @@ def _repeats(candidate: ModelRunner, row: tuple[int, ...]) -> str:
 
 
 def _same_text(candidate: ModelRunner, expected: Continuation, budget: Budget) -> str:
-    from transformers import GenerationConfig
-
-    batch = candidate.batch(expected.prompt)
-    greedy = GenerationConfig(do_sample=False, max_new_tokens=STEPS, use_cache=not expected.fresh, pad_token_id=0)
-    with torch.no_grad(), silenced(), candidate.lifting():
-        output = candidate.model.generate(batch, attention_mask=torch.ones_like(batch), generation_config=greedy)
-    written = output[0, batch.shape[1] :].tolist()
+    written = _generate(candidate, expected.prompt, use_cache=not expected.fresh)
     steps = expected.clear_steps(_clear(budget))
     for step, (mine, theirs) in enumerate(zip(written[:steps], expected.ids[:steps], strict=False)):
         if mine != theirs:
             return f"token {step + 1} is {mine}, the reference writes {theirs} by {expected.margins[step]:.3g} std"
     return "" if len(written) >= steps else f"stops after {len(written)} of {steps} tokens"
+
+
+def _generate(candidate: ModelRunner, prompt: tuple[int, ...], use_cache: bool) -> list[int]:
+    """Greedy ids after the prompt by the model's own ``generate``, whatever its generation_config.json prefers.
+
+    transformers fills what a call leaves open from the model's own settings (end of text, penalties), so these are put
+    aside for the call.
+    """
+    from transformers import GenerationConfig
+
+    batch, own = candidate.batch(prompt), candidate.model.generation_config
+    candidate.model.generation_config = GenerationConfig(
+        do_sample=False, max_new_tokens=STEPS, use_cache=use_cache, pad_token_id=0
+    )
+    try:
+        with torch.no_grad(), silenced(), candidate.lifting():
+            output = candidate.model.generate(batch, attention_mask=torch.ones_like(batch))
+    finally:
+        candidate.model.generation_config = own
+    ids: list[int] = output[0, batch.shape[1] :].tolist()
+    return ids
 
 
 def _cache_is_full_pass(candidate: ModelRunner, row: tuple[int, ...], budget: Budget) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -56,27 +58,36 @@ def _relative(name: str, found: Tensor, expected: Tensor) -> Reading:
     return meter.total(name)
 
 
-def explain(folder: Path, candidate: ModelRunner, evidence: Evidence, budget: Budget, scratch: Path) -> str | None:
+@dataclass(frozen=True)
+class Suspect:
+    """A failed candidate: its folder, the model, and where it leaves the reference, if that is known."""
+
+    folder: Path
+    runner: ModelRunner
+    divergence: str | None
+
+
+def explain(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path) -> str | None:
     """The one mistake without which the candidate would pass, or None where no single one explains it.
 
-    Every hypothesis is undone in the candidate, in memory or in a config beside links to its weights, and the candidate
-    runs one short prompt. Models of more than 500 M weights are not tried.
+    Every hypothesis that fits the place of the divergence is undone in the candidate, in memory or in a config beside
+    links to its weights, and the candidate runs one short prompt. Models of more than 500 M weights are not tried.
 
     Args:
         scratch: an empty folder for changed configs.
     """
-    if stored_elements(folder) > LARGEST or candidate.loaded.problems:
+    if stored_elements(suspect.folder) > LARGEST:
         return None
-    config = read_config(folder)
-    weights = candidate.model.state_dict()
+    config = read_config(suspect.folder)
+    weights = suspect.runner.model.state_dict()
     try:
         patient = Patient(weights, config, read_anatomy(config, weights))
     except (KeyError, TypeError):
         return None
-    for hypothesis, reading in _trials(folder, candidate, evidence, budget, patient, scratch):
+    for hypothesis, reading in _trials(suspect, evidence, budget, patient, scratch):
         if budget.keeps(reading):
             return f"{hypothesis.claim}: with that undone the rms is {reading.rms:.1e}"
-    return _explained_by_stage(patient, first_divergence(candidate, evidence, budget))
+    return _explained_by_stage(patient, suspect.divergence)
 
 
 def _explained_by_stage(patient: Patient, divergence: str | None) -> str | None:
@@ -88,27 +99,35 @@ def _explained_by_stage(patient: Patient, divergence: str | None) -> str | None:
 
 
 def _trials(
-    folder: Path, candidate: ModelRunner, evidence: Evidence, budget: Budget, patient: Patient, scratch: Path
+    suspect: Suspect, evidence: Evidence, budget: Budget, patient: Patient, scratch: Path
 ) -> Iterator[tuple[Hypothesis, Reading]]:
-    index = _failing_prompt(candidate, evidence, budget)
+    index = _failing_prompt(suspect.runner, evidence, budget)
     if index is None:
         return
     for hypothesis in weight_hypotheses(patient):
+        if not hypothesis.fits(suspect.divergence):
+            continue
         touched = {key: patient.weights[key].clone() for key in hypothesis.keys(patient)}
         hypothesis.undo(patient)
-        yield hypothesis, _reading(candidate, evidence, index)
+        yield hypothesis, _reading(suspect.runner, evidence, index)
         for key, before in touched.items():
             patient.weights[key].copy_(before)
     for number, hypothesis in enumerate(config_hypotheses(patient)):
-        changed = Patient(patient.weights, read_config(folder), patient.anatomy)
-        hypothesis.undo(changed)
-        try:
-            linked = relink(folder, scratch / str(number), changed.config)
-            loaded = load_model(linked, candidate.model.dtype)
-        except GoldenError:
-            continue
-        if not loaded.problems:
-            yield hypothesis, _reading(ModelRunner(loaded), evidence, index)
+        if hypothesis.fits(suspect.divergence):
+            changed = Patient(patient.weights, read_config(suspect.folder), patient.anatomy)
+            hypothesis.undo(changed)
+            repaired = _reloaded(suspect, scratch / str(number), changed.config)
+            if repaired is not None:
+                yield hypothesis, _reading(repaired, evidence, index)
+
+
+def _reloaded(suspect: Suspect, folder: Path, config: dict[str, Any]) -> ModelRunner | None:
+    """The candidate under another config, or None where that config does not fit its weights."""
+    try:
+        loaded = load_model(relink(suspect.folder, folder, config), suspect.runner.model.dtype)
+    except GoldenError:
+        return None
+    return None if loaded.problems else ModelRunner(loaded)
 
 
 def _failing_prompt(candidate: ModelRunner, evidence: Evidence, budget: Budget) -> int | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from golden.evidence import CHUNK, Evidence, Progress
 from golden.loading import name_nonfinite
 from golden.measure import ErrorMeter
+from golden.prompts import unreached
 from golden.running import TOKENS, ModelRunner
 from golden.verdict import LevelResult, Reading, Status
 
@@ -107,10 +108,13 @@ def _missing_rows(candidate: ModelRunner, evidence: Evidence) -> list[str]:
 
 
 def _notes(candidate: ModelRunner, evidence: Evidence) -> list[str]:
+    """What was not compared."""
+    notes = unreached(candidate.model.config, evidence.prompts)
     mine, theirs = candidate.vocab, evidence.table_sizes[TOKENS]
-    if mine == theirs:
-        return []
-    return [f"vocabularies of {mine} (candidate) and {theirs} (reference) rows: the first {min(mine, theirs)} compared"]
+    if mine != theirs:
+        shared = min(mine, theirs)
+        notes.append(f"vocabularies of {mine} (candidate) and {theirs} (reference) rows: the first {shared} compared")
+    return notes
 
 
 def _first_named(problems: list[str]) -> str:

@@ -54,7 +54,7 @@ def _cases(exact: ModelRunner, dtype: torch.dtype) -> Iterator[tuple[str, str, T
 
 
 def _probe(exact: ModelRunner, own: ModelRunner, dtype: torch.dtype, name: str, role: str, given: Tensor) -> Probe:
-    truth = run_probe(exact, role, given.double(), rounded_to=dtype)
+    truth = run_probe(exact, role, given.to(exact.model.dtype), rounded_to=dtype)
     assert truth is not None
     found = run_probe(own, role, given)
     assert found is not None

@@ -6,6 +6,7 @@ Prompts are made from the reference alone, so that a golden file and a live refe
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from golden.loading import silenced, stored_elements
 
 EDGE = 256
 """How many ids at each end of the vocabulary are always asked."""
+
+LONGEST = 1024
+"""A prompt is made longer than usual, up to this, where the model changes its behaviour at some length."""
 
 _ENGLISH = (
     "The lighthouse keeper wrote three numbers on the wall: 17, 4096 and 0.25. Nobody in the village knew what they "
@@ -76,10 +80,17 @@ def make_prompts(folder: Path, config: Any, vocab: int, elements: int, seed: int
     prompts.append(Prompt("random", tuple(rng.randrange(vocab) for _ in range(length))))
     prompts += _edge_prompts(vocab, min(EDGE, context) if length >= 128 else length, rng)
     prompts.append(_special_prompt(config, vocab, min(32, length), rng))
-    beyond = _beyond_original_context(config)
-    if length < beyond <= 1024:
-        prompts.append(Prompt("beyond the original context", tuple(rng.randrange(vocab) for _ in range(beyond))))
+    for name, beyond in (("original context", _original_context(config)), ("window", _window(config))):
+        if beyond and length < beyond + 32 <= LONGEST:
+            prompts.append(Prompt(f"beyond the {name}", tuple(rng.randrange(vocab) for _ in range(beyond + 32))))
     return tuple(prompts)
+
+
+def unreached(config: Any, prompts: tuple[Prompt, ...]) -> list[str]:
+    """Lengths at which this model changes its behaviour and that no prompt reaches, in sentences."""
+    longest = max(len(prompt.ids) for prompt in prompts)
+    named = (("window", _window(config)), ("original context of its rope", _original_context(config)))
+    return [f"no prompt is longer than the {name} of {size}" for name, size in named if size and longest <= size]
 
 
 def reference_prompts(folder: Path, config: Any, vocab: int) -> tuple[Prompt, ...]:
@@ -137,10 +148,22 @@ def _special_prompt(config: Any, vocab: int, length: int, rng: random.Random) ->
     return Prompt("special ids", tuple(ids))
 
 
-def _beyond_original_context(config: Any) -> int:
-    """A length past which scaled rotary embeddings change their behaviour, 0 where rope is not scaled."""
+def _original_context(config: Any) -> int:
+    """The length past which scaled rotary embeddings change their behaviour, 0 where rope is not scaled."""
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     if not isinstance(rope, Mapping) or rope.get("rope_type", "default") == "default":
         return 0
     original = rope.get("original_max_position_embeddings") or getattr(config, "max_position_embeddings", None)
-    return int(original or 0) + 32
+    return int(original or 0)
+
+
+def _window(config: Any) -> int:
+    """The sliding window in tokens, 0 without one; a MixFormer's (left, 0) is left + 1 tokens."""
+    architecture = getattr(config, "architecture", None)
+    if isinstance(architecture, Mapping):
+        size = architecture.get("mixer", {}).get("window_size")
+        sides = [int(side) for side in re.findall(r"-?\d+", str(size or ""))]
+        return sides[0] + 1 if sides and sides[0] >= 0 else 0
+    if getattr(config, "use_sliding_window", True) is False:
+        return 0
+    return int(getattr(config, "sliding_window", None) or 0)

@@ -12,7 +12,7 @@ import torch
 
 from golden.behaviour import judge_behaviour
 from golden.case import FLASH, Case
-from golden.diagnosis import explain, first_divergence
+from golden.diagnosis import Suspect, explain, first_divergence
 from golden.evidence import Evidence, reference_evidence
 from golden.function import FLOAT64, Budget, float32_budget, judge_function
 from golden.kernels import judge_kernels
@@ -86,7 +86,8 @@ def _diagnose(case: Case, candidate: ModelRunner, evidence: Evidence, budget: Bu
     """Only for a candidate that ran: without a number there is nothing to locate."""
     outcome.first_divergence = first_divergence(candidate, evidence, budget)
     with tempfile.TemporaryDirectory(prefix="golden-") as scratch:
-        outcome.hypothesis = explain(case.candidate, candidate, evidence, budget, Path(scratch))
+        suspect = Suspect(case.candidate, candidate, outcome.first_divergence)
+        outcome.hypothesis = explain(suspect, evidence, budget, Path(scratch))
 
 
 def _judge_low(case: Case, evidence: Evidence) -> Iterator[LevelResult]:

@@ -149,6 +149,15 @@ def test_another_text_is_caught_with_the_step_and_both_tokens(
     assert "greedy text: token 1 is" in failing(candidate, evidence, monkeypatch, change)
 
 
+def test_an_end_of_text_token_or_a_penalty_of_the_folder_does_not_change_greedy_text(
+    candidate: ModelRunner, evidence: LiveEvidence
+) -> None:
+    candidate.model.generation_config.eos_token_id = evidence.continuation().ids[3]
+    candidate.model.generation_config.repetition_penalty = 5.0
+    assert judge_behaviour(candidate, evidence, FLOAT64).status is Status.PASS
+    assert candidate.model.generation_config.repetition_penalty == 5.0
+
+
 def test_length_dependent_rope_is_compared_by_full_passes_only(tmp_path: Path) -> None:
     from golden.hot import make_hot
 

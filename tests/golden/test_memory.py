@@ -39,11 +39,11 @@ def test_a_container_limit_is_respected(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_models_one_after_the_other_give_the_same_reading(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = compare(reference, reference, levels=["L2"], attn="sdpa").level("L2")
+    together = compare(reference, reference, levels=["L2", "L3", "L4"], attn="sdpa")
     monkeypatch.setattr(case, "plan_run", lambda *a, **k: memory.RunPlan(8, False, 1, 2))
-    apart = compare(reference, reference, levels=["L2"], attn="sdpa").level("L2")
-    assert apart.status is Status.PASS
-    assert apart.number == together.number
+    apart = compare(reference, reference, levels=["L2", "L3", "L4"], attn="sdpa")
+    assert apart.verdict is Status.PASS
+    assert [level.number for level in apart.levels] == [level.number for level in together.levels]
 
 
 def test_float32_is_judged_against_the_reference_own_floor(reference: Path) -> None:
@@ -51,6 +51,10 @@ def test_float32_is_judged_against_the_reference_own_floor(reference: Path) -> N
     assert level.status is Status.PASS
     assert level.budget is not None and level.budget >= 1e-5
     assert level.number is not None and 0 < level.number < 1e-5
+
+
+def test_every_level_can_run_in_float32(reference: Path) -> None:
+    assert compare(reference, reference, levels=["L2", "L3", "L4"], dtype="float32").verdict is Status.PASS
 
 
 def test_float32_still_sees_a_wrong_eps(reference: Path, tmp_path: Path) -> None:

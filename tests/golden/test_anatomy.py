@@ -1,0 +1,66 @@
+"""The anatomy knows every tensor of a model, each element once, so that no part is out of reach of a fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from golden.anatomy import read_anatomy
+from golden.hot import make_hot
+from golden.patient import admit
+
+ATTENTION = {"mixer_cls": "mha", "n_head_kv": 2, "head_dim": 10}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "sequential glu": {
+        "block_cls": "sequential",
+        "norm": {"norm_cls": "rms"},
+        "mlp": GLU,
+    },
+    "sequential fused": {"block_cls": "sequential", "norm": {"norm_cls": "torch"}, "mlp": {"mlp_cls": "fused_mlp"}},
+    "parallel": {"block_cls": "parallel", "norm": {"norm_cls": "torch"}, "mlp": {"mlp_cls": "mlp", "n_inner": 40}},
+    "qk norm": {
+        "block_cls": "sequential",
+        "norm": {"norm_cls": "rms"},
+        "mixer": ATTENTION | {"qk_norm": True},
+        "mlp": GLU,
+    },
+}
+
+
+def covered(anatomy: Any, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """How many parts hold each element."""
+    counts = {key: torch.zeros(tensor.shape) for key, tensor in weights.items()}
+    for part in anatomy.parts.values():
+        part.view(counts).add_(1)
+    return counts
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_element_of_a_mixformer_belongs_to_one_part(name: str) -> None:
+    import mixformer
+
+    architecture = {"mixer": ATTENTION} | VARIANTS[name] | {"head": {"head_cls": "causal_lm", "use_bias": True}}
+    config = mixformer.MixFormerSequentialConfig(
+        vocab_size=64, n_positions=32, n_embd=16, n_layer=2, n_head=4, embd_layer="default", architecture=architecture
+    )
+    with torch.device("meta"):
+        keys = mixformer.MixFormerSequentialForCausalLM(config).state_dict()
+    weights = {key: torch.zeros(tensor.shape) for key, tensor in keys.items()}
+    counts = covered(read_anatomy(config.to_dict(), weights), weights)
+    assert {key for key, count in counts.items() if not bool((count == 1).all())} == set()
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+def test_every_element_of_a_llama_and_its_kin_belongs_to_one_part(family: str, tmp_path: Path) -> None:
+    patient = admit(make_hot(family, tmp_path))
+    counts = covered(patient.anatomy, patient.weights)
+    assert {key for key, count in counts.items() if not bool((count == 1).all())} == set()
+
+
+def test_dials_are_turned_in_every_place_that_holds_them(reference: Path) -> None:
+    patient = admit(reference)
+    patient.turn("theta", 123.0)
+    assert patient.read("theta") == patient.config["rope_parameters"]["rope_theta"] == 123.0
