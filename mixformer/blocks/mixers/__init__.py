@@ -1,7 +1,8 @@
 """Mixers: modules that move information between positions.
 
-A mixer is any module whose constructor takes the configuration and whose `forward` maps (B, S, n_embd) to (B, S, n_embd),
-alone or as the head of a tuple, taking what else the model shares as keyword arguments. It is registered by assignment::
+A mixer is any module whose constructor takes the configuration and whose `forward` maps (B, S, n_embd) to
+(B, S, n_embd), alone or as the head of a tuple, taking what else the model shares as keyword arguments. It is
+registered by assignment::
 
     class Conv1dMixer(torch.nn.Module):
         def __init__(self, config, kernel_size=3, layer_idx=None):
@@ -14,8 +15,8 @@ alone or as the head of a tuple, taking what else the model shares as keyword ar
 
     MIXERS["conv1d"] = Conv1dMixer
 
-A mixer that decodes onto `past_key_values` says so with an attribute `supports_cache = True`; models with one that does not
-generate without a cache. Parameters to keep in float32 are named in an attribute `keep_in_fp32`.
+A mixer that decodes onto `past_key_values` says so with an attribute `supports_cache = True`; models with one that does
+not generate without a cache. Parameters to keep in float32 are named in an attribute `keep_in_fp32`.
 """
 
 from __future__ import annotations
