@@ -13,6 +13,7 @@ from golden.hot import make_hot
 from golden.patient import admit
 
 ATTENTION = {"mixer_cls": "mha", "n_head_kv": 2, "head_dim": 10}
+GLU = {"mlp_cls": "glu", "n_inner": 24}
 VARIANTS: dict[str, dict[str, Any]] = {
     "sequential glu": {
         "block_cls": "sequential",
