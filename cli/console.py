@@ -12,6 +12,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Device = Annotated[str, typer.Option("--device", help="Where models run: cpu or cuda.")]
+Waive = Annotated[list[str] | None, typer.Option("--waive", help="Config field to ignore; may be repeated.")]
+DropBuffers = Annotated[bool, typer.Option("--drop-buffers", help="Leave stored rotary tables out.")]
+PadVocab = Annotated[
+    int | None, typer.Option("--pad-vocab", min=1, help="Pad MixFormer's vocabulary to a multiple of this.")
+]
 
 UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3, "TIB": 2**40, "GIB": 2**30, "MIB": 2**20, "KIB": 2**10}
 

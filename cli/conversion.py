@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import Debug, Device, Json, Quiet, in_words, progress_bar, show, size_in_bytes
+from cli.console import (
+    Debug,
+    Device,
+    DropBuffers,
+    Json,
+    PadVocab,
+    Quiet,
+    Waive,
+    in_words,
+    progress_bar,
+    show,
+    size_in_bytes,
+)
 from cli.parity import exit_code, judged
 
 if TYPE_CHECKING:
@@ -27,7 +39,6 @@ Parity = Annotated[bool, typer.Option("--parity/--no-parity", help="Judge the re
 Hash = Annotated[bool, typer.Option("--hash/--no-hash", help="Record the sha256 of every file.")]
 Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until everything is on disk.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that copy.")]
-Waive = Annotated[list[str] | None, typer.Option("--waive", help="Config field to ignore; may be repeated.")]
 
 THREADS = min(4, 2 * (os.cpu_count() or 1))  # more than cores: they end together, and disk waits overlap
 
@@ -46,6 +57,8 @@ def verb(family: str) -> Callable[..., None]:
         fsync: Fsync = True,
         threads: Threads = THREADS,
         waive: Waive = None,
+        drop_buffers: DropBuffers = False,
+        pad_vocab: PadVocab = None,
         device: Device = "cpu",
         json: Json = False,
         quiet: Quiet = False,
@@ -53,10 +66,11 @@ def verb(family: str) -> Callable[..., None]:
     ) -> None:
         from converters.conversion import Request
         from converters.engine import Writing
+        from converters.plan import Options
 
         writing = Writing(hash=hash, fsync=fsync, threads=threads)
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
-        request = Request(tuple(waive or ()), limit, force, writing)
+        request = Request(Options(tuple(waive or ()), drop_buffers, pad_vocab), limit, force, writing)
         raise typer.Exit(_convert(family, source, to, output, request, device if parity else None, json, quiet))
 
     return run
@@ -112,7 +126,7 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
 
 
 def _known(report: "ConversionReport") -> str:
-    from converters.checkpoint import read_json
+    from converters.json_files import read_json
     from converters.provenance import NAME
 
     return str(read_json(report.output / NAME).get("verdict"))
@@ -127,7 +141,7 @@ def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
         first = f"{report.output} is up to date"
     else:
         first = f"{report.family} -> {report.to}: {report.tensors} tensors, {in_words(report.nbytes)}"
-    lines = [first, f"  from {report.source}", f"  to   {report.output}"]
+    lines = [first, f"  from {report.source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
     if isinstance(verdict, str):
         judge = f" (judge it: convert parity {report.output} --reference {report.source})"
         return [*lines, f"verdict: {verdict}{'' if verdict == 'PASS' else judge}"]

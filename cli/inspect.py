@@ -27,9 +27,10 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _folder(path: Path) -> dict[str, Any]:
-    from converters.checkpoint import open_checkpoint, read_json
+    from converters.checkpoint import open_checkpoint
     from converters.errors import Refused
     from converters.family import family_of
+    from converters.json_files import read_json
     from converters.provenance import NAME
 
     checkpoint = open_checkpoint(path)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import Debug, Json, Quiet, in_words, show, table
+from cli.console import Debug, DropBuffers, Json, PadVocab, Quiet, Waive, in_words, show, table
 
 if TYPE_CHECKING:
     from converters import Plan
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 Family = Annotated[str, typer.Argument(help="What the source is.")]
 Source = Annotated[Path, typer.Argument(help="Model folder.")]
 To = Annotated[str, typer.Option("--to", help="The family to convert to.")]
-Waive = Annotated[list[str] | None, typer.Option("--waive", help="Config field to ignore; may be repeated.")]
 
 
 def plan(
@@ -21,22 +20,24 @@ def plan(
     source: Source,
     to: To,
     waive: Waive = None,
+    drop_buffers: DropBuffers = False,
+    pad_vocab: PadVocab = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Show what a conversion would do: every key, bytes, pieces, disk and memory. Reads headers only."""
-    from converters.plan import make_plan
+    from converters.plan import Options, make_plan
 
-    made = make_plan(source, family, to, tuple(waive or ()))
+    made = make_plan(source, family, to, Options(tuple(waive or ()), drop_buffers, pad_vocab))
     show(_lines(made), _content(made), as_json=json, quiet=quiet)
 
 
 def _memory(plan: "Plan") -> int:
     """Bytes of anonymous memory: buffers, and the largest tensor that has to be gathered."""
-    from converters.steps import contiguous
+    from converters.steps import in_ranges
 
-    gathered = [t.nbytes for t in plan.tensors if not all(map(contiguous, t.pieces))]
+    gathered = [t.nbytes for t in plan.tensors if not in_ranges(t, plan.source)]
     return 24 * 2**20 + 2 * max(gathered, default=0)
 
 
@@ -61,7 +62,8 @@ def _content(plan: "Plan") -> dict[str, Any]:
         "disk_bytes": plan.nbytes,
         "memory_bytes": _memory(plan),
         "dropped": [{"keys": sorted({p.source for p in c.view.pieces if p.source}), "why": c.why} for c in plan.checks],
-        "waived": list(plan.waived),
+        "waived": list(plan.options.waive),
+        "notes": list(plan.notes),
         "tensors": tensors,
         "config": dict(plan.config),
     }
@@ -78,6 +80,7 @@ def _lines(plan: "Plan") -> list[str]:
         f"{plan.family} -> {plan.to}: {plan.source.folder}",
         *table(rows),
         *dropped,
+        *(f"note: {note}" for note in plan.notes),
         f"{len(plan.source.tensors)} tensors become {len(plan.tensors)}; proved: every element is used and made once",
         f"disk {in_words(plan.nbytes)}, memory about {in_words(content['memory_bytes'])}; nothing was written",
     ]

@@ -13,10 +13,12 @@ from converters.boxes import whole
 from converters.bytewise import Difference, differing_element
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.config_table import BASE, OURS_FREE
+from converters.conversion import checked_plan
 from converters.errors import Refused
 from converters.family import OURS, family_of, get_family
 from converters.fields import same
-from converters.plan import Plan, TargetTensor, make_plan
+from converters.moving import TargetTensor
+from converters.plan import DEFAULTS, Plan
 from converters.side_files import differing_side_files
 
 # Fields that may differ between two checkpoints of one function.
@@ -38,28 +40,30 @@ class Alignment:
     """What a mapping says about two checkpoints.
 
     mapped: a mapping between the two families exists. problems: what is wrong with keys, shapes, dtypes or config, one
-    sentence each.
+    sentence each. plan: makes one side in the layout of the other, `held`. swapped: the plan starts at the candidate.
     """
 
     mapped: bool
     problems: tuple[str, ...]
     plan: Plan | None = None
-    candidate: Checkpoint | None = None
+    held: Checkpoint | None = None
+    swapped: bool = False
 
     def differing(self) -> Iterator[TensorDifference]:
         """Tensors whose bytes differ; those with problems of shape are left out, they are listed already."""
-        if self.plan is None or self.candidate is None:
+        if self.plan is None or self.held is None:
             return
         for tensor in self.plan.tensors:
-            stored = self.candidate.tensors.get(tensor.key)
+            stored = self.held.tensors.get(tensor.key)
             if stored is None or stored.shape != tensor.shape or stored.dtype != tensor.dtype:
                 continue
-            found = differing_element(self.plan.source, tensor, self.candidate)
+            found = differing_element(self.plan.source, tensor, self.held)
             if found:
-                yield TensorDifference(_reference_key(tensor, found), tensor.key, found.element, str(found))
+                keys = (_source_key(tensor, found), tensor.key)
+                yield TensorDifference(*(keys[::-1] if self.swapped else keys), found.element, str(found))
 
 
-def _reference_key(tensor: TargetTensor, found: Difference) -> str:
+def _source_key(tensor: TargetTensor, found: Difference) -> str:
     """The source tensor that the differing element comes from."""
     before = [piece for piece in tensor.pieces if piece.target_offset <= found.element and piece.source]
     return (before[-1].source if before else None) or ", ".join(tensor.sources)
@@ -68,16 +72,31 @@ def _reference_key(tensor: TargetTensor, found: Difference) -> str:
 def align(candidate: str | Path, reference: str | Path) -> Alignment:
     """Holds a candidate against a reference through the mapping between their families.
 
+    Across families both are held against each other in MixFormer's layout, so that a form which says the same (a
+    wrapped key, a redundant head) is no difference.
+
     Raises:
         ConversionError: one of the two cannot be read, or the reference itself is not a sound checkpoint.
     """
-    ours, theirs = open_checkpoint(Path(candidate)), open_checkpoint(Path(reference))
-    families = family_of(ours.config), family_of(theirs.config)
+    one, other = open_checkpoint(Path(candidate)), open_checkpoint(Path(reference))
+    families = family_of(one.config), family_of(other.config)
     if families[0] != families[1] and OURS not in families:
         return Alignment(False, (f"no mapping leads from {families[1]} to {families[0]}",))
-    plan = identity(theirs) if families[0] == families[1] else make_plan(theirs, to=families[0])
-    problems = [*_structure(plan, ours), *_config(ours.config, theirs.config, families)]
-    return Alignment(True, tuple(problems), plan, ours)
+    if families[0] == families[1]:
+        return _aligned(identity(other), one, families, swapped=False)
+    if families[0] == OURS:
+        return _aligned(checked_plan(other, None, OURS, DEFAULTS), one, families, swapped=False)
+    try:
+        plan = checked_plan(one, None, OURS, DEFAULTS)
+    except Refused as error:
+        return Alignment(True, (str(error),))
+    return _aligned(plan, other, families, swapped=True)
+
+
+def _aligned(plan: Plan, held: Checkpoint, families: tuple[str, str], *, swapped: bool) -> Alignment:
+    configs = (plan.source.config, held.config) if swapped else (held.config, plan.source.config)
+    problems = [*_structure(plan, held), *_config(*configs, families)]
+    return Alignment(True, tuple(problems), plan, held, swapped)
 
 
 def identity(source: Checkpoint) -> Plan:
@@ -86,17 +105,17 @@ def identity(source: Checkpoint) -> Plan:
         TargetTensor(t.key, t.dtype, t.shape, (whole(t.key, t.shape),), (t.key,)) for t in source.tensors.values()
     )
     name = family_of(source.config)
-    return Plan(source, name, name, source.config, tensors, (), ())
+    return Plan(source, name, name, source.config, tensors, ())
 
 
-def _structure(plan: Plan, candidate: Checkpoint) -> Iterator[str]:
+def _structure(plan: Plan, held: Checkpoint) -> Iterator[str]:
     expected = {tensor.key: tensor for tensor in plan.tensors}
-    for key in sorted(set(expected) - set(candidate.tensors)):
+    for key in sorted(set(expected) - set(held.tensors)):
         yield f"{key} is missing"
-    for key in sorted(set(candidate.tensors) - set(expected)):
+    for key in sorted(set(held.tensors) - set(expected)):
         yield f"{key} is not expected"
-    for key in sorted(set(expected) & set(candidate.tensors)):
-        found, wanted = candidate.tensors[key], expected[key]
+    for key in sorted(set(expected) & set(held.tensors)):
+        found, wanted = held.tensors[key], expected[key]
         if (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
             was, is_ = f"{found.dtype} {list(found.shape)}", f"{wanted.dtype} {list(wanted.shape)}"
             yield f"{key} is {was}, expected {is_}"
@@ -138,8 +157,8 @@ def equal_folders(one: str | Path, other: str | Path) -> list[str]:
     alignment = align(other, one)
     found = list(alignment.problems)
     found += (f"{d.candidate_key}: {d.reason}" for d in alignment.differing())
-    if alignment.plan is not None and alignment.candidate is not None and alignment.plan.family == alignment.plan.to:
-        found += _json_differences(alignment.plan.source.config, alignment.candidate.config)
+    if alignment.plan is not None and alignment.held is not None and alignment.plan.family == alignment.plan.to:
+        found += _json_differences(alignment.plan.source.config, alignment.held.config)
         found += differing_side_files(Path(one), Path(other))
     return list(dict.fromkeys(found))
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from converters.checkpoint import Checkpoint
-from converters.plan import TargetTensor
+from converters.checkpoint import Checkpoint, StoredTensor
+from converters.moving import TargetTensor
 from converters.steps import Copy, Literal, tensor_steps
 from converters.strided import assemble
+from converters.tensor_bytes import row_major_bytes
 
 CHUNK = 1 << 20  # bytes
 
@@ -31,13 +32,20 @@ def differing_element(source: Checkpoint, tensor: TargetTensor, held: Checkpoint
     stored = held.tensors[tensor.key]
     with ExitStack() as stack:
         files = {path: stack.enter_context(path.open("rb")) for path in {*source.files, stored.file}}
-        at = stored.begin
+        at = 0
         for expected in _made(source, tensor, files):
-            found = _read(files[stored.file], at, len(expected))
+            found = _held(stored, files[stored.file], at, len(expected))
             if found != expected:
-                return _first(expected, found, (at - stored.begin) // stored.width, stored.width)
+                return _first(expected, found, at // stored.width, stored.width)
             at += len(expected)
     return None
+
+
+def _held(stored: StoredTensor, file: IO[bytes], at: int, length: int) -> bytes:
+    """Bytes at..at + length of a stored tensor."""
+    if stored.strides is None:
+        return _read(file, stored.begin + at, length)
+    return row_major_bytes(stored, lambda begin, size: _read(file, begin, size))[at : at + length]
 
 
 def _first(expected: bytes, found: bytes, element: int, width: int) -> Difference:
@@ -62,7 +70,7 @@ def _made(source: Checkpoint, tensor: TargetTensor, files: Mapping[Path, IO[byte
 def _gathered(source: Checkpoint, tensor: TargetTensor, files: Mapping[Path, IO[bytes]]) -> Iterator[bytes]:
     def read(key: str) -> bytes:
         stored = source.tensors[key]
-        return _read(files[stored.file], stored.begin, stored.nbytes)
+        return row_major_bytes(stored, lambda begin, length: _read(files[stored.file], begin, length))
 
     count = sum(piece.count for piece in tensor.pieces)
     data = assemble(count, tensor.nbytes // count, tensor.pieces, read).view("u1").data

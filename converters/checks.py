@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from converters.algebra import Check
 from converters.boxes import Piece
 from converters.checkpoint import Checkpoint
-from converters.errors import NotInvertible
+from converters.errors import HeadDiffers, NotInvertible
 from converters.plan import Plan
 from converters.steps import contiguous
 from converters.strided import assemble
+from converters.tensor_bytes import row_major_bytes
 
 CHUNK = 1 << 20  # bytes
 
@@ -22,7 +23,8 @@ def run_checks(plan: Plan) -> None:
     for check in plan.checks:
         if not _holds(check, plan.source):
             keys = sorted({piece.source for piece in check.view.pieces if piece.source})
-            raise NotInvertible(f"{', '.join(keys)}: {check.why}, but are not")
+            kind = NotInvertible if check.equal is None else HeadDiffers
+            raise kind(f"{', '.join(keys)}: {check.why}, but are not")
 
 
 def _holds(check: Check, source: Checkpoint) -> bool:
@@ -37,8 +39,8 @@ def _holds(check: Check, source: Checkpoint) -> bool:
 def _data(pieces: tuple[Piece, ...], source: Checkpoint, width: int) -> Iterator[bytes]:
     """The bytes of a view in chunks of whole elements."""
     pieces = tuple(sorted(pieces, key=lambda piece: piece.target_offset))
-    if len(pieces) == 1 and contiguous(pieces[0]) and pieces[0].source:
-        stored = source.tensors[pieces[0].source]
+    stored = source.tensors[pieces[0].source] if len(pieces) == 1 and pieces[0].source else None
+    if stored and stored.strides is None and contiguous(pieces[0]):
         begin = stored.begin + pieces[0].source_offset * width
         yield from _ranges(source, stored.shard, begin, pieces[0].count * width)
         return
@@ -57,4 +59,4 @@ def _ranges(source: Checkpoint, shard: int, begin: int, length: int) -> Iterator
 
 def _whole(source: Checkpoint, key: str) -> bytes:
     stored = source.tensors[key]
-    return b"".join(_ranges(source, stored.shard, stored.begin, stored.nbytes))
+    return row_major_bytes(stored, lambda begin, size: b"".join(_ranges(source, stored.shard, begin, size)))

@@ -35,7 +35,7 @@ BASE = frozenset(
 # Fields of ours that choose an implementation or drive training, never the function.
 OURS_FREE = frozenset(
     """
-    model_type architectures converted_from gradient_checkpointing cross_sample_token_id
+    model_type architectures converted_from head loss final_norm gradient_checkpointing cross_sample_token_id
     phyagi_version cp_size tp_size auto_map architecture.mixer.flash_attn architecture.mixer.fused_dense
     architecture.mixer.flash_rotary architecture.loss.loss_cls architecture.loss.shift_labels
     architecture.loss.ignore_index architecture.loss.reduction architecture.loss.flash_cross_entropy_loss
@@ -54,8 +54,10 @@ class ConfigTable:
     entries: tuple[Entry, ...]
     free: frozenset[str] = frozenset()
 
-    def to_ours(self, theirs: Config, family: str, waived: Collection[str] = ()) -> dict[str, Any]:
-        """A MixFormer config with the residue of theirs.
+    def to_ours(
+        self, theirs: Config, family: str, waived: Collection[str] = (), extra: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """A MixFormer config with the residue of theirs; `extra` joins the residue.
 
         Raises:
             ConfigRefused: a field is unknown, unsound, or cannot be expressed.
@@ -64,7 +66,7 @@ class ConfigTable:
         ours = self.read(theirs)
         derived = self._derive(resolve(ours))
         fields = {k: v for k, v in theirs.items() if k not in derived or not _alike(derived[k], v)}
-        residue: dict[str, Any] = {"family": family, "fields": fields}
+        residue: dict[str, Any] = {"family": family, **(extra or {}), "fields": fields}
         residue["absent"] = sorted(name for name in derived if name not in theirs)
         if waived:
             residue["waived"] = sorted(waived)
@@ -80,7 +82,7 @@ class ConfigTable:
         live = resolve(ours)
         self._account_ours(live, waived)
         derived = self._derive(live, waived)
-        residue = _residue(ours, family)
+        residue = residue_of(ours, family)
         kept = {**derived, **residue.get("fields", {})}
         kept = {name: value for name, value in kept.items() if name not in residue.get("absent", ())}
         for entry in self.entries:
@@ -137,7 +139,7 @@ def _unknown(names: Iterable[str], known: Iterable[str]) -> str:
     )
 
 
-def _residue(ours: Config, family: str) -> Mapping[str, Any]:
+def residue_of(ours: Config, family: str) -> Mapping[str, Any]:
     """What an earlier conversion from this family left, or nothing."""
     residue = ours.get(RESIDUE)
     if not isinstance(residue, dict) or residue.get("family") != family:

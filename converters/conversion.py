@@ -3,8 +3,7 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converters import provenance
@@ -12,10 +11,10 @@ from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.checks import run_checks
 from converters.config_table import RESIDUE
 from converters.engine import Writing, write_shards
-from converters.errors import TargetRefused
+from converters.errors import HeadDiffers, TargetRefused
 from converters.family import OURS
 from converters.output import check_target, new_folder, write_file
-from converters.plan import Plan, make_plan
+from converters.plan import DEFAULTS, Options, Plan, make_plan
 from converters.shards import Shard, index_json, lay_out
 from converters.side_files import side_files
 
@@ -34,13 +33,14 @@ class ConversionReport:
     nbytes: int
     files: tuple[str, ...]
     up_to_date: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Request:
     """Options of a conversion, as on the command line; `max_shard_size` in bytes, None for the source's own shards."""
 
-    waive: Collection[str] = ()
+    options: Options = DEFAULTS
     max_shard_size: int | None = None
     force: bool = False
     writing: Writing = field(default_factory=Writing)
@@ -68,7 +68,7 @@ def convert(
     """
     request = request or Request()
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(Path(source))
-    plan = make_plan(checkpoint, family, to, request.waive)
+    plan = checked_plan(checkpoint, family, to, request.options)
     target = Path(output) if output else default_output(checkpoint.folder, to)
     asked = provenance.request(plan, request.max_shard_size)
     if not request.force and provenance.up_to_date(target, asked):
@@ -76,9 +76,24 @@ def convert(
     check_target(checkpoint.folder, target, force=request.force)
     shards = lay_out(plan, request.max_shard_size)
     _check_space(target, sum(shard.nbytes for shard in shards))
-    run_checks(plan)
     files = _write(plan, shards, target, request, asked)
     return _report(plan, target, files)
+
+
+def checked_plan(source: Checkpoint, family: str | None, to: str, options: Options) -> Plan:
+    """The plan, with everything that headers cannot tell looked up in the data.
+
+    A model that says it is tied and stores another head than its embedding is planned again, as what it is: untied.
+
+    Raises:
+        ConversionError: as `make_plan` and `run_checks`.
+    """
+    plan = make_plan(source, family, to, options)
+    try:
+        run_checks(plan)
+    except HeadDiffers:
+        return checked_plan(source, family, to, replace(options, own_head=True))
+    return plan
 
 
 def default_output(source: Path, to: str) -> Path:
@@ -87,8 +102,9 @@ def default_output(source: Path, to: str) -> Path:
 
 
 def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: bool = False) -> ConversionReport:
-    source = plan.source.folder
-    return ConversionReport(plan.family, plan.to, source, target, len(plan.tensors), plan.nbytes, files, up_to_date)
+    source, dropped = plan.source.folder, tuple(f"{key} was left out (--drop-buffers)" for key in plan.dropped)
+    size = (len(plan.tensors), plan.nbytes)
+    return ConversionReport(plan.family, plan.to, source, target, *size, files, up_to_date, (*plan.notes, *dropped))
 
 
 def _check_space(target: Path, need: int) -> None:

@@ -20,6 +20,7 @@ from converters.errors import Interrupted, UnsafeFile
 from converters.shards import Shard
 from converters.steps import Copy, Gather, Literal, Step, pieces_of_work, steps_of
 from converters.strided import assemble
+from converters.tensor_bytes import row_major_bytes
 from converters.writeback import start_writeback
 
 SPAN = 64 << 20  # bytes between two early write-backs, and of one piece of work when files are shared by threads
@@ -179,11 +180,15 @@ class _Writer:
                 buffer = digest.buffer()
 
     def read_tensor(self, key: str) -> bytes:
-        """The bytes of a source tensor."""
+        """The bytes of a source tensor, row-major."""
         stored = self.source.tensors[key]
-        data = bytearray(stored.nbytes)
-        self._read(self.files[stored.shard], memoryview(data), stored.begin, stored.shard)
-        return bytes(data)
+
+        def read(begin: int, length: int) -> bytes:
+            data = bytearray(length)
+            self._read(self.files[stored.shard], memoryview(data), begin, stored.shard)
+            return bytes(data)
+
+        return row_major_bytes(stored, read)
 
     def _read(self, fd: int, into: memoryview, begin: int, file: int) -> None:
         done = 0

@@ -65,6 +65,10 @@ class NotInvertible(Refused):
     """Data lie outside the image of a move, so its inverse would lose them."""
 
 
+class HeadDiffers(NotInvertible):
+    """A head that is said to be tied to the embedding is another tensor."""
+
+
 class NotProved(Refused):
     """A plan whose boxes overlap, leave gaps or leave their tensors."""
 

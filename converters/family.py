@@ -9,6 +9,7 @@ from typing import Any
 
 from converters import families
 from converters.algebra import Move, Same
+from converters.buffers import BufferRule
 from converters.config_table import ConfigTable
 from converters.dims import Dims
 from converters.errors import ConfigRefused, UsageError, nearest
@@ -45,6 +46,8 @@ class Family:
 
     name: as on the command line. model_types: values of `model_type` in config.json. config: its config table.
     rules: from our resolved config to rules, all layers in one template each. expresses: one line for the listing.
+    base: the prefix of all keys but the head's, which a bare decoder leaves out. head: the key of the output head.
+    buffers: stored tensors that a formula gives.
     """
 
     name: str
@@ -54,6 +57,9 @@ class Family:
     rules: Callable[[Mapping[str, Any]], Sequence[Rule]]
     dims: Callable[[Mapping[str, Any]], Dims]
     expresses: str
+    base: str = ""
+    head: str = ""
+    buffers: tuple[BufferRule, ...] = ()
 
 
 def list_families() -> tuple[Family, ...]:

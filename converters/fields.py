@@ -38,6 +38,9 @@ BOOL = Kind("true or false", lambda v: type(v) is bool)
 TOKEN = Kind("a token id or null", lambda v: v is None or _whole(v, 0))
 TOKENS = Kind("a token id, a list of them, or null", lambda v: TOKEN.holds(v) or (type(v) is list and all(map(_id, v))))
 DTYPE = Kind("a dtype name or null", lambda v: v is None or v in ("float64", "float32", "float16", "bfloat16"))
+FACTORS = Kind(
+    "a list of positive numbers", lambda v: type(v) is list and len(v) > 0 and all(_number(n) and n > 0 for n in v)
+)
 
 
 def _id(value: Any) -> bool:
@@ -236,3 +239,40 @@ class Theirs:
     def write(self, ours: Config) -> dict[str, Any]:
         """The first value, if it is written."""
         return {self.name: self.values[0]} if self.written else {}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A field of theirs that chooses between values of a path of ours: (theirs, ours) pairs, the first by default."""
+
+    name: str
+    path: str
+    pairs: tuple[tuple[Any, Any], ...]
+    also: tuple[str, ...] = ()
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The field."""
+        return (self.name,)
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The path."""
+        return (self.path,)
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """The value of ours that goes with theirs."""
+        value = theirs.get(self.name, self.pairs[0][0])
+        for one, other in self.pairs:
+            if same(value, one):
+                return {self.path: other}
+        raise ConfigRefused(f"{self.name} is {value!r}, expected {' or '.join(repr(one) for one, _ in self.pairs)}")
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """The value of theirs that goes with ours."""
+        value = ours.get(self.path)
+        for one, other in self.pairs:
+            if same(value, other):
+                return {self.name: one}
+        known = " or ".join(repr(other) for _, other in self.pairs)
+        raise ConfigRefused(f"{self.path} is {value!r}; it cannot be expressed there, only {known} can")

@@ -10,6 +10,7 @@ from typing import Any
 
 from converters.dims import Dims, Size
 from converters.errors import ConfigRefused
+from converters.lists import as_dict
 
 MODEL_TYPE = "mixformer-sequential"
 ARCHITECTURE = "MixFormerSequentialForCausalLM"
@@ -44,6 +45,8 @@ PARTS: dict[str, dict[str, Any]] = {
     "loss": {"loss_cls": "causal_lm"},
 }
 
+SOURCE_VOCAB = "source_vocab_size"  # not a field of any config: a size that `resolve` adds
+
 MIXER: dict[str, Any] = {
     "n_head": None,
     "n_head_kv": None,
@@ -65,9 +68,10 @@ MIXER: dict[str, Any] = {
     "rope_scaling": None,
 }
 
+BIASED_GLU = "glu_bias"  # ours: the SDK has no biased GLU and raises on the name
 BLOCK_NORMS = {"parallel": ("ln",), "sequential": ("ln_1", "ln_2")}
 BLOCK_MIXER = {"parallel": "mixer", "sequential": "attn"}
-MLPS = ("mlp", "fused_mlp", "glu")
+MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU)
 BIASED_NORMS = ("torch", "low_precision")
 UNBIASED_NORMS = ("rms", "flash_rms")
 
@@ -91,10 +95,10 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         ConfigRefused: the architecture is of a form that cannot be resolved.
     """
     architecture = config.get("architecture") or {}
+    if isinstance(architecture, list):
+        config, architecture = as_dict(config, architecture)
     if not isinstance(architecture, dict):
-        raise ConfigRefused(
-            f"architecture is a {type(architecture).__name__}; only one dict for all layers is converted"
-        )
+        raise ConfigRefused(f"architecture is a {type(architecture).__name__}, expected an object or a list of them")
     for name in PARTS:
         if not isinstance(architecture.get(name, {}), dict):
             raise ConfigRefused(f"architecture.{name} is {architecture[name]!r}, expected an object")
@@ -117,11 +121,21 @@ def _resolve_sizes(flat: dict[str, Any]) -> None:
         flat["vocab_size"] = -(-flat["vocab_size"] // multiple) * multiple
     if flat["architecture.mixer.mixer_cls"] == "mha":
         _resolve_mixer(flat)
+    flat[SOURCE_VOCAB] = _source_vocab(flat)
     _default(flat, "architecture.norm.eps", 1e-5)
     if flat["architecture.mlp.mlp_cls"] in MLPS:
         _default(flat, "architecture.mlp.act_fn", flat["activation_function"])
         _default(flat, "architecture.mlp.n_inner", flat["n_inner"] or 4 * _positive(flat, "n_embd"))
     _default(flat, "architecture.head.use_bias", flat["architecture.head.head_cls"] == "causal_lm")
+
+
+def _source_vocab(flat: Mapping[str, Any]) -> Any:
+    """Rows of the vocabulary before a conversion padded it; as many as there are, if it did not or they changed."""
+    residue = flat.get("converted_from")
+    padding = residue.get("padding") if isinstance(residue, dict) else None
+    if isinstance(padding, dict) and padding.get("padded") == flat["vocab_size"]:
+        return padding.get("vocab_size")
+    return flat["vocab_size"]
 
 
 def _resolve_mixer(flat: dict[str, Any]) -> None:
@@ -158,7 +172,7 @@ def dims_of(resolved: Mapping[str, Any]) -> Dims:
     mixer = "architecture.mixer."
     _one_of(resolved, mixer + "mixer_cls", ("mha",))
     _one_of(resolved, "architecture.mlp.mlp_cls", MLPS)
-    names = ("vocab_size", "n_positions", "n_embd", "n_layer")
+    names = ("vocab_size", SOURCE_VOCAB, "n_positions", "n_embd", "n_layer")
     sizes = {name: _positive(resolved, name) for name in names}
     sizes["n_inner"] = _positive(resolved, "architecture.mlp.n_inner")
     for name in ("n_head", "n_head_kv", "head_dim"):
@@ -212,7 +226,7 @@ def _block(resolved: Mapping[str, Any]) -> Named:
 def _mlp(resolved: Mapping[str, Any]) -> Named:
     kind = _one_of(resolved, "architecture.mlp.mlp_cls", MLPS)
     prefix = "mlp.mlp" if kind == "fused_mlp" else "mlp"
-    rows = "glu_rows" if kind == "glu" else "n_inner"
+    rows = "glu_rows" if kind in ("glu", BIASED_GLU) else "n_inner"
     yield from _linear(f"{prefix}.fc1", (rows, "n_embd"), kind != "glu")
     yield from _linear(f"{prefix}.fc2", ("n_embd", "n_inner"), kind != "glu")
 

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from converters import __version__
-from converters.checkpoint import Checkpoint, read_json
+from converters.checkpoint import Checkpoint
 from converters.errors import ConversionError
+from converters.json_files import read_json
 from converters.output import replace_file
 from converters.plan import Plan
 
@@ -20,7 +22,7 @@ def fingerprint(source: Checkpoint) -> dict[str, Any]:
     digest = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode())
     for key, tensor in source.tensors.items():
         digest.update(f"{key} {tensor.dtype} {tensor.shape} {tensor.shard} {tensor.begin}\n".encode())
-    stats = {path.name: path.stat() for path in source.files}
+    stats = {path.name: path.stat() for path in source.stored}
     files = {name: {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns} for name, stat in stats.items()}
     return {"name": source.folder.resolve().name, "files": files, "headers_sha256": digest.hexdigest()}
 
@@ -32,7 +34,7 @@ def request(plan: Plan, max_shard_size: int | None) -> dict[str, Any]:
         "family": plan.family,
         "to": plan.to,
         "source": fingerprint(plan.source),
-        "waived": sorted(plan.waived),
+        "options": {**asdict(plan.options), "waive": sorted(plan.options.waive)},
         "max_shard_size": max_shard_size,
     }
 
@@ -40,7 +42,8 @@ def request(plan: Plan, max_shard_size: int | None) -> dict[str, Any]:
 def record(asked: Mapping[str, Any], plan: Plan, files: Mapping[str, str | None]) -> dict[str, Any]:
     """The content of conversion.json; `files` are names and sha256 (None: not hashed)."""
     keys = {tensor.key: list(tensor.sources) for tensor in plan.tensors}
-    return {**asked, "lossy_steps": [], "files": dict(sorted(files.items())), "keys": keys, "verdict": "UNVERIFIED"}
+    steps = [{"step": "drop buffers", "keys": list(plan.dropped)}] if plan.dropped else []
+    return {**asked, "lossy_steps": steps, "files": dict(sorted(files.items())), "keys": keys, "verdict": "UNVERIFIED"}
 
 
 def as_bytes(content: Mapping[str, Any]) -> bytes:

@@ -2,53 +2,94 @@
 
 Since transformers 5 a config says `rope_parameters: {rope_theta, rope_type, ...}`; before, it said `rope_theta` and
 `rope_scaling: {type or rope_type, ...}`. Both are read. Both are written: readers of either age find their own.
+
+Types and parameters are those of `ROPE_INIT_FUNCTIONS` in transformers 5.23. A type other than the default stands in
+ours as `mixer.rope_parameters`, a keyword on which the SDK raises, because it would ignore any other place.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.errors import ConfigRefused
-from converters.fields import POSITIVE, same
+from converters.errors import ConfigRefused, nearest
+from converters.fields import FACTORS, FRACTION, POSITIVE, POSITIVE_INT, Kind, same
+
+BASE, PARAMETERS = "architecture.mixer.rotary_base", "architecture.mixer.rope_parameters"
+TYPES: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "yarn": ("factor",),
+    "longrope": ("short_factor", "long_factor"),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "proportional": (),
+}
+BOOLEAN = Kind("true or false", lambda value: type(value) is bool)
+KNOWN: dict[str, Kind] = {
+    "factor": POSITIVE,
+    "attention_factor": POSITIVE,
+    "beta_fast": POSITIVE,
+    "beta_slow": POSITIVE,
+    "mscale": POSITIVE,
+    "mscale_all_dim": POSITIVE,
+    "truncate": BOOLEAN,
+    "short_factor": FACTORS,
+    "long_factor": FACTORS,
+    "low_freq_factor": POSITIVE,
+    "high_freq_factor": POSITIVE,
+    "original_max_position_embeddings": POSITIVE_INT,
+    "partial_rotary_factor": FRACTION,
+}
 
 
 @dataclass(frozen=True)
 class Rope:
-    """The entry for the default rope type over the whole head."""
+    """The entry for all rope types of a decoder whose whole head rotates."""
 
     default_theta: float
     theirs: tuple[str, ...] = ("rope_theta", "rope_parameters", "rope_scaling")
-    ours: tuple[str, ...] = ("architecture.mixer.rotary_base",)
+    ours: tuple[str, ...] = (BASE, PARAMETERS)
     also: tuple[str, ...] = ()
 
     def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
-        """`rotary_base` of the mixer.
+        """`rotary_base`, and `rope_parameters` for a type other than the default.
 
         Raises:
-            ConfigRefused: another rope type, an unknown parameter, an unsound theta, or two that differ.
+            ConfigRefused: an unknown type or parameter, an unsound value, a missing one, or two thetas that differ.
         """
         parameters = {**_object(theirs, "rope_scaling"), **_object(theirs, "rope_parameters")}
-        kind = parameters.pop("rope_type", parameters.pop("type", "default"))
-        parameters.pop("type", None)
-        if kind != "default":
-            raise ConfigRefused(f"rope_type is {kind!r}, which is not converted yet, only 'default' is")
+        theta = self._theta(parameters, theirs)
+        legacy = parameters.pop("type", None)
+        kind = parameters.pop("rope_type", legacy or "default")
+        _check(kind, parameters)
+        if kind == "default":
+            return {BASE: theta}
+        return {BASE: theta, PARAMETERS: {"rope_type": kind, "rope_theta": theta, **dict(sorted(parameters.items()))}}
+
+    def _theta(self, parameters: dict[str, Any], theirs: Mapping[str, Any]) -> Any:
         thetas = [source["rope_theta"] for source in (parameters, theirs) if "rope_theta" in source]
         parameters.pop("rope_theta", None)
-        if parameters:
-            raise ConfigRefused(f"rope_parameters.{sorted(parameters)[0]} is not converted yet")
         theta = thetas[0] if thetas else self.default_theta
         if not POSITIVE.holds(theta):
             raise ConfigRefused(f"rope_theta is {theta!r}, expected {POSITIVE.words}")
         if not all(same(theta, other) for other in thetas):
             raise ConfigRefused(f"rope_theta is {thetas[1]} and rope_parameters.rope_theta {thetas[0]}; which is it?")
-        return {self.ours[0]: theta}
+        return theta
 
     def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
         """Both spellings."""
-        theta = ours[self.ours[0]]
+        theta, given = ours[BASE], ours.get(PARAMETERS)
         if not POSITIVE.holds(theta):
-            raise ConfigRefused(f"{self.ours[0]} is {theta!r}, expected {POSITIVE.words}")
-        return {"rope_theta": theta, "rope_parameters": {"rope_theta": theta, "rope_type": "default"}}
+            raise ConfigRefused(f"{BASE} is {theta!r}, expected {POSITIVE.words}")
+        if given is None:
+            return {"rope_theta": theta, "rope_parameters": {"rope_theta": theta, "rope_type": "default"}}
+        parameters = dict(given) if isinstance(given, dict) else {}
+        kind, own = parameters.pop("rope_type", None), parameters.pop("rope_theta", theta)
+        if not same(own, theta):
+            raise ConfigRefused(f"{PARAMETERS}.rope_theta is {own!r} and {BASE} {theta!r}; which is it?")
+        _check(kind, parameters)
+        both = {"rope_type": kind, **parameters}
+        return {"rope_theta": theta, "rope_scaling": both, "rope_parameters": {"rope_theta": theta, **both}}
 
 
 def _object(theirs: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -58,3 +99,20 @@ def _object(theirs: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigRefused(f"{name} is {value!r}, expected an object or null")
     return dict(value)
+
+
+def _check(kind: Any, parameters: Mapping[str, Any]) -> None:
+    """Type and parameters must be those that transformers runs."""
+    if not isinstance(kind, str) or kind not in TYPES:
+        raise ConfigRefused(f"rope_type is {kind!r}; conversions know {', '.join(TYPES)}")
+    for name in TYPES[kind]:
+        if name not in parameters:
+            raise ConfigRefused(f"rope_parameters.{name} is missing; rope_type {kind!r} needs it")
+    for name, value in parameters.items():
+        if name not in KNOWN:
+            raise ConfigRefused(f"rope_parameters.{name} is not known{nearest(name, KNOWN)}")
+        if value is not None and not KNOWN[name].holds(value):
+            raise ConfigRefused(f"rope_parameters.{name} is {value!r}, expected {KNOWN[name].words}")
+    if kind not in ("default", "proportional") and parameters.get("partial_rotary_factor", 1) != 1:
+        factor = parameters["partial_rotary_factor"]
+        raise ConfigRefused(f"partial_rotary_factor {factor} with rope_type {kind!r} is nothing that a LLaMA can run")

@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from converters.plan import Plan, TargetTensor, home
+from converters.moving import TargetTensor, home
+from converters.plan import Plan
 from converters.safetensors_header import build_header
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from converters.boxes import Piece
 from converters.checkpoint import Checkpoint
-from converters.plan import TargetTensor
+from converters.moving import TargetTensor
 from converters.shards import Shard
 
 
@@ -71,7 +71,7 @@ def tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[
     """How one tensor is written, from byte `at` of its file on."""
     if not tensor.nbytes:
         return
-    if not all(map(contiguous, tensor.pieces)):
+    if not in_ranges(tensor, source):
         yield Gather(tensor, at)
         return
     for piece in tensor.pieces:
@@ -82,6 +82,12 @@ def tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[
         else:
             stored = source.tensors[piece.source]
             yield Copy(stored.shard, stored.begin + piece.source_offset * width, place, piece.count * width)
+
+
+def in_ranges(tensor: TargetTensor, source: Checkpoint) -> bool:
+    """Whether a tensor is made of ranged copies alone."""
+    lying = all(source.tensors[piece.source].strides is None for piece in tensor.pieces if piece.source is not None)
+    return lying and all(map(contiguous, tensor.pieces))
 
 
 def contiguous(piece: Piece) -> bool:

@@ -34,3 +34,12 @@ def assemble(count: int, width: int, pieces: Sequence[Piece], read: Callable[[st
         source = loaded[piece.source][piece.source_offset :]
         target[...] = as_strided(source, piece.shape, [s * width for s in piece.source_strides])
     return out
+
+
+def gather(data: bytes, shape: tuple[int, ...], strides: tuple[int, ...], width: int) -> bytes:
+    """The row-major bytes of a tensor that lies in `data` with other strides (in elements)."""
+    import numpy as np
+    from numpy.lib.stride_tricks import as_strided
+
+    elements = np.frombuffer(data, f"u{width}")
+    return bytes(as_strided(elements, shape, [s * width for s in strides]).tobytes())

@@ -12,6 +12,32 @@ from golden.hot import make_hot
 
 Make = Callable[[str], Path]
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 5e5,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "original_max_position_embeddings": 40,
+    "beta_fast": 16.0,
+}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0 + 0.05 * k for k in range(10)],
+    "long_factor": [1.0 + 0.2 * k for k in range(10)],
+    "original_max_position_embeddings": 80,
+    "factor": 2.0,
+}
+PROPORTIONAL = {"rope_type": "proportional", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+PARTIAL = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+
 # Name -> (config overrides, dtype, largest shard). The recipe itself is GQA with head_dim apart from n_embd / n_head.
 VARIANTS: dict[str, tuple[dict[str, object], torch.dtype, str]] = {
     "gqa": ({}, torch.float32, "5GB"),
@@ -25,6 +51,15 @@ VARIANTS: dict[str, tuple[dict[str, object], torch.dtype, str]] = {
     "theta and eps": ({"rope_theta": 500000.0, "rms_norm_eps": 1e-6}, torch.float32, "5GB"),
     "attention bias": ({"attention_bias": True}, torch.float32, "5GB"),
     "gelu": ({"hidden_act": "gelu"}, torch.float32, "5GB"),
+    "mlp bias": ({"mlp_bias": True, "attention_bias": True}, torch.float32, "5GB"),
+    "eos list": ({"eos_token_id": [2, 7]}, torch.float32, "5GB"),
+    "linear": ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}}, torch.float32, "5GB"),
+    "dynamic": ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, torch.float32, "5GB"),
+    "llama3": ({"rope_parameters": LLAMA3}, torch.float32, "5GB"),
+    "yarn": ({"rope_parameters": YARN}, torch.float32, "5GB"),
+    "longrope": ({"rope_parameters": LONGROPE}, torch.float32, "5GB"),
+    "proportional": ({"rope_parameters": PROPORTIONAL}, torch.float32, "5GB"),
+    "partial, which LLaMA ignores": ({"rope_parameters": PARTIAL}, torch.float32, "5GB"),
     "old spelling": ({"rope_theta": 20000.0}, torch.float32, "5GB"),
 }
 

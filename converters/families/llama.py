@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from converters.activations import ACTIVATIONS
+from converters.algebra import Move, Then
+from converters.buffers import BufferRule
 from converters.config_table import ConfigTable
-from converters.family import Family, Rule
+from converters.family import SAME, Family, Rule
 from converters.fields import (
     BOOL,
     DTYPE,
@@ -18,18 +20,25 @@ from converters.fields import (
     POSITIVE_INT,
     TOKEN,
     TOKENS,
+    Choice,
     Field,
     Ours,
     Theirs,
     Written,
 )
-from converters.layout import dims_of
-from converters.moves import Concat
+from converters.heads import head_of
+from converters.layout import BIASED_GLU, SOURCE_VOCAB, dims_of
+from converters.moves import Concat, Pad, Tie
+from converters.refusals import HEADLESS, REFUSED
 from converters.rope import Rope
+from converters.rotary import inv_freq
 
 MIXER, NORM, MLP, HEAD = "architecture.mixer.", "architecture.norm.", "architecture.mlp.", "architecture.head."
 LAYER = "model.layers.{i}."
 QKV = tuple(f"{LAYER}self_attn.{name}_proj" for name in "qkv")
+UP_GATE = tuple(f"{LAYER}mlp.{name}_proj" for name in ("up", "gate"))
+EMBEDDING, HEAD_KEY = "model.embed_tokens.weight", "lm_head.weight"
+VOCAB = Pad(SOURCE_VOCAB, "vocab_size")
 
 
 def _head_dim(theirs: Mapping[str, Any]) -> Any:
@@ -39,7 +48,7 @@ def _head_dim(theirs: Mapping[str, Any]) -> Any:
 CONFIG = ConfigTable(
     entries=(
         Theirs("model_type", ("llama",)),
-        Theirs("architectures", (["LlamaForCausalLM"], None), "only causal language models are"),
+        Theirs("architectures", (["LlamaForCausalLM"], ["LlamaModel"], None), HEADLESS),
         Written("pad_vocab_size_multiple", 1),
         Ours("architecture.block_cls", ("sequential",)),
         Ours("embd_layer", ("default",)),
@@ -54,10 +63,10 @@ CONFIG = ConfigTable(
         Ours(MIXER + "qk_norm", (False,), written=False),
         Ours(MIXER + "rotary_scale_base", (None,), written=False),
         Ours(MIXER + "rope_scaling", (None,), written=False),
-        Ours(MLP + "mlp_cls", ("glu",)),
+        Choice("mlp_bias", MLP + "mlp_cls", ((False, "glu"), (True, BIASED_GLU))),
         Ours(HEAD + "head_cls", ("causal_lm",)),
         Ours(HEAD + "use_bias", (False,)),
-        Field("vocab_size", ("vocab_size",), POSITIVE_INT),
+        Field("vocab_size", (SOURCE_VOCAB,), POSITIVE_INT, also=("vocab_size",), unwritten=(SOURCE_VOCAB,)),
         Field("hidden_size", ("n_embd",), POSITIVE_INT),
         Field("num_hidden_layers", ("n_layer",), POSITIVE_INT),
         Field(
@@ -93,8 +102,7 @@ CONFIG = ConfigTable(
         Field("pad_token_id", ("pad_token_id",), TOKEN, None),
         Field("dtype", ("dtype",), DTYPE, None, aliases=("torch_dtype",)),
         Rope(10000.0),
-        Theirs("mlp_bias", (False,)),
-        Theirs("rope_interleaved", (False,), written=False),
+        *REFUSED,
     ),
     free=frozenset({"pretraining_tp"}),
 )
@@ -103,30 +111,25 @@ CONFIG = ConfigTable(
 def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
     """The tensors of a LLaMA, by our resolved config."""
     found = [
-        Rule(("model.embed_tokens.weight",), ("layers.0.wte.weight",)),
         Rule((LAYER + "input_layernorm.weight",), ("layers.{b}.ln_1.weight",)),
         Rule((LAYER + "post_attention_layernorm.weight",), ("layers.{b}.ln_2.weight",)),
-        Rule(
-            tuple(f"{name}.weight" for name in QKV),
-            ("layers.{b}.attn.Wqkv.weight",),
-            Concat(("q_rows", "kv_rows", "kv_rows")),
-        ),
-        Rule((LAYER + "self_attn.o_proj.weight",), ("layers.{b}.attn.out_proj.weight",)),
-        Rule(
-            (LAYER + "mlp.up_proj.weight", LAYER + "mlp.gate_proj.weight"),
-            ("layers.{b}.mlp.fc1.weight",),
-            Concat(("n_inner", "n_inner")),
-        ),
-        Rule((LAYER + "mlp.down_proj.weight",), ("layers.{b}.mlp.fc2.weight",)),
+        *_linear(QKV, "attn.Wqkv", ours[MIXER + "bias"], Concat(("q_rows", "kv_rows", "kv_rows"))),
+        *_linear((LAYER + "self_attn.o_proj",), "attn.out_proj", ours[MIXER + "out_bias"]),
+        *_linear(UP_GATE, "mlp.fc1", ours[MLP + "mlp_cls"] == BIASED_GLU, Concat(("n_inner", "n_inner"))),
+        *_linear((LAYER + "mlp.down_proj",), "mlp.fc2", ours[MLP + "mlp_cls"] == BIASED_GLU),
         Rule(("model.norm.weight",), ("layers.{h}.ln.weight",)),
     ]
-    if ours[MIXER + "bias"]:
-        biases = tuple(f"{name}.bias" for name in QKV)
-        found.append(Rule(biases, ("layers.{b}.attn.Wqkv.bias",), Concat(("q_rows", "kv_rows", "kv_rows"))))
-        found.append(Rule((LAYER + "self_attn.o_proj.bias",), ("layers.{b}.attn.out_proj.bias",)))
+    if head_of(ours).kind == "redundant":
+        return [*found, Rule((EMBEDDING, HEAD_KEY), ("layers.0.wte.weight",), Then((Tie(), VOCAB)))]
     if not ours["tie_word_embeddings"]:
-        found.append(Rule(("lm_head.weight",), ("layers.{h}.linear.weight",)))
-    return found
+        found.append(Rule((HEAD_KEY,), ("layers.{h}.linear.weight",), VOCAB))
+    return [*found, Rule((EMBEDDING,), ("layers.0.wte.weight",), VOCAB)]
+
+
+def _linear(theirs: tuple[str, ...], ours: str, bias: bool, move: Move = SAME) -> list[Rule]:
+    """A matrix and, if it has one, its bias: what holds for rows holds for both."""
+    names = ("weight", "bias") if bias else ("weight",)
+    return [Rule(tuple(f"{key}.{name}" for key in theirs), (f"layers.{{b}}.{ours}.{name}",), move) for name in names]
 
 
 FAMILY = Family(
@@ -136,5 +139,8 @@ FAMILY = Family(
     config=CONFIG,
     rules=rules,
     dims=dims_of,
-    expresses="MHA, GQA, MQA; any head_dim; tied or untied; attention bias; default rope; fp32, fp16, bf16",
+    base="model.",
+    head=HEAD_KEY,
+    buffers=(BufferRule("rotary_emb.inv_freq", inv_freq),),
+    expresses="MHA, GQA, MQA; any head_dim, activation and rope type; biases; tied or untied; any dtype",
 )

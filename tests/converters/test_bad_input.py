@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -82,6 +83,14 @@ def shift(by: int):
     return header(change)
 
 
+def bare_decoder(folder: Path) -> None:
+    """A LlamaModel as transformers saves it: no head, no `model.` before its keys."""
+    config(architectures=["LlamaModel"])(folder)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["lm_head.weight"]
+    save_file({k.removeprefix("model."): v for k, v in tensors.items()}, folder / "model.safetensors")
+
+
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 CASES = {
     "empty file": (weights(b""), "0 bytes"),
@@ -135,9 +144,25 @@ CASES = {
     "theta zero": (config(rope_parameters={**ROPE, "rope_theta": 0}), "rope_theta"),
     "two thetas": (config(rope_theta=5.0), "which is it"),
     "unknown rope": (config(rope_parameters={**ROPE, "rope_type": "spiral"}), "spiral"),
+    "rope parameter missing": (
+        config(rope_parameters={**ROPE, "rope_type": "yarn"}),
+        "rope_parameters.factor is missing",
+    ),
+    "rope parameter unknown": (config(rope_parameters={**ROPE, "facto": 2.0}), "did you mean factor"),
+    "rope parameter unsound": (
+        config(rope_parameters={**ROPE, "rope_type": "linear", "factor": -2}),
+        "positive number",
+    ),
+    "partial rotary that LLaMA cannot run": (
+        config(rope_parameters={**ROPE, "rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}),
+        "nothing that a LLaMA can run",
+    ),
+    "vision": (config(vision_config={}), "save `model.language_model` first"),
+    "experts": (config(num_local_experts=8), "mixture of experts"),
+    "adapter": (text("adapter_config.json", "{}"), "merge_and_unload"),
+    "bare decoder without a head": (lambda folder: bare_decoder(folder), "without an output head"),
     "rope not an object": (config(rope_parameters=[1]), "expected an object"),
     "dtype unknown": (config(dtype="int4"), "dtype is 'int4'"),
-    "tie that contradicts": (config(tie_word_embeddings=True), "lm_head.weight"),
     "quantised": (config(quantization_config={"quant_method": "gptq"}), "quantization_config"),
     "custom code": (config(auto_map={"AutoModel": "x.Y"}), "auto_map"),
     "index to a parent": (index({KEY: "../model-00001-of-00001.safetensors"}), "expected the name of"),
@@ -218,9 +243,10 @@ def test_requests_that_make_no_sense_are_usage_errors(source, tmp_path):
 
 def test_a_waived_field_is_kept_and_comes_back(source, tmp_path):
     from converters.conversion import Request
+    from converters.plan import Options
 
     config(frobnicate=1)(source)
-    ours = convert(source, output=tmp_path / "ours", request=Request(waive=("frobnicate",))).output
+    ours = convert(source, output=tmp_path / "ours", request=Request(options=Options(waive=("frobnicate",)))).output
     assert json.loads((ours / "config.json").read_text())["converted_from"]["waived"] == ["frobnicate"]
     back = convert(ours, to="llama", output=tmp_path / "back").output
     assert json.loads((back / "config.json").read_text()) == json.loads((source / "config.json").read_text())

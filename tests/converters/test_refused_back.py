@@ -57,10 +57,38 @@ def test_what_llama_cannot_express_is_refused_by_name(path, ours, tmp_path):
     assert not (tmp_path / "back").exists()
 
 
-def test_a_list_architecture_is_refused(ours, tmp_path):
+def as_list(ours):
+    """The same model with a list architecture: head and final norm stand at the top level."""
     config = json.loads((ours / "config.json").read_text())
-    set_path(ours, "architecture", [config["architecture"]] * 3)
-    with pytest.raises(ConfigRefused, match="architecture is a list"):
+    architecture = config.pop("architecture")
+    config |= {"architecture": [architecture] * 3, "head": architecture["head"], "final_norm": architecture["norm"]}
+    (ours / "config.json").write_text(json.dumps(config))
+    return config
+
+
+def test_a_list_of_like_layers_is_what_its_dict_is(ours, tmp_path):
+    as_list(ours)
+    back = convert(ours, to="llama", output=tmp_path / "back").output
+    assert json.loads((back / "config.json").read_text()) == json.loads((tmp_path / "source/config.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda c: c["architecture"].__setitem__(2, {**c["architecture"][2], "block_cls": "parallel"}),
+            r"\[2\]\.block",
+        ),
+        (lambda c: c.pop("final_norm"), "final_norm"),
+        (lambda c: c.pop("head"), "architecture.head.use_bias"),
+    ],
+    ids=["differing layers", "the SDK's final norm", "the SDK's head"],
+)
+def test_what_only_a_list_can_say_is_refused_by_name(change, sentence, ours, tmp_path):
+    config = as_list(ours)
+    change(config)
+    (ours / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigRefused, match=sentence):
         convert(ours, to="llama", output=tmp_path / "back")
 
 

@@ -1,0 +1,129 @@
+"""Rules at work: the tensors of one side as views of the other, with every key and shape accounted for."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from converters.algebra import Check, Move, View
+from converters.boxes import Piece
+from converters.checkpoint import Checkpoint, StoredTensor
+from converters.dims import Dims, describe
+from converters.errors import ConversionError, CoverageRefused, NotProved, ShapeMismatch, nearest
+from converters.family import Family, Rule
+from converters.safetensors_header import BITS
+
+
+@dataclass(frozen=True)
+class TargetTensor:
+    """A tensor to be written: its pieces in the order of their elements, and the keys they come from."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+    sources: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return prod(self.shape) * BITS[self.dtype] // 8
+
+
+def bound_rules(family: Family, resolved: Mapping[str, Any]) -> list[Rule]:
+    """Every rule of a family for every layer of a model."""
+    n_layer = family.dims(resolved)["n_layer"]
+    return [bound for rule in family.rules(resolved) for bound in rule.bound(n_layer)]
+
+
+def theirs_shapes(rules: Sequence[Rule], dims: Dims, ours: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes of theirs, got by moving the shapes of ours back; sizes keep their names."""
+    found: dict[str, tuple[int, ...]] = {}
+    for rule in rules:
+        views = [View(tuple(ours[key]), "U8", ()) for key in rule.ours]
+        found.update(zip(rule.theirs, (view.shape for view in rule.move.inverse(views, dims).views), strict=True))
+    return found
+
+
+def check_source(source: Checkpoint, expected: Mapping[str, tuple[int, ...]], given: Collection[str]) -> None:
+    """Every key has its rule, every rule its key, every shape its sizes; `given` keys are known by formula.
+
+    Raises:
+        CoverageRefused, ShapeMismatch: with the first key that does not fit, and what it may have been meant to be.
+    """
+    unmapped = sorted(set(source.tensors) - set(expected) - set(given))
+    missing = sorted(set(expected) - set(source.tensors))
+    if unmapped or missing:
+        raise CoverageRefused(". ".join(filter(None, (_unmapped(unmapped, expected), _missing(missing, source)))))
+    for key, shape in expected.items():
+        found = source.tensors[key].shape
+        if found != shape:
+            raise ShapeMismatch(f"{key} is {describe(found)}, expected {describe(shape)} by config.json")
+
+
+def _unmapped(keys: Sequence[str], expected: Mapping[str, object]) -> str:
+    if not keys:
+        return ""
+    hint = nearest(keys[0], expected)
+    return f"{len(keys)} tensors have no rule, first: {keys[0]}{hint}"
+
+
+def _missing(keys: Sequence[str], source: Checkpoint) -> str:
+    if not keys:
+        return ""
+    hint = nearest(keys[0], source.tensors)
+    return f"{len(keys)} tensors are missing, first: {keys[0]}{hint}"
+
+
+def apply(
+    source: Checkpoint,
+    moves: Sequence[tuple[tuple[str, ...], Move, tuple[str, ...]]],
+    dims: Dims,
+    expected: Mapping[str, tuple[int, ...]],
+) -> tuple[list[TargetTensor], tuple[Check, ...]]:
+    """Moves the source's tensors; what comes out must be exactly what is expected.
+
+    Raises:
+        ShapeMismatch, NotInvertible, NotProved: with the keys in question as notes.
+    """
+    tensors, checks = list[TargetTensor](), list[Check]()
+    for from_keys, move, to_keys in moves:
+        views = [_stored(source.tensors[key]) for key in from_keys]
+        try:
+            moved = move(views, dims)
+        except ConversionError as error:
+            error.add_note(f"while making {', '.join(to_keys)} from {', '.join(from_keys)}")
+            raise
+        checks += moved.checks
+        stored = tuple(source.tensors[key].name for key in from_keys)
+        tensors += (_target(key, view, stored) for key, view in zip(to_keys, moved.views, strict=True))
+    for tensor in tensors:
+        if tensor.shape != expected[tensor.key]:
+            raise ShapeMismatch(f"{tensor.key} would be {describe(tensor.shape)}, not {describe(expected[tensor.key])}")
+    made = {tensor.key for tensor in tensors}
+    if made != set(expected):
+        raise NotProved(f"no rule makes {', '.join(sorted(set(expected) ^ made)[:3])}")
+    return tensors, tuple(checks)
+
+
+def _stored(tensor: StoredTensor) -> View:
+    return View.of(tensor.key, tensor.shape, tensor.dtype)
+
+
+def _target(key: str, view: View, from_keys: tuple[str, ...]) -> TargetTensor:
+    pieces = tuple(sorted(view.pieces, key=lambda piece: piece.target_offset))
+    return TargetTensor(key, view.dtype, view.shape, pieces, from_keys)
+
+
+def in_order(source: Checkpoint, tensors: Sequence[TargetTensor]) -> tuple[TargetTensor, ...]:
+    """Tensors in the order of their first source bytes, so that reading and writing go forward together."""
+    return tuple(sorted(tensors, key=lambda tensor: (*home(source, tensor), tensor.key)))
+
+
+def home(source: Checkpoint, tensor: TargetTensor) -> tuple[int, int]:
+    """(shard, byte) of the first source element of a target tensor; one made of fills alone is at home at the end."""
+    for piece in tensor.pieces:
+        if piece.source is not None:
+            stored = source.tensors[piece.source]
+            return stored.shard, stored.begin + piece.source_offset * stored.width
+    return len(source.files) - 1, 2**63
