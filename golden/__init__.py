@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from golden.description import describe
     from golden.errors import GoldenError
     from golden.recording import record
-    from golden.report import verdict_lines
+    from golden.report import trial_lines, verdict_lines
     from golden.trial import SelfTest, self_test
     from golden.verdict import LevelResult, Status, Verdict
 
@@ -26,6 +26,7 @@ _HOME_OF = {
     "GoldenError": "golden.errors",
     "record": "golden.recording",
     "self_test": "golden.trial",
+    "trial_lines": "golden.report",
     "verdict_lines": "golden.report",
     "LevelResult": "golden.verdict",
     "SelfTest": "golden.trial",
@@ -43,6 +44,7 @@ __all__ = [
     "describe",
     "record",
     "self_test",
+    "trial_lines",
     "verdict_lines",
 ]
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from golden.loading import load_model
+from golden.lossy import round_weights
 from golden.measure import ErrorMeter
 from golden.probes import Probe, make_probes
 from golden.prompts import Prompt
@@ -66,13 +67,18 @@ def measure_floor(runner: ModelRunner, truth: Truth, indices: Sequence[int]) -> 
     return Floor(total.rms, total.max, kl), meter.readings(truth.std)
 
 
-def calibrate(folder: Path, dtype: str, truth: Truth, exact: ModelRunner) -> Calibration:
+def calibrate(
+    folder: Path, dtype: str, truth: Truth, exact: ModelRunner, rounded_to: torch.dtype | None = None
+) -> Calibration:
     """Load the reference in a low precision, eager, and measure what it loses.
 
     Args:
         exact: the reference in float64, for the truth of the probes.
+        rounded_to: the dtype that the weights of ``exact`` were rounded through.
     """
     own = ModelRunner(load_model(folder, LOW_PRECISION[dtype], "eager"))
+    if rounded_to is not None:
+        round_weights(own.model, rounded_to)
     indices = chosen_prompts(truth.prompts)
     floor, _ = measure_floor(own, truth, indices)
     return Calibration(dtype, floor, indices, make_probes(exact, own, LOW_PRECISION[dtype]))

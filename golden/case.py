@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from golden.calibration import LOW_PRECISION
 from golden.evidence import Progress
@@ -32,6 +34,7 @@ class Case:
     dtype: str | None = None
     attn: str | None = None
     progress: Progress | None = None
+    lossy_steps: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def wide_attention(self) -> str | None:

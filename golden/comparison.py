@@ -12,6 +12,7 @@ from golden.errors import FolderError, MissingReferenceError, UnknownLevelError
 from golden.evidence import Progress
 from golden.golden_file import read_golden
 from golden.loading import read_config
+from golden.lossy import recorded_steps
 from golden.session import Outcome, run_session
 from golden.structure import judge_structure_and_weights
 from golden.verdict import LEVELS, LevelResult, Status, Verdict, conclude
@@ -66,6 +67,7 @@ def compare(
         dtype=dtype,
         attn=attn,
         progress=progress,
+        lossy_steps=recorded_steps(Path(candidate)),
     )
     return _judge(case)
 
@@ -102,6 +104,7 @@ def _judge(case: Case) -> Verdict:
         reference=str(case.reference or case.golden_path),
         first_divergence=outcome.first_divergence,
         hypothesis=outcome.hypothesis,
+        lossy_steps=case.lossy_steps,
         versions=installed_versions(),
     )
 

@@ -17,9 +17,11 @@ from golden.calibration import Calibration, calibrate, chosen_prompts, divergenc
 from golden.continuation import Continuation, continue_greedily
 from golden.errors import NondeterministicReferenceError, UnusableReferenceError
 from golden.loading import load_model, name_nonfinite
+from golden.lossy import round_weights
+from golden.measure import ErrorMeter
 from golden.prompts import Prompt
 from golden.running import TOKENS, ModelRunner, attention_spread
-from golden.stages import Stages, stages_of
+from golden.stages import Stages, diagnosis_prompt, stages_of
 from golden.truth import Truth
 
 CHUNK = 8192
@@ -39,7 +41,8 @@ class Evidence(Truth, Protocol):
     ``pair`` and ``pair_rows`` return (candidate, reference) arrays of equal shape (rows, columns), cut to the columns
     both have. ``used_vocab`` counts the token rows before trailing zero rows, which are padding and may be missing in
     the candidate. ``calibration`` is what the reference itself loses in a low-precision dtype, ``spread`` the rms
-    between its own attention backends, ``stages`` its hidden states on the prompt of the diagnosis.
+    between its own attention backends, ``stages`` its hidden states on the prompt of the diagnosis, ``distance`` how
+    far a recorded lossy step took it from the original.
     """
 
     @property
@@ -47,6 +50,9 @@ class Evidence(Truth, Protocol):
 
     @property
     def used_vocab(self) -> int: ...
+
+    @property
+    def distance(self) -> float | None: ...
 
     def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -63,7 +69,9 @@ class Evidence(Truth, Protocol):
 class LiveEvidence:
     """The reference model itself, in memory.
 
-    ``kept`` holds the logits of the few prompts that L3 asks for again and again.
+    ``kept`` holds the logits of the few prompts that L3 asks for again and again. ``rounded_to`` is the dtype that its
+    weights were rounded through, as a recorded cast of the candidate has it, and ``distance`` the relative rms from the
+    logits before that.
     """
 
     runner: ModelRunner
@@ -71,6 +79,8 @@ class LiveEvidence:
     used_vocab: int
     std: float | None = None
     kept: dict[int, Tensor] = field(default_factory=dict)
+    rounded_to: torch.dtype | None = None
+    distance: float | None = None
 
     @property
     def table_sizes(self) -> Mapping[str, int]:
@@ -94,7 +104,7 @@ class LiveEvidence:
         return continue_greedily(self.runner, self.prompts, self.used_vocab)
 
     def calibration(self, dtype: str) -> Calibration:
-        return calibrate(self.runner.loaded.folder, dtype, self, self.runner)
+        return calibrate(self.runner.loaded.folder, dtype, self, self.runner, self.rounded_to)
 
     def spread(self) -> float:
         return attention_spread(self.runner, self.prompts)
@@ -115,6 +125,7 @@ class SpilledEvidence:
     calibrations: Mapping[str, Calibration]
     backends: float
     states: Stages
+    distance: float | None = None
     std: float | None = None
 
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,23 +178,30 @@ def spill(evidence: LiveEvidence, folder: Path, dtypes: Iterable[str]) -> Spille
         calibrations={dtype: evidence.calibration(dtype) for dtype in dtypes},
         backends=evidence.spread(),
         states=evidence.stages(),
+        distance=evidence.distance,
     )
 
 
 @contextmanager
 def reference_evidence(
-    folder: Path, make_prompts: PromptMaker, dtype: torch.dtype, keep: bool, calibrated: Iterable[str] = ()
+    folder: Path,
+    make_prompts: PromptMaker,
+    dtype: torch.dtype,
+    keep: bool,
+    calibrated: Iterable[str] = (),
+    rounded_to: torch.dtype | None = None,
 ) -> Iterator[LiveEvidence | SpilledEvidence]:
     """The reference in ``folder``, eager on the CPU; ``keep`` says that it may stay in memory.
 
     Args:
         calibrated: low-precision dtypes that will be asked for, where it may not stay.
+        rounded_to: a dtype to round its weights through, because the candidate's were.
 
     Raises:
         UnusableReferenceError: its files do not fit its architecture, or its logits are not finite.
         NondeterministicReferenceError: it answers one prompt in two ways.
     """
-    live = open_reference(folder, make_prompts, dtype)
+    live = open_reference(folder, make_prompts, dtype, rounded_to)
     if keep:
         yield live
         return
@@ -193,25 +211,43 @@ def reference_evidence(
         yield spilled
 
 
-def open_reference(folder: Path, make_prompts: PromptMaker, dtype: torch.dtype) -> LiveEvidence:
-    """Load the reference and make sure that it can serve as one."""
+def open_reference(
+    folder: Path, make_prompts: PromptMaker, dtype: torch.dtype, rounded_to: torch.dtype | None = None
+) -> LiveEvidence:
+    """Load the reference and make sure that it can serve as one; see :func:`reference_evidence`."""
     loaded = load_model(folder, dtype, "eager")
     if loaded.problems:
         raise UnusableReferenceError(f"{folder}: not a complete model: {'; '.join(loaded.problems[:5])}")
     runner = ModelRunner(loaded)
     used = used_rows(runner)
-    evidence = LiveEvidence(runner, make_prompts(runner, used), used)
-    shortest = min(evidence.prompts, key=lambda prompt: len(prompt.ids))
-    first, again = runner.logits(shortest.ids), runner.logits(shortest.ids)
+    prompts = make_prompts(runner, used)
+    shortest = prompts[diagnosis_prompt(prompts)]
+    _check_serves(runner, shortest)
+    distance = None if rounded_to is None else _round(runner, shortest, rounded_to)
+    return LiveEvidence(runner, prompts, used, rounded_to=rounded_to, distance=distance)
+
+
+def _check_serves(runner: ModelRunner, prompt: Prompt) -> None:
+    """Run one prompt twice: logits must be finite, and the same."""
+    folder = runner.loaded.folder
+    first, again = runner.logits(prompt.ids), runner.logits(prompt.ids)
     if not bool(torch.isfinite(first).all()):
-        why = name_nonfinite(loaded.model) or "its weights are finite, its forward pass overflows"
+        why = name_nonfinite(runner.model) or "its weights are finite, its forward pass overflows"
         raise UnusableReferenceError(f"{folder}: the reference's logits are NaN or infinite: {why}")
     if not torch.equal(first, again):
         raise NondeterministicReferenceError(
-            f"{folder}: two runs on the prompt {shortest.name!r} differ by {float((first - again).abs().max()):.3g}; "
+            f"{folder}: two runs on the prompt {prompt.name!r} differ by {float((first - again).abs().max()):.3g}; "
             "a reference must be deterministic: look for dropout or sampling in its code"
         )
-    return evidence
+
+
+def _round(runner: ModelRunner, prompt: Prompt, dtype: torch.dtype) -> float:
+    """Put the reference through a recorded cast; returns the relative rms that this moves its logits by."""
+    before = runner.logits(prompt.ids)
+    round_weights(runner.model, dtype)
+    meter = ErrorMeter()
+    meter.add(prompt.name, runner.logits(prompt.ids), before)
+    return meter.total().rms
 
 
 def used_rows(runner: ModelRunner) -> int:

@@ -70,6 +70,11 @@ def _result(
     if budget.max is not None:
         measures["max_budget"] = budget.max
     details = [_worst(readings, budget)] if over else []
+    if evidence.distance is not None:
+        measures["distance"] = evidence.distance
+        details.append(
+            f"judged against the reference after the recorded cast, rms {evidence.distance:.3g} from it before"
+        )
     if meter.nonfinite:
         why = name_nonfinite(candidate.model) or "its weights are finite, its forward pass overflows"
         details.insert(0, f"{meter.nonfinite} of the candidate's logits are NaN or infinite: {why}")

@@ -61,6 +61,10 @@ class GoldenEvidence:
         return int(self.header["used_vocab"])
 
     @property
+    def distance(self) -> float | None:
+        return None
+
+    @property
     def sketch(self) -> Sketch | None:
         """How logits were made small; None in the full form."""
         return Sketch(**self.header["sketch"]) if self.header["form"] == "compact" else None

@@ -63,7 +63,7 @@ def plan_run(reference: int, candidate: int, logits: int, have: int, narrowest: 
     for itemsize in (8, 4):
         if not narrowest <= itemsize <= widest:
             continue
-        workspace = 6 * logits * itemsize
+        workspace = 6 * logits * itemsize + 2 * max(reference, candidate)  # L3 loads a 16-bit model beside
         both = int((reference + candidate) * itemsize * LOADING) + workspace
         larger = int(max(reference, candidate) * itemsize * LOADING) + workspace
         plans += [RunPlan(itemsize, True, both, have), RunPlan(itemsize, False, larger, have)]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from golden.verdict import LevelResult, Status, Verdict
+
+if TYPE_CHECKING:
+    from golden.trial import SelfTest
 
 
 def verdict_lines(verdict: Verdict) -> list[str]:
@@ -17,6 +22,24 @@ def verdict_lines(verdict: Verdict) -> list[str]:
         lines.append(f"  hypothesis: {verdict.hypothesis}")
     lines += [f"  lossy step: {step}" for step in verdict.lossy_steps]
     return lines
+
+
+def trial_lines(result: SelfTest) -> list[str]:
+    """A self-test in lines of plain text: a row per fault or variant, the conclusion last."""
+    width = max((len(trial.name) for trial in result.trials), default=0)
+    lines = [f"{'family':<8} {'kind':<8} {'seed':>4} {'what':<{width}} {'measured':>9}  verdict"]
+    for trial in result.trials:
+        number = "" if trial.number is None else f"{trial.number:.1e}"
+        wanted = ("silent", "FALSE ALARM") if trial.kind == "healthy" else ("caught", "MISSED")
+        word = wanted[0] if trial.right else wanted[1]
+        lines.append(f"{trial.family:<8} {trial.kind:<8} {trial.seed:>4} {trial.name:<{width}} {number:>9}  {word}")
+    faults = sum(trial.kind != "healthy" for trial in result.trials)
+    healthy = len(result.trials) - faults
+    lines.append(
+        f"{'PASS' if result.passed else 'FAIL'}: {faults - len(result.missed)} of {faults} faults caught, "
+        f"{len(result.false_alarms)} false alarms in {healthy} sound variants"
+    )
+    return lines + [f"not tried, no hot model is known: {name}" for name in result.untried]
 
 
 def _level_lines(level: LevelResult) -> list[str]:

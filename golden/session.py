@@ -17,6 +17,7 @@ from golden.evidence import Evidence, reference_evidence
 from golden.function import FLOAT64, Budget, float32_budget, judge_function
 from golden.kernels import judge_kernels
 from golden.loading import load_model
+from golden.lossy import cast_of
 from golden.memory import RunPlan
 from golden.prompts import reference_prompts
 from golden.running import ModelRunner
@@ -37,8 +38,10 @@ def run_session(case: Case) -> Outcome:
     plan = case.plan()
     if plan.need > plan.have:
         text = f"needs {plan.need / 2**30:.1f} GiB of memory, {plan.have / 2**30:.1f} GiB are available"
-        names = sorted(case.wanted & {"L2", "L3", "L4"})
-        return Outcome([LevelResult(name, Status.UNVERIFIED, detail=text) for name in names])
+        return Outcome(_unverified(case, text))
+    if case.golden is not None and cast_of(case.lossy_steps) is not None:
+        text = "the candidate's weights were cast, the golden is of those before; give the reference's folder"
+        return Outcome(_unverified(case, text))
     outcome = Outcome()
     with _evidence(case, plan) as evidence:
         if case.wanted & {"L2", "L4"}:
@@ -46,6 +49,11 @@ def run_session(case: Case) -> Outcome:
         if "L3" in case.wanted:
             outcome.levels += _judge_low(case, evidence)
     return outcome
+
+
+def _unverified(case: Case, reason: str) -> list[LevelResult]:
+    names = sorted(case.wanted & {"L2", "L3", "L4"})
+    return [LevelResult(name, Status.UNVERIFIED, detail=reason) for name in names]
 
 
 @contextmanager
@@ -62,6 +70,7 @@ def _evidence(case: Case, plan: RunPlan) -> Iterator[Evidence]:
         _dtype(plan),
         plan.together,
         calibrated,
+        cast_of(case.lossy_steps),
     ) as evidence:
         yield evidence
 

@@ -14,7 +14,7 @@ MILLION = 10**6
 
 @pytest.mark.parametrize(
     ("have", "itemsize", "together"),
-    [(20 * MILLION, 8, True), (10 * MILLION, 8, False), (5 * MILLION, 4, False)],
+    [(22 * MILLION, 8, True), (12 * MILLION, 8, False), (7 * MILLION, 4, False)],
 )
 def test_the_widest_plan_that_fits_is_taken(have: int, itemsize: int, together: bool) -> None:
     plan = plan_run(MILLION, MILLION, 1000, have)

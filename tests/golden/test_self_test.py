@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from golden import self_test
+from golden import self_test, trial_lines
 from golden.faults import catalogue
 from golden.function import Budget
 from golden.trial import SelfTest, Trial, known_families
@@ -42,6 +42,15 @@ def test_a_verdict_that_fails_the_sound_is_found_out(monkeypatch: pytest.MonkeyP
     result = self_test(["llama"])
     assert not result.passed
     assert result.false_alarms
+
+
+def test_the_table_has_a_row_per_trial_and_says_what_was_missed() -> None:
+    missed = Trial("llama", "norm eps a tenth", "config", 0, 1e-12, False)
+    alarm = Trial("llama", "as converted", "healthy", 0, 1.0, False)
+    lines = trial_lines(SelfTest((missed, alarm), ("mamba",)))
+    assert lines[1].endswith("MISSED") and lines[2].endswith("FALSE ALARM")
+    assert lines[3] == "FAIL: 0 of 1 faults caught, 1 false alarms in 1 sound variants"
+    assert lines[4].endswith("mamba")
 
 
 def test_nothing_tried_is_not_passed() -> None:

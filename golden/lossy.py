@@ -1,0 +1,44 @@
+"""Lossy steps that a conversion recorded: the reference is put through the same step before it is compared.
+
+A step that is not recorded stays a difference, and fails.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+NAMES = {
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "f16": torch.float16,
+}
+"""Dtypes that a cast can narrow to, as config files and as safetensors headers spell them."""
+
+
+def recorded_steps(candidate: Path) -> tuple[Mapping[str, Any], ...]:
+    """``lossy_steps`` of the candidate's conversion.json; empty where there is none to read."""
+    try:
+        record = json.loads((candidate / "conversion.json").read_text(encoding="utf-8"))
+        steps = record.get("lossy_steps") or []
+    except (OSError, ValueError, AttributeError):
+        return ()
+    return tuple(step for step in steps if isinstance(step, Mapping)) if isinstance(steps, list) else ()
+
+
+def cast_of(steps: tuple[Mapping[str, Any], ...]) -> torch.dtype | None:
+    """The 16-bit dtype that the recorded steps cast weights to, or None: ``{"step": "cast", "dtype": ...}``."""
+    found = [NAMES.get(str(step.get("dtype", "")).lower()) for step in steps if step.get("step") == "cast"]
+    return next((dtype for dtype in found if dtype is not None), None)
+
+
+def round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Round all parameters through ``dtype``, in place."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.to(dtype))
