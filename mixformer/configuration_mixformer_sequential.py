@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
@@ -123,6 +124,11 @@ class MixFormerSequentialConfig(PreTrainedConfig):
                 _check_whole(name, getattr(self, name), least=1)
         if self.rotary_dim is not None:
             _check_whole("rotary_dim", self.rotary_dim, least=-1)
+        for name in ("embd_pdrop", "resid_pdrop", "layer_norm_epsilon", "initializer_range"):
+            _check_number(name, getattr(self, name), most=1.0 if name.endswith("pdrop") else math.inf)
+        for name in ("tie_word_embeddings", "use_cache"):
+            if not isinstance(getattr(self, name), bool):
+                raise invalid(name, getattr(self, name), "true or false")
         parallel = self.cp_size * self.tp_size
         for name in ("n_head", "n_head_kv"):
             if (getattr(self, name) or self.n_head) % parallel:
@@ -159,3 +165,8 @@ class PhiMsftConfig(MixFormerSequentialConfig):
 def _check_whole(name: str, value: object, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise invalid(name, value, f"a whole number >= {least}")
+
+
+def _check_number(name: str, value: object, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise invalid(name, value, "a number >= 0" if most == math.inf else f"a number from 0 to {most}")

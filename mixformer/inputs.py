@@ -35,8 +35,7 @@ def forward_context(
     """
     if unknown:
         raise InputError(f"unknown arguments {sorted(unknown)}.")
-    batch, length = (input_ids if input_ids is not None else inputs_embeds).shape[:2]
-    device = (input_ids if input_ids is not None else inputs_embeds).device
+    batch, length, device = _sizes(input_ids, inputs_embeds)
     past = _past_length(cache)
     fixed = cache is not None and cache.is_compileable
     padding = _padding(attention_mask, batch, length, past, fixed)
@@ -51,6 +50,15 @@ def forward_context(
     )
     names = {"attention_mask": attention_mask, "cu_seqlens": cu_seqlens, "position_ids": context.position_ids}
     return context, names
+
+
+def _sizes(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int, int, torch.device]:
+    """B, S and the device."""
+    tokens, name, axes = (input_ids, "input_ids", 2) if input_ids is not None else (inputs_embeds, "inputs_embeds", 3)
+    if tokens.ndim != axes or not tokens.shape[1]:
+        expected = "(B, S)" if axes == 2 else "(B, S, n_embd)"
+        raise InputError(f"{name} must be {expected} with at least one token, but got shape {tuple(tokens.shape)}.")
+    return tokens.shape[0], tokens.shape[1], tokens.device
 
 
 def _past_length(cache: Cache | None) -> int | Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from torch import nn
 
-from mixformer.errors import ConfigurationError, unknown_keywords, unknown_name
+from mixformer.errors import ConfigurationError, invalid, unknown_keywords, unknown_name
 
 ModuleClass = type[nn.Module]
 
@@ -42,6 +43,7 @@ def class_and_keywords(
         raise ConfigurationError(f"`{path}.{kind}_cls` must be specified.")
     module_class = look_up(registry, keywords.pop(f"{kind}_cls"), f"{path}.{kind}_cls")
     check_keywords(module_class, keywords, path)
+    check_types(module_class, keywords, path)
     return module_class, keywords
 
 
@@ -57,6 +59,35 @@ def check_keywords(module_class: ModuleClass, keywords: Mapping[str, Any], path:
     unknown = set(keywords) - known
     if unknown:
         raise unknown_keywords(path, unknown, known)
+
+
+def check_types(module_class: ModuleClass, keywords: Mapping[str, Any], path: str) -> None:
+    """Refuse values that contradict the annotations of a class of this package: a string "false" is true in Python.
+
+    Classes from elsewhere may annotate as they like.
+
+    Raises:
+        ConfigurationError: naming the keyword and the type it has to have.
+    """
+    if not module_class.__module__.startswith(f"{__package__}."):
+        return
+    hints = get_type_hints(module_class.__init__)
+    for name, value in keywords.items():
+        if name in hints and not _fits(value, hints[name]):
+            expected = str(hints[name]) if get_args(hints[name]) else hints[name].__name__
+            raise invalid(f"{path}.{name}", value, f"of type {expected}")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value has an annotated type; whole numbers pass for floats, booleans for neither."""
+    if hint is Any:
+        return True
+    if get_origin(hint) is UnionType or get_origin(hint) is Union:
+        return any(_fits(value, option) for option in get_args(hint))
+    kind = get_origin(hint) or hint
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def takes_any_keyword(module_class: ModuleClass) -> bool:

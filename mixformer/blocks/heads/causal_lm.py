@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from mixformer.blocks.heads.final_norm import final_norm
-from mixformer.blocks.mlps.sizes import floating_dtype
+from mixformer.precision import floating_dtype
 
 
 class CausalLMHead(nn.Module):

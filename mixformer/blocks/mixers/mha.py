@@ -61,7 +61,7 @@ class MHA(nn.Module):
         causal: bool = True,
         use_alibi: bool = False,
         softmax_scale: float | None = None,
-        window_size: int | str | list[int] | tuple[int, int] | None = None,
+        window_size: object = None,
         dropout: float = 0.0,
         fused_dense: bool = True,
         bias: bool = True,
@@ -81,6 +81,8 @@ class MHA(nn.Module):
         super().__init__()
         self.config = config
         self.path = f"{block_path(config.architecture, layer_idx)}.mixer"
+        if not 0 <= dropout <= 1:
+            raise invalid(f"{self.path}.dropout", dropout, "a probability")
         self.layer_idx = layer_idx
         self.cache_idx = layer_idx or 0  # the model renumbers these, so that the cache has no empty layers
         self.flash_attn = flash_attn

@@ -76,11 +76,15 @@ class Frequencies:
         self.original_max_positions = parameters.get("original_max_position_embeddings") or self.max_positions
         if self.kind in ("llama3", "yarn", "longrope"):
             parameters["original_max_position_embeddings"] = self.original_max_positions
+        if self.kind == "longrope":
+            _check_factors(parameters, self.rotary_dim // 2, path)
         self._source = RopeSource(parameters, self.rotary_dim, self.max_positions)
         try:
             self.compute(torch.device("cpu"))
-        except (KeyError, TypeError) as error:
-            raise ConfigurationError(f"`{path}` of type {self.kind!r} lacks or misspells {error}.") from error
+        except KeyError as error:
+            raise ConfigurationError(f"`{path}` of type {self.kind!r} lacks {error}.") from error
+        except (TypeError, RuntimeError) as error:
+            raise ConfigurationError(f"`{path}` of type {self.kind!r} cannot be computed: {error}.") from error
 
     def compute(self, device: torch.device, length: Tensor | int | None = None) -> tuple[Tensor, float]:
         """Inverse frequencies (rotary_dim / 2,) in float32, and the factor of cosines and sines.
@@ -92,7 +96,9 @@ class Frequencies:
         if self.kind == "default":
             exponents = torch.arange(0, self.rotary_dim, 2, dtype=torch.float32, device=device) / self.rotary_dim
             return 1.0 / (self.base**exponents), 1.0
-        return ROPE_INIT_FUNCTIONS[self.kind](self._source, device, seq_len=length)
+        # Some kinds begin on the default device, which is meta while a model is loaded.
+        with torch.device(device):
+            return ROPE_INIT_FUNCTIONS[self.kind](self._source, device, seq_len=length)
 
     def for_length(self, resting: Tensor, length: Tensor) -> tuple[Tensor, Tensor | float]:
         """Frequencies and factor for a sequence of `length` (0-dim), given the frequencies of a short one; float32."""
@@ -102,3 +108,11 @@ class Frequencies:
             threshold, at = self.original_max_positions, self.original_max_positions + 1
         longer, factor = self.compute(resting.device, at)
         return torch.where(length > threshold, longer, resting), factor
+
+
+def _check_factors(parameters: Mapping[str, Any], size: int, path: str) -> None:
+    """One factor per frequency: fewer would be broadcast without a word."""
+    for name in ("short_factor", "long_factor"):
+        found = parameters.get(name)
+        if not isinstance(found, list | tuple) or len(found) != size:
+            raise invalid(f"{path}.{name}", found, f"a list of {size} numbers")

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from mixformer.blocks.mlps.sizes import activation, floating_dtype, inner_width, mlp_path
+from mixformer.blocks.mlps.sizes import activation, inner_width, mlp_path
+from mixformer.precision import floating_dtype
 
 
 class GLU(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
@@ -40,17 +39,3 @@ def activation(config: PreTrainedConfig, act_fn: str | None, path: str) -> nn.Mo
     if name not in ACT2FN:
         raise invalid(f"{path}.act_fn" if act_fn is not None else "activation_function", name, f"one of {list(ACT2FN)}")
     return ACT2FN[name]
-
-
-def floating_dtype(dtype: str | torch.dtype | None, path: str) -> torch.dtype | None:
-    """The torch dtype named in a configuration, such as "bfloat16"; None for torch's default.
-
-    Raises:
-        ConfigurationError: unless it names a floating dtype.
-    """
-    if dtype is None or isinstance(dtype, torch.dtype):
-        return dtype
-    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else None
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise invalid(f"{path}.dtype", dtype, "the name of a floating dtype, such as 'bfloat16'")
-    return found

@@ -10,6 +10,8 @@ from transformers import PreTrainedConfig
 from mixformer.architecture import block_path
 from mixformer.blocks.norms.layer_norm import LowPrecisionLayerNorm
 from mixformer.blocks.norms.rms import FlashRMSNorm, RMSLayerNorm
+from mixformer.errors import invalid
+from mixformer.precision import floating_dtype
 from mixformer.registry import class_and_keywords
 
 DEFAULT_NORM = "torch"
@@ -44,7 +46,7 @@ def get_norm(
             `layer_norm_epsilon` has no effect on blocks, here as in the SDK.
 
     Raises:
-        ConfigurationError: for an unknown name.
+        ConfigurationError: for an unknown name, epsilon or dtype.
         UnknownKeywordError: for a keyword that the class does not take.
     """
     if norm_config is None:
@@ -52,4 +54,9 @@ def get_norm(
     if path is None:
         path = f"{block_path(config.architecture if config is not None else None, block_idx)}.norm"
     norm_class, keywords = class_and_keywords(NORMS, "norm", norm_config, path)
+    eps = keywords.get("eps", 0.0)
+    if isinstance(eps, bool) or not isinstance(eps, int | float) or eps < 0:
+        raise invalid(f"{path}.eps", eps, "a number >= 0")
+    if "dtype" in keywords:
+        keywords["dtype"] = floating_dtype(keywords["dtype"], path)
     return norm_class(normalized_shape, **keywords)

@@ -21,7 +21,7 @@ class RMSLayerNorm(nn.LayerNorm):
         normalized_shape: int,
         eps: float = 1e-5,
         device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: str | torch.dtype | None = None,
     ) -> None:
         super().__init__(normalized_shape, eps=eps, bias=False, device=device, dtype=dtype)
 
@@ -48,7 +48,7 @@ class FlashRMSNorm(nn.LayerNorm):
         dropout_p: float = 0.0,
         zero_centered_weight: bool = False,
         device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: str | torch.dtype | None = None,
     ) -> None:
         self.zero_centered_weight = zero_centered_weight
         super().__init__(normalized_shape, eps=eps, bias=False, device=device, dtype=dtype)
