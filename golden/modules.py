@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,6 +71,28 @@ def captured(modules: Sequence[nn.Module]) -> Iterator[list[list[Any]]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _ReachedError(Exception):
+    """Ends a forward pass at the module of interest."""
+
+
+def keywords_of_call(module: nn.Module, run: Callable[[], object]) -> dict[str, Any]:
+    """The keyword arguments with which ``run`` calls a module first; the rest of the forward pass is not run."""
+    found: dict[str, Any] = {}
+
+    def stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        found.update(kwargs)
+        raise _ReachedError
+
+    handle = module.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        run()
+    except _ReachedError:
+        pass
+    finally:
+        handle.remove()
+    return found
 
 
 def first_tensor(output: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from golden.modules import activation, blocks, captured, first_tensor, role_module
+from golden.modules import activation, blocks, first_tensor, keywords_of_call, role_module
 from golden.running import ModelRunner
 
 NORM_SCALES = (1e-2, 3e-3, 1e-3)
@@ -91,9 +91,7 @@ def _find(block: nn.Module, role: str) -> nn.Module | None:
 
 def _surroundings(runner: ModelRunner, module: nn.Module, tokens: int) -> dict[str, Any]:
     """What the model hands to its first attention besides the hidden states: masks, rotary tables and the like."""
-    with captured([module]) as calls:
-        runner.logits(tuple(range(tokens)))
-    _, kwargs, _ = calls[0][-1]
+    kwargs = keywords_of_call(module, lambda: runner.logits(tuple(range(tokens))))
     return {name: value for name, value in kwargs.items() if name != "hidden_states"}
 
 
