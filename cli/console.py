@@ -14,6 +14,7 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Device = Annotated[str, typer.Option("--device", help="Where models run: cpu or cuda.")]
 Waive = Annotated[list[str] | None, typer.Option("--waive", help="Config field to ignore; may be repeated.")]
 DropBuffers = Annotated[bool, typer.Option("--drop-buffers", help="Leave stored rotary tables out.")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="Cast floating tensors: a lossy step, recorded.")]
 PadVocab = Annotated[
     int | None, typer.Option("--pad-vocab", min=1, help="Pad MixFormer's vocabulary to a multiple of this.")
 ]

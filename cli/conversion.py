@@ -12,6 +12,7 @@ from cli.console import (
     Debug,
     Device,
     DropBuffers,
+    Dtype,
     Json,
     PadVocab,
     Quiet,
@@ -59,6 +60,7 @@ def verb(family: str) -> Callable[..., None]:
         waive: Waive = None,
         drop_buffers: DropBuffers = False,
         pad_vocab: PadVocab = None,
+        dtype: Dtype = None,
         device: Device = "cpu",
         json: Json = False,
         quiet: Quiet = False,
@@ -70,7 +72,7 @@ def verb(family: str) -> Callable[..., None]:
 
         writing = Writing(hash=hash, fsync=fsync, threads=threads)
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
-        request = Request(Options(tuple(waive or ()), drop_buffers, pad_vocab), limit, force, writing)
+        request = Request(Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype), limit, force, writing)
         raise typer.Exit(_convert(family, source, to, output, request, device if parity else None, json, quiet))
 
     return run

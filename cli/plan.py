@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import Debug, DropBuffers, Json, PadVocab, Quiet, Waive, in_words, show, table
+from cli.console import Debug, DropBuffers, Dtype, Json, PadVocab, Quiet, Waive, in_words, show, table
 
 if TYPE_CHECKING:
     from converters import Plan
@@ -22,6 +22,7 @@ def plan(
     waive: Waive = None,
     drop_buffers: DropBuffers = False,
     pad_vocab: PadVocab = None,
+    dtype: Dtype = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -29,7 +30,7 @@ def plan(
     """Show what a conversion would do: every key, bytes, pieces, disk and memory. Reads headers only."""
     from converters.plan import Options, make_plan
 
-    made = make_plan(source, family, to, Options(tuple(waive or ()), drop_buffers, pad_vocab))
+    made = make_plan(source, family, to, Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype))
     show(_lines(made), _content(made), as_json=json, quiet=quiet)
 
 

@@ -4,7 +4,7 @@ The mapping is derived from both config files. Nothing that a conversion wrote a
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from converters.family import OURS, family_of, get_family
 from converters.fields import same
 from converters.moving import TargetTensor
 from converters.plan import DEFAULTS, Plan
+from converters.provenance import recorded_cast
 from converters.side_files import differing_side_files
 
 # Fields that may differ between two checkpoints of one function.
@@ -85,11 +86,16 @@ def align(candidate: str | Path, reference: str | Path) -> Alignment:
     if families[0] == families[1]:
         return _aligned(identity(other), one, families, swapped=False)
     if families[0] == OURS:
-        return _aligned(checked_plan(other, None, OURS, DEFAULTS), one, families, swapped=False)
+        options = replace(DEFAULTS, dtype=recorded_cast(one.folder))
+        return _aligned(checked_plan(other, None, OURS, options), one, families, swapped=False)
     try:
         plan = checked_plan(one, None, OURS, DEFAULTS)
     except Refused as error:
         return Alignment(True, (str(error),))
+    back = recorded_cast(one.folder)
+    if back:
+        plan = checked_plan(other, None, families[0], replace(DEFAULTS, dtype=back))
+        return _aligned(plan, one, families, swapped=False)
     return _aligned(plan, other, families, swapped=True)
 
 

@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import IO
 
+from converters.casts import cast
 from converters.checkpoint import Checkpoint, StoredTensor
 from converters.moving import TargetTensor
-from converters.steps import Copy, Literal, tensor_steps
+from converters.safetensors_header import BITS
+from converters.steps import Cast, Copy, Literal, tensor_steps
 from converters.strided import assemble
 from converters.tensor_bytes import row_major_bytes
 
@@ -60,6 +63,13 @@ def _made(source: Checkpoint, tensor: TargetTensor, files: Mapping[Path, IO[byte
             length = min(CHUNK, step.length - start)
             if isinstance(step, Copy):
                 yield _read(files[source.files[step.file]], step.begin + start, length)
+            elif isinstance(step, Cast):
+                was = str(tensor.cast_from)
+                wide, narrow = BITS[tensor.dtype] // 8, BITS[was] // 8
+                data = _read(
+                    files[source.files[step.file]], step.begin + start // wide * narrow, length // wide * narrow
+                )
+                yield cast(data, was, tensor.dtype, tensor.key).data
             elif isinstance(step, Literal):
                 yield step.pattern * (length // len(step.pattern))
             else:
@@ -72,8 +82,10 @@ def _gathered(source: Checkpoint, tensor: TargetTensor, files: Mapping[Path, IO[
         stored = source.tensors[key]
         return row_major_bytes(stored, lambda begin, length: _read(files[stored.file], begin, length))
 
-    count = sum(piece.count for piece in tensor.pieces)
-    data = assemble(count, tensor.nbytes // count, tensor.pieces, read).view("u1").data
+    width = BITS[tensor.cast_from or tensor.dtype] // 8
+    data = assemble(prod(tensor.shape), width, tensor.pieces, read).view("u1").data
+    if tensor.cast_from:
+        data = memoryview(cast(data, tensor.cast_from, tensor.dtype, tensor.key).data)
     for start in range(0, len(data), CHUNK):
         yield bytes(data[start : start + CHUNK])
 

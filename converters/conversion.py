@@ -103,6 +103,8 @@ def default_output(source: Path, to: str) -> Path:
 
 def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: bool = False) -> ConversionReport:
     source, dropped = plan.source.folder, tuple(f"{key} was left out (--drop-buffers)" for key in plan.dropped)
+    if any(tensor.cast_from for tensor in plan.tensors):
+        dropped += (f"every floating tensor was cast to {plan.options.dtype} (a lossy step, recorded)",)
     size = (len(plan.tensors), plan.nbytes)
     return ConversionReport(plan.family, plan.to, source, target, *size, files, up_to_date, (*plan.notes, *dropped))
 
@@ -132,7 +134,10 @@ def _write(
         if not request.writing.hash:
             digests = dict.fromkeys(digests)
         sizes = {name: (folder / name).stat().st_size for name in digests}
-        content = {**provenance.record(asked, plan, digests), "sizes": dict(sorted(sizes.items()))}
+        content = {
+            **provenance.record(asked, plan, digests, request.writing.errors),
+            "sizes": dict(sorted(sizes.items())),
+        }
         write_file(folder / provenance.NAME, provenance.as_bytes(content), durable=durable)
     return tuple(sorted([*digests, provenance.NAME]))
 

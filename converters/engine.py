@@ -10,15 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
 
+from converters.casts import cast
 from converters.checkpoint import Checkpoint
 from converters.digest import CHUNK, Digest, InlineDigest, NoDigest, ThreadedDigest
 from converters.errors import Interrupted, UnsafeFile
+from converters.moving import TargetTensor
+from converters.safetensors_header import BITS
 from converters.shards import Shard
-from converters.steps import Copy, Gather, Literal, Step, pieces_of_work, steps_of
+from converters.steps import Cast, Copy, Gather, Literal, Step, pieces_of_work, steps_of
 from converters.strided import assemble
 from converters.tensor_bytes import row_major_bytes
 from converters.writeback import start_writeback
@@ -28,12 +32,16 @@ SPAN = 64 << 20  # bytes between two early write-backs, and of one piece of work
 
 @dataclass(frozen=True)
 class Writing:
-    """How to write: `hash` every file, `fsync` it, with how many `threads`; `progress` is told of bytes written."""
+    """How to write: `hash` every file, `fsync` it, with how many `threads`; `progress` is told of bytes written.
+
+    errors: gets the largest error of each tensor that is cast.
+    """
 
     hash: bool = True
     fsync: bool = True
     threads: int = 2
     progress: Callable[[int], None] = lambda nbytes: None
+    errors: dict[str, float] = field(default_factory=dict)
     stop: Event = field(default_factory=Event)
 
 
@@ -158,6 +166,8 @@ class _Writer:
                 self._read(self.files[step.file], buffer[:length], step.begin + start, step.file)
             elif isinstance(step, Literal):
                 buffer[:length] = _repeated(step, start, length)
+            elif isinstance(step, Cast):
+                self._cast(step, start, buffer[:length])
             else:
                 yield from self._gathered(step, fd, digest, buffer)
                 return
@@ -165,11 +175,28 @@ class _Writer:
             digest.take(buffer, length)
             yield step.at + start, length
 
+    def _cast(self, step: Cast, start: int, into: memoryview) -> None:
+        """Fills a buffer with the cast of as many elements as it holds, `start` bytes behind the step's first."""
+        tensor = step.tensor
+        was, width = str(tensor.cast_from), BITS[tensor.dtype] // 8
+        narrow = BITS[was] // 8
+        data = bytearray(len(into) // width * narrow)
+        self._read(self.files[step.file], memoryview(data), step.begin + start // width * narrow, step.file)
+        into[:] = self._converted(tensor, data)
+
+    def _converted(self, tensor: TargetTensor, data: bytes | bytearray | memoryview) -> bytes:
+        done = cast(memoryview(data), str(tensor.cast_from), tensor.dtype, tensor.key)
+        errors = self.how.errors
+        errors[tensor.key] = max(errors.get(tensor.key, 0.0), done.error)
+        return done.data
+
     def _gathered(self, step: Gather, fd: int, digest: Digest, buffer: memoryview) -> Iterator[tuple[int, int]]:
         tensor = step.tensor
-        width = tensor.nbytes // sum(piece.count for piece in tensor.pieces)
-        elements = assemble(tensor.nbytes // width, width, tensor.pieces, self.read_tensor)
+        width = BITS[tensor.cast_from or tensor.dtype] // 8
+        elements = assemble(prod(tensor.shape), width, tensor.pieces, self.read_tensor)
         data = elements.view("u1").data
+        if tensor.cast_from:
+            data = memoryview(self._converted(tensor, data))
         for start in range(0, len(data), CHUNK):
             part = data[start : start + CHUNK]
             buffer[: len(part)] = part

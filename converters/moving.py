@@ -1,12 +1,13 @@
 """Rules at work: the tensors of one side as views of the other, with every key and shape accounted for."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
 from converters.algebra import Check, Move, View
 from converters.boxes import Piece
+from converters.casts import FLOATS
 from converters.checkpoint import Checkpoint, StoredTensor
 from converters.dims import Dims, describe
 from converters.errors import ConversionError, CoverageRefused, NotProved, ShapeMismatch, nearest
@@ -16,13 +17,17 @@ from converters.safetensors_header import BITS
 
 @dataclass(frozen=True)
 class TargetTensor:
-    """A tensor to be written: its pieces in the order of their elements, and the keys they come from."""
+    """A tensor to be written: its pieces in the order of their elements, and the keys they come from.
+
+    cast_from: the dtype of its elements before a cast, None if there is none.
+    """
 
     key: str
     dtype: str
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
     sources: tuple[str, ...]
+    cast_from: str | None = None
 
     @property
     def nbytes(self) -> int:
@@ -127,3 +132,10 @@ def home(source: Checkpoint, tensor: TargetTensor) -> tuple[int, int]:
             stored = source.tensors[piece.source]
             return stored.shard, stored.begin + piece.source_offset * stored.width
     return len(source.files) - 1, 2**63
+
+
+def casted(tensors: Sequence[TargetTensor], dtype: str) -> list[TargetTensor]:
+    """The tensors with every floating one to be written as `dtype`."""
+    return [
+        replace(t, dtype=dtype, cast_from=t.dtype) if t.dtype in FLOATS and t.dtype != dtype else t for t in tensors
+    ]

@@ -8,12 +8,13 @@ from typing import Any
 from converters import layout
 from converters.algebra import Check
 from converters.buffers import Buffers, buffers_of, find_buffers, used
+from converters.casts import header_dtype
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.config_table import residue_of
 from converters.errors import NotProved, UsageError
 from converters.family import OURS, Family, family_of, get_family
 from converters.heads import NOTES, find_head, head_of
-from converters.moving import TargetTensor, apply, bound_rules, check_source, in_order, theirs_shapes
+from converters.moving import TargetTensor, apply, bound_rules, casted, check_source, in_order, theirs_shapes
 from converters.naming import find_naming, naming_of, unwrapped
 from converters.proof import Box, fault, source_box, target_box
 
@@ -24,6 +25,7 @@ class Options:
 
     waive: fields of config.json that may be ignored although no rule knows them. drop_buffers: stored buffers that a
     formula gives are left out, whatever they hold. pad_vocab: rows of the vocabulary in ours become a multiple of this.
+    dtype: floating tensors are cast to this one.
     own_head: the head of a model that says it is tied was found to differ from the embedding.
     """
 
@@ -31,6 +33,7 @@ class Options:
     drop_buffers: bool = False
     pad_vocab: int | None = None
     own_head: bool = False
+    dtype: str | None = None
 
 
 DEFAULTS = Options()
@@ -105,6 +108,8 @@ def _forward(stored: Checkpoint, family: Family, options: Options) -> Plan:
     check_source(source, theirs_shapes(rules, dims, expected), set(given))
     tensors, checks = apply(source, [(r.theirs, r.move, r.ours) for r in rules], dims, expected)
     checks += tuple(used(source.tensors[key]) for key in given)
+    if options.dtype:
+        tensors, config = casted(tensors, header_dtype(options.dtype)), {**config, "dtype": options.dtype}
     notes = (*source.notes, *filter(None, [NOTES.get(head.kind)]))
     dropped = tuple(given) if options.drop_buffers else ()
     return Plan(source, family.name, OURS, config, in_order(source, tensors), checks, options, notes, dropped)
@@ -129,13 +134,15 @@ def _padding(bare: Mapping[str, Any], options: Options) -> dict[str, Any]:
 def _backward(source: Checkpoint, family: Family, options: Options) -> Plan:
     resolved = layout.resolve(source.config)
     residue = residue_of(source.config, family.name)
-    config = family.config.to_theirs(source.config, family.name, options.waive)
+    live = {**source.config, "dtype": options.dtype} if options.dtype else source.config
+    config = family.config.to_theirs(live, family.name, options.waive)
     config = head_of(source.config).restored(config) if residue else config
     rules = bound_rules(family, resolved)
     dims, ours = family.dims(resolved), layout.tensors(resolved)
     check_source(source, ours, set())
     expected = theirs_shapes(rules, dims, ours)
     tensors, checks = apply(source, [(r.ours, r.move.inverse, r.theirs) for r in rules], dims, expected)
+    tensors = casted(tensors, header_dtype(options.dtype)) if options.dtype else tensors
     naming = naming_of(residue, family.base)
     buffers = Buffers({}) if options.drop_buffers else buffers_of(residue)
     tensors += [TargetTensor(key, v.dtype, v.shape, v.pieces, ()) for key, v in buffers.views().items()]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from converters import __version__
+from converters.casts import NAMES, header_dtype, step_record
 from converters.checkpoint import Checkpoint
 from converters.errors import ConversionError
 from converters.json_files import read_json
@@ -39,11 +40,28 @@ def request(plan: Plan, max_shard_size: int | None) -> dict[str, Any]:
     }
 
 
-def record(asked: Mapping[str, Any], plan: Plan, files: Mapping[str, str | None]) -> dict[str, Any]:
-    """The content of conversion.json; `files` are names and sha256 (None: not hashed)."""
-    keys = {tensor.key: list(tensor.sources) for tensor in plan.tensors}
+def record(
+    asked: Mapping[str, Any], plan: Plan, files: Mapping[str, str | None], errors: Mapping[str, float]
+) -> dict[str, Any]:
+    """The content of conversion.json.
+
+    files: name -> sha256, None where it was not hashed. errors: largest error of each tensor that was cast.
+    """
     steps = [{"step": "drop buffers", "keys": list(plan.dropped)}] if plan.dropped else []
+    if any(tensor.cast_from for tensor in plan.tensors):
+        steps.append(step_record(header_dtype(str(plan.options.dtype)), errors))
+    keys = {tensor.key: list(tensor.sources) for tensor in plan.tensors}
     return {**asked, "lossy_steps": steps, "files": dict(sorted(files.items())), "keys": keys, "verdict": "UNVERIFIED"}
+
+
+def recorded_cast(folder: Path) -> str | None:
+    """The dtype that a folder's conversion.json says its tensors were cast to, or None."""
+    try:
+        steps = read_json(folder / NAME).get("lossy_steps")
+    except ConversionError:
+        return None
+    found = [s.get("dtype") for s in steps if isinstance(s, dict) and s.get("step") == "cast"] if steps else []
+    return found[0] if found and found[0] in NAMES else None
 
 
 def as_bytes(content: Mapping[str, Any]) -> bytes:

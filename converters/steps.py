@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from converters.boxes import Piece
 from converters.checkpoint import Checkpoint
 from converters.moving import TargetTensor
+from converters.safetensors_header import BITS
 from converters.shards import Shard
 
 
@@ -41,7 +42,23 @@ class Gather:
         return self.tensor.nbytes
 
 
-Step = Copy | Literal | Gather
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """`count` elements from byte `begin` of a source file (by number), as another dtype at byte `at` of the target."""
+
+    file: int
+    begin: int
+    at: int
+    count: int
+    tensor: TargetTensor
+
+    @property
+    def length(self) -> int:
+        """Bytes that are written."""
+        return self.count * BITS[self.tensor.dtype] // 8
+
+
+Step = Copy | Literal | Gather | Cast
 
 
 def steps_of(shard: Shard, source: Checkpoint) -> list[Step]:
@@ -74,14 +91,18 @@ def tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[
     if not in_ranges(tensor, source):
         yield Gather(tensor, at)
         return
+    width = BITS[tensor.dtype] // 8
     for piece in tensor.pieces:
-        width = tensor.nbytes // max(1, sum(p.count for p in tensor.pieces))
         place = at + piece.target_offset * width
         if piece.source is None:
             yield Literal(piece.value.to_bytes(width, "little"), place, piece.count * width)
+            continue
+        stored = source.tensors[piece.source]
+        begin = stored.begin + piece.source_offset * stored.width
+        if tensor.cast_from:
+            yield Cast(stored.shard, begin, place, piece.count, tensor)
         else:
-            stored = source.tensors[piece.source]
-            yield Copy(stored.shard, stored.begin + piece.source_offset * width, place, piece.count * width)
+            yield Copy(stored.shard, begin, place, piece.count * width)
 
 
 def in_ranges(tensor: TargetTensor, source: Checkpoint) -> bool:
