@@ -82,7 +82,7 @@ def explain(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path)
     weights = suspect.runner.model.state_dict()
     try:
         patient = Patient(weights, config, read_anatomy(config, weights))
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):  # an architecture whose parts we do not know
         return None
     for hypothesis, reading in _trials(suspect, evidence, budget, patient, scratch):
         if budget.keeps(reading):

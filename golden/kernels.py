@@ -22,10 +22,11 @@ KL_RATIO, KL_LEAST = 2.0, 1e-4
 
 
 def judge_kernels(
-    candidate: Path, evidence: Evidence, dtypes: Iterable[str], attn: str = "sdpa", device: str = "cpu"
+    candidate: Path, evidence: Evidence, dtypes: Iterable[str], attn: str | None = None, device: str = "cpu"
 ) -> LevelResult:
     """Load the candidate in each dtype with one attention backend and compare errors with the reference's own.
 
+    Without a backend given, it is the model's default: sdpa, or eager where a model has no other.
     The number is the worst ratio of rms errors, over logits and probes.
 
     Raises:
@@ -33,12 +34,13 @@ def judge_kernels(
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise MissingDeviceError(f"device {device!r}: torch sees no GPU on this machine; run without --device")
-    name = "L3" if attn in ("eager", "sdpa") else "L3 flash"
-    measures: dict[str, float | str] = {"attention": attn}
+    name = "L3 flash" if attn is not None and attn.startswith("flash") else "L3"
+    measures: dict[str, float | str] = {}
     failures, readings, worst = [], [], 0.0
     for dtype in dtypes:
         calibration = evidence.calibration(dtype)
         runner = ModelRunner(load_model(candidate, LOW_PRECISION[dtype], attn, device))
+        measures["attention"] = str(runner.model.config._attn_implementation)
         if runner.loaded.problems:
             return LevelResult(name, Status.FAIL, None, RMS_RATIO, "the candidate is not a complete model, see L2")
         floor, per_prompt = measure_floor(runner, evidence, calibration.prompts)

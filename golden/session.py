@@ -93,7 +93,9 @@ def _judge_wide(case: Case, plan: RunPlan, evidence: Evidence, outcome: Outcome)
 
 def _diagnose(case: Case, candidate: ModelRunner, evidence: Evidence, budget: Budget, outcome: Outcome) -> None:
     """Only for a candidate that ran: without a number there is nothing to locate."""
-    outcome.first_divergence = first_divergence(candidate, evidence, budget)
+    tables = [r for level in outcome.levels for r in level.readings if "embeddings" in r.name and not budget.keeps(r)]
+    where = f"{tables[0].name}: rms {tables[0].rms:.3g} of their std" if tables else None
+    outcome.first_divergence = first_divergence(candidate, evidence, budget) or where
     with tempfile.TemporaryDirectory(prefix="golden-") as scratch:
         suspect = Suspect(case.candidate, candidate, outcome.first_divergence)
         outcome.hypothesis = explain(suspect, evidence, budget, Path(scratch))
@@ -108,8 +110,7 @@ def _judge_low(case: Case, evidence: Evidence) -> Iterator[LevelResult]:
         reason = "the golden has no calibration in a low precision"
         yield LevelResult("L3", Status.NOT_RUN, detail=reason, required=False)
     else:
-        backend = case.wide_attention or "sdpa"
-        yield judge_kernels(case.candidate, evidence, case.low_precisions, backend, case.device)
+        yield judge_kernels(case.candidate, evidence, case.low_precisions, case.wide_attention, case.device)
     if case.attn == "flash":
         yield judge_kernels(case.candidate, evidence, case.low_precisions, FLASH, case.device)
     else:

@@ -88,6 +88,7 @@ def test_a_fault_that_the_diagnosis_prompt_does_not_show_gets_no_wrong_explanati
     patient.part("embed")[hidden, 3] *= -1
     verdict = compare(discharge(patient, mixformer, tmp_path), reference, levels=["L2"])
     assert verdict.verdict is Status.FAIL
+    assert verdict.first_divergence is not None and "token embeddings" in verdict.first_divergence
     assert verdict.hypothesis is None
 
 
