@@ -86,10 +86,10 @@ def align(candidate: str | Path, reference: str | Path) -> Alignment:
     if families[0] == families[1]:
         return _aligned(identity(other), one, families, swapped=False)
     if families[0] == OURS:
-        options = replace(DEFAULTS, dtype=recorded_cast(one.folder))
+        options = replace(DEFAULTS, dtype=recorded_cast(one.folder), pad_vocab=_padding(other, one))
         return _aligned(checked_plan(other, None, OURS, options), one, families, swapped=False)
     try:
-        plan = checked_plan(one, None, OURS, DEFAULTS)
+        plan = checked_plan(one, None, OURS, replace(DEFAULTS, pad_vocab=_padding(one, other)))
     except Refused as error:
         return Alignment(True, (str(error),))
     back = recorded_cast(one.folder)
@@ -97,6 +97,12 @@ def align(candidate: str | Path, reference: str | Path) -> Alignment:
         plan = checked_plan(other, None, families[0], replace(DEFAULTS, dtype=back))
         return _aligned(plan, one, families, swapped=False)
     return _aligned(plan, other, families, swapped=True)
+
+
+def _padding(theirs: Checkpoint, ours: Checkpoint) -> int | None:
+    """Rows of our vocabulary where they are more than theirs: the multiple that theirs were padded to."""
+    rows, most = theirs.config.get("vocab_size"), ours.config.get("vocab_size")
+    return most if type(rows) is int and type(most) is int and most > rows else None
 
 
 def _aligned(plan: Plan, held: Checkpoint, families: tuple[str, str], *, swapped: bool) -> Alignment:
