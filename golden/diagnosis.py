@@ -112,7 +112,7 @@ def _trials(
         yield hypothesis, _reading(suspect.runner, evidence, index)
         for key, before in touched.items():
             patient.weights[key].copy_(before)
-    for number, hypothesis in enumerate(config_hypotheses(patient)):
+    for number, hypothesis in enumerate(config_hypotheses(patient, evidence.config)):
         if hypothesis.fits(suspect.divergence):
             changed = Patient(patient.weights, read_config(suspect.folder), patient.anatomy)
             hypothesis.undo(changed)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,7 +16,7 @@ from torch import Tensor
 from golden.calibration import Calibration, calibrate, chosen_prompts, divergence
 from golden.continuation import Continuation, continue_greedily
 from golden.errors import NondeterministicReferenceError, UnusableReferenceError
-from golden.loading import load_model, name_nonfinite
+from golden.loading import load_model, name_nonfinite, read_config
 from golden.lossy import round_weights
 from golden.measure import ErrorMeter
 from golden.prompts import Prompt
@@ -42,7 +42,7 @@ class Evidence(Truth, Protocol):
     both have. ``used_vocab`` counts the token rows before trailing zero rows, which are padding and may be missing in
     the candidate. ``calibration`` is what the reference itself loses in a low-precision dtype, ``spread`` the rms
     between its own attention backends, ``stages`` its hidden states on the prompt of the diagnosis, ``distance`` how
-    far a recorded lossy step took it from the original.
+    far a recorded lossy step took it from the original, ``config`` its config.json.
     """
 
     @property
@@ -53,6 +53,9 @@ class Evidence(Truth, Protocol):
 
     @property
     def distance(self) -> float | None: ...
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...
 
     def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -85,6 +88,10 @@ class LiveEvidence:
     @property
     def table_sizes(self) -> Mapping[str, int]:
         return {name: int(module.num_embeddings) for name, module in self.runner.tables.items()}
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return read_config(self.runner.loaded.folder)
 
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
         if index not in self.kept:
@@ -125,6 +132,7 @@ class SpilledEvidence:
     calibrations: Mapping[str, Calibration]
     backends: float
     states: Stages
+    config: Mapping[str, Any]
     distance: float | None = None
     std: float | None = None
 
@@ -178,6 +186,7 @@ def spill(evidence: LiveEvidence, folder: Path, dtypes: Iterable[str]) -> Spille
         calibrations={dtype: evidence.calibration(dtype) for dtype in dtypes},
         backends=evidence.spread(),
         states=evidence.stages(),
+        config=evidence.config,
         distance=evidence.distance,
     )
 

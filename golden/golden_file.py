@@ -61,6 +61,10 @@ class GoldenEvidence:
         return int(self.header["used_vocab"])
 
     @property
+    def config(self) -> Mapping[str, Any]:
+        return dict(self.header["config"])
+
+    @property
     def distance(self) -> float | None:
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from golden import applicability as can
 from golden import mapping_faults as m
 from golden import weight_faults as w
+from golden.anatomy import ConfigPath, lookup
 from golden.patient import Patient
 
 Undo = Callable[[Patient, random.Random], None]
@@ -109,14 +110,23 @@ SHOWS_IN: dict[str, tuple[str, ...]] = {
 """Where a wrong dial shows first."""
 
 
-def config_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
-    """Dials of the config that may have another value."""
+SPELLED: dict[str, tuple[ConfigPath, ...]] = {
+    "eps": (("rms_norm_eps",), ("layer_norm_epsilon",), ("layer_norm_eps",), ("norm_eps",)),
+    "theta": (("rope_parameters", "rope_theta"), ("rope_theta",), ("architecture", "mixer", "rotary_base")),
+    "activation": (("hidden_act",), ("activation_function",), ("architecture", "mlp", "act_fn")),
+}
+"""Where the reference's config may hold the right value of a dial."""
+
+
+def config_hypotheses(patient: Patient, reference: Mapping[str, Any]) -> Iterator[Hypothesis]:
+    """Dials of the config that may have another value: the reference's first, then the usual ones."""
     head_dim = patient.anatomy.head_dim
-    for dial, values in (USUAL | {"rotary_dim": (head_dim, head_dim // 2)}).items():
+    for dial, usual in (USUAL | {"rotary_dim": (head_dim, head_dim // 2)}).items():
         if dial not in patient.anatomy.dials:
             continue
         now = patient.read(dial)
-        for value in values:
+        told = (lookup(reference, path) for path in SPELLED.get(dial, ()))
+        for value in dict.fromkeys((*(value for value in told if value is not None), *usual)):
             if value != now:
                 claim = f"{dial} is {now} and should be {value}"
                 yield Hypothesis(claim, m.set_dial(dial, value), (), SHOWS_IN[dial])

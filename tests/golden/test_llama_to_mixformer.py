@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from golden import Status, compare
+from golden.hot import make_hot
 from golden.loading import load_model
 from golden.patient import admit, discharge
 from golden.prompts import reference_prompts
@@ -63,6 +64,15 @@ def test_a_wrong_config_fails_in_l0_and_l2_and_place_and_cause_are_named(
     assert [verdict.level(name).status for name in ("L0", "L1", "L2")] == [Status.FAIL, Status.PASS, Status.FAIL]
     assert verdict.first_divergence is not None and verdict.first_divergence.startswith(stage)
     assert verdict.hypothesis is not None and verdict.hypothesis.startswith(f"{dial} is {wrong} and should be {right}")
+
+
+def test_the_value_that_the_reference_has_is_proposed_before_the_usual_ones(mixformer: Path, tmp_path: Path) -> None:
+    odd = 9.999999747378752e-06
+    reference = make_hot("llama", tmp_path / "odd", seed=7, rms_norm_eps=odd)
+    patient = admit(mixformer)
+    patient.turn("eps", 1e-6)
+    verdict = compare(discharge(patient, mixformer, tmp_path / "wrong"), reference, levels=["L2"])
+    assert verdict.hypothesis is not None and verdict.hypothesis.startswith(f"eps is 1e-06 and should be {odd}")
 
 
 def test_a_flipped_sign_fails_in_l1_by_its_key_and_in_l2_by_its_place(
