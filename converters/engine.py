@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from converters.casts import cast
 from converters.checkpoint import Checkpoint
+from converters.clone import Cloning
 from converters.digest import CHUNK, Digest, InlineDigest, NoDigest, ThreadedDigest
 from converters.errors import Interrupted, UnsafeFile
 from converters.moving import TargetTensor
@@ -98,7 +99,7 @@ def _hashed(writer: "_Writer", shards: Sequence[Shard], folder: Path) -> dict[st
 
 
 def _shared(writer: "_Writer", shards: Sequence[Shard], folder: Path) -> dict[str, str | None]:
-    """Without a hash nothing has to be in order: all threads share all files."""
+    """Without a hash nothing has to be in order, or even to be read: ranges are shared, or copied by all threads."""
     with ExitStack() as stack:
         fds = [stack.enter_context(_opened(folder / shard.name, CREATE)) for shard in shards]
         work = [
@@ -107,9 +108,16 @@ def _shared(writer: "_Writer", shards: Sequence[Shard], folder: Path) -> dict[st
             for step in pieces_of_work(steps_of(shard, writer.source), SPAN)
         ]
 
+        cloning = Cloning()
+
         def one(item: tuple[Step, int]) -> None:
+            step, fd = item
+            rest = [step]
+            if isinstance(step, Copy):
+                rest = list(cloning.rest(step, writer.files[step.file], fd))
+                writer.how.progress(step.length - sum(part.length for part in rest))
             with NoDigest() as digest:
-                writer.write([item[0]], item[1], digest)
+                writer.write(rest, fd, digest)
 
         _run(writer.how.threads, one, work, writer.how.stop)
         if writer.how.fsync:
