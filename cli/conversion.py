@@ -1,9 +1,11 @@
 """`convert FAMILY [SOURCE] --to FAMILY`: the conversion, and the verdict on it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +19,7 @@ from cli.console import (
     PadVocab,
     Quiet,
     Waive,
+    error,
     in_words,
     progress_bar,
     show,
@@ -120,11 +123,32 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
     known = _known(report)
     if device is None or (report.up_to_date and known == "PASS"):
         return known
-    verdict = judged(report.output, report.source, device=device, quiet=quiet)
     from converters.provenance import set_verdict
+    from golden import GoldenError
 
+    try:
+        with _reference(report) as reference:
+            verdict = judged(report.output, reference, device=device, quiet=quiet)
+    except GoldenError as reason:
+        error(f"no verdict could be reached: {reason}", prefix="")
+        raise typer.Exit(5) from None
     set_verdict(report.output, {"verdict": str(verdict.verdict), "parity": verdict.to_json()})
     return verdict
+
+
+@contextmanager
+def _reference(report: "ConversionReport") -> Iterator[Path]:
+    """The source, or a plain copy of it where transformers would not load it as what it is."""
+    from converters.checkpoint import open_checkpoint
+    from converters.plain import is_plain, write_plain
+
+    source = open_checkpoint(report.source)
+    if is_plain(source):
+        yield report.source
+        return
+    place = report.output.absolute().parent
+    with TemporaryDirectory(prefix=f".{report.output.name}.reference-", dir=place) as folder:
+        yield write_plain(source, Path(folder) / report.source.name)
 
 
 def _known(report: "ConversionReport") -> str:

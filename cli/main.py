@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from cli import conversion, diff, families, inspect, parity, plan
+from cli import conversion, diff, families, golden_files, inspect, parity, plan
 from cli.console import error
 from converters.family import OURS, list_families
 
@@ -34,6 +34,7 @@ app.command(
 )(conversion.verb(OURS))
 app.command("plan", epilog="For example: convert plan llama ./my-llama --to mixformer")(plan.plan)
 app.command("parity", epilog="For example: convert parity ./my-mixformer --reference ./my-llama")(parity.parity)
+app.add_typer(golden_files.app, name="golden")
 app.command("inspect", epilog="For example: convert inspect ./my-llama")(inspect.inspect)
 app.command("diff", epilog="For example: convert diff ./my-llama ./my-llama-back")(diff.diff)
 app.command("families", epilog="For example: convert families --json")(families.families)

@@ -1,7 +1,7 @@
-"""`convert parity CANDIDATE --reference DIR`: the verdict."""
+"""`convert parity CANDIDATE --reference DIR`: the verdict, and the self-test that shows what it can see."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,55 +10,78 @@ from cli.console import Debug, Device, Json, Quiet, error, show
 if TYPE_CHECKING:
     from golden import Verdict
 
-Candidate = Annotated[Path, typer.Argument(help="The model folder to judge.")]
+Candidate = Annotated[Path | None, typer.Argument(help="The model folder to judge.")]
 Reference = Annotated[Path | None, typer.Option("--reference", help="The model folder it should equal in function.")]
+Golden = Annotated[Path | None, typer.Option("--golden", help="A golden file made from the reference.")]
 Levels = Annotated[str | None, typer.Option("--levels", help="Levels to judge, such as L0,L1,L2.")]
-Report = Annotated[Path | None, typer.Option("--report", help="Write the verdict to a file (.json).")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="Precision: float64, float32 (L2), bfloat16, float16 (L3).")]
+Attn = Annotated[str | None, typer.Option("--attn", help="Attention of the candidate: eager, sdpa or flash.")]
+Report = Annotated[Path | None, typer.Option("--report", help="Write the verdict to a file: .json, .md, .xml, .html.")]
+SelfTest = Annotated[bool, typer.Option("--self-test", help="Plant known faults and show that each is found.")]
+Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Seeds of the self-test.")]
 
 
 def parity(
-    candidate: Candidate,
+    candidate: Candidate = None,
     reference: Reference = None,
+    golden: Golden = None,
     levels: Levels = None,
+    dtype: Dtype = None,
+    attn: Attn = None,
     device: Device = "cpu",
     report: Report = None,
+    self_test: SelfTest = False,
+    seeds: Seeds = 1,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Judge whether a converted model computes what its reference computes. Exit code 0 PASS, 4 FAIL, 5 UNVERIFIED."""
-    if reference is None:
-        raise typer.BadParameter("--reference DIR is needed: what should the candidate equal?")
-    wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
-    verdict = judged(candidate, reference, device=device, quiet=quiet or json, levels=wanted)
-    if report:
-        _write_report(report, verdict.to_json())
+    if self_test:
+        raise typer.Exit(_tried(seeds, as_json=json, quiet=quiet))
+    if candidate is None or (reference is None and golden is None):
+        raise typer.BadParameter("give a candidate, and what it should equal: --reference DIR or --golden FILE")
+    from cli.reports import check_report, write_report
     from golden import verdict_lines
 
+    check_report(report)
+    wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
+    told = quiet or json
+    verdict = judged(candidate, reference, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
+    if report:
+        write_report(report, verdict)
     show(verdict_lines(verdict), verdict.to_json(), as_json=json, quiet=quiet)
     raise typer.Exit(exit_code(verdict))
 
 
-def judged(candidate: Path, reference: Path, *, device: str, quiet: bool, levels: list[str] | None = None) -> "Verdict":
+def _tried(seeds: int, *, as_json: bool, quiet: bool) -> int:
+    """Runs the self-test; the exit code says whether every fault was found and no sound model refused."""
+    from golden import self_test, trial_lines
+
+    result = self_test(seeds=seeds)
+    show(trial_lines(result), result.to_json(), as_json=as_json, quiet=quiet)
+    return 0 if result.passed else 4
+
+
+def judged(
+    candidate: Path,
+    reference: Path | None,
+    golden: Path | None = None,
+    *,
+    device: str,
+    quiet: bool,
+    levels: list[str] | None = None,
+    dtype: str | None = None,
+    attn: str | None = None,
+) -> "Verdict":
     """The verdict on a candidate, by running both models."""
     if not quiet:
         error("judging by running both models ...", prefix="")
     from golden import compare
 
-    return compare(candidate, reference, levels=levels, device=device)
+    return compare(candidate, reference, golden=golden, levels=levels, device=device, dtype=dtype, attn=attn)
 
 
 def exit_code(verdict: "Verdict") -> int:
     """0 PASS, 4 FAIL, 5 anything else."""
     return {"PASS": 0, "FAIL": 4}.get(str(verdict.verdict), 5)
-
-
-def _write_report(path: Path, verdict: dict[str, Any]) -> None:
-    import json
-
-    from converters.errors import UsageError
-    from converters.output import replace_file
-
-    if path.suffix != ".json":
-        raise UsageError(f"a report is written as .json, not {path.suffix or 'without a suffix'}")
-    replace_file(path, (json.dumps(verdict, indent=2) + "\n").encode())

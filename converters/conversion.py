@@ -13,6 +13,7 @@ from converters.config_table import RESIDUE
 from converters.engine import Writing, write_shards
 from converters.errors import HeadDiffers, TargetRefused
 from converters.family import OURS
+from converters.json_files import as_bytes
 from converters.output import check_target, new_folder, write_file
 from converters.plan import DEFAULTS, Options, Plan, make_plan
 from converters.shards import Shard, index_json, lay_out
@@ -138,13 +139,13 @@ def _write(
             **provenance.record(asked, plan, digests, request.writing.errors),
             "sizes": dict(sorted(sizes.items())),
         }
-        write_file(folder / provenance.NAME, provenance.as_bytes(content), durable=durable)
+        write_file(folder / provenance.NAME, as_bytes(content), durable=durable)
     return tuple(sorted([*digests, provenance.NAME]))
 
 
 def _write_small(plan: Plan, shards: tuple[Shard, ...], folder: Path, *, durable: bool) -> dict[str, str | None]:
     """config.json, the index and the side files; gives their sha256."""
-    contents = {"config.json": provenance.as_bytes(plan.config)}
+    contents = {"config.json": as_bytes(plan.config)}
     index = index_json(shards)
     if index:
         contents["model.safetensors.index.json"] = index.encode()

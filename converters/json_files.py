@@ -1,5 +1,7 @@
 """JSON files of a checkpoint, read with care: bounded, UTF-8, objects with unique keys."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +25,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UnsafeFile(f"{path} cannot be read: {error.strerror}") from None
     except UnsafeFile as error:
         raise UnsafeFile(f"{path} cannot be used: {error}") from None
+
+
+def as_bytes(content: Mapping[str, Any]) -> bytes:
+    """JSON text as it is written to files: readable, deterministic."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

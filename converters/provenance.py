@@ -11,7 +11,7 @@ from converters import __version__
 from converters.casts import NAMES, header_dtype, step_record
 from converters.checkpoint import Checkpoint
 from converters.errors import ConversionError
-from converters.json_files import read_json
+from converters.json_files import as_bytes, read_json
 from converters.output import replace_file
 from converters.plan import Plan
 
@@ -62,11 +62,6 @@ def recorded_cast(folder: Path) -> str | None:
         return None
     found = [s.get("dtype") for s in steps if isinstance(s, dict) and s.get("step") == "cast"] if steps else []
     return found[0] if found and found[0] in NAMES else None
-
-
-def as_bytes(content: Mapping[str, Any]) -> bytes:
-    """JSON text as it is written to files: readable, deterministic."""
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def up_to_date(folder: Path, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,7 +74,7 @@ class LiveEvidence:
 
     ``kept`` holds the logits of the few prompts that L3 asks for again and again. ``rounded_to`` is the dtype that its
     weights were rounded through, as a recorded cast of the candidate has it, and ``distance`` the relative rms from the
-    logits before that.
+    logits before that. ``ruler`` is the folder whose low-precision error is the ruler, the reference's own if None.
     """
 
     runner: ModelRunner
@@ -84,6 +84,7 @@ class LiveEvidence:
     kept: dict[int, Tensor] = field(default_factory=dict)
     rounded_to: torch.dtype | None = None
     distance: float | None = None
+    ruler: Path | None = None
 
     @property
     def table_sizes(self) -> Mapping[str, int]:
@@ -111,7 +112,8 @@ class LiveEvidence:
         return continue_greedily(self.runner, self.prompts, self.used_vocab)
 
     def calibration(self, dtype: str) -> Calibration:
-        return calibrate(self.runner.loaded.folder, dtype, self, self.runner, self.rounded_to)
+        folder = self.ruler or self.runner.loaded.folder
+        return calibrate(folder, dtype, self, self.runner, self.rounded_to)
 
     def spread(self) -> float:
         return attention_spread(self.runner, self.prompts)
@@ -199,18 +201,20 @@ def reference_evidence(
     keep: bool,
     calibrated: Iterable[str] = (),
     rounded_to: torch.dtype | None = None,
+    ruler: Path | None = None,
 ) -> Iterator[LiveEvidence | SpilledEvidence]:
     """The reference in ``folder``, eager on the CPU; ``keep`` says that it may stay in memory.
 
     Args:
         calibrated: low-precision dtypes that will be asked for, where it may not stay.
         rounded_to: a dtype to round its weights through, because the candidate's were.
+        ruler: the folder whose low-precision error L3 is measured by, if not the reference.
 
     Raises:
         UnusableReferenceError: its files do not fit its architecture, or its logits are not finite.
         NondeterministicReferenceError: it answers one prompt in two ways.
     """
-    live = open_reference(folder, make_prompts, dtype, rounded_to)
+    live = replace(open_reference(folder, make_prompts, dtype, rounded_to), ruler=ruler)
     if keep:
         yield live
         return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from golden.verdict import LevelResult, Status, Verdict
 
@@ -20,8 +21,17 @@ def verdict_lines(verdict: Verdict) -> list[str]:
         lines.append(f"  first divergence: {verdict.first_divergence}")
     if verdict.hypothesis:
         lines.append(f"  hypothesis: {verdict.hypothesis}")
-    lines += [f"  lossy step: {step}" for step in verdict.lossy_steps]
+    lines += [f"  lossy step: {_step(step)}" for step in verdict.lossy_steps]
     return lines
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """A lossy step in a line: its name, its dtype, and the tensor that it moved the furthest."""
+    errors = step.get("max_error")
+    if not isinstance(errors, Mapping) or not errors:
+        return ", ".join(str(value) for value in step.values())
+    key = max(errors, key=lambda name: errors[name])
+    return f"{step.get('step')} to {step.get('dtype')}, largest error {errors[key]:.3g} in {key}"
 
 
 def trial_lines(result: SelfTest) -> list[str]:

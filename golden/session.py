@@ -16,7 +16,7 @@ from golden.diagnosis import Suspect, explain, first_divergence
 from golden.evidence import Evidence, reference_evidence
 from golden.function import FLOAT64, Budget, float32_budget, judge_function
 from golden.kernels import judge_kernels
-from golden.loading import load_model
+from golden.loading import MIXFORMER, load_model, read_config
 from golden.lossy import cast_of
 from golden.memory import RunPlan
 from golden.prompts import reference_prompts
@@ -71,8 +71,20 @@ def _evidence(case: Case, plan: RunPlan) -> Iterator[Evidence]:
         plan.together,
         calibrated,
         cast_of(case.lossy_steps),
+        _ruler(case),
     ) as evidence:
         yield evidence
+
+
+def _ruler(case: Case) -> Path | None:
+    """The published implementation is the ruler in low precision, also where it is the candidate.
+
+    A MixFormer rounds less than transformers' own models do (its norms once, theirs twice), so that an honest LLaMA
+    that came back from one would be measured by a ruler that it cannot meet.
+    """
+    assert case.reference is not None
+    ours = [read_config(folder).get("model_type") == MIXFORMER for folder in (case.reference, case.candidate)]
+    return case.candidate if ours == [True, False] else None
 
 
 def _dtype(plan: RunPlan) -> torch.dtype:

@@ -1,0 +1,56 @@
+"""`convert golden record` and `convert golden show`: evidence that works where the reference is not at hand."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli.console import Debug, Json, Quiet, in_words, show
+
+Source = Annotated[Path, typer.Argument(help="The model folder of the reference.")]
+File = Annotated[Path, typer.Argument(help="A golden file.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The golden file to write (.safetensors).")]
+Form = Annotated[str, typer.Option("--form", help="full keeps all logits, compact a sketch of them; auto chooses.")]
+Hidden = Annotated[bool, typer.Option("--hidden", help="Keep hidden states too, to name where a failure begins.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
+
+app = typer.Typer(help="Record what a reference computes, and look at such a record.", no_args_is_help=True)
+
+
+@app.command("record", epilog="For example: convert golden record ./my-llama -o my-llama.golden.safetensors")
+def record(
+    source: Source,
+    output: Output,
+    form: Form = "auto",
+    hidden: Hidden = False,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run a reference and write prompts, logits, its own error floors and hashes into one safetensors file."""
+    from golden import describe
+    from golden import record as write
+
+    content = describe(write(source, output, form=form, hidden=hidden, force=force))
+    show(_lines(content), content, as_json=json, quiet=quiet)
+
+
+@app.command("show", epilog="For example: convert golden show my-llama.golden.safetensors")
+def golden_show(file: File, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Show what a golden file holds and what it cannot see."""
+    from golden import describe
+
+    content = describe(file)
+    show(_lines(content), content, as_json=json, quiet=quiet)
+
+
+def _lines(content: dict[str, Any]) -> list[str]:
+    prompts = ", ".join(f"{prompt['name']} ({prompt['tokens']})" for prompt in content["prompts"])
+    lines = [f"{content['path']}: {content['form']}, {content['family']}, {in_words(content['bytes'])}"]
+    lines.append(f"  prompts (tokens): {prompts}")
+    for dtype, floor in content["floors"].items():
+        lines.append(f"  the reference's own error in {dtype}: rms {floor['rms']:.3g}")
+    for text in content.get("cannot_see", ()):
+        lines.append(f"  cannot see: {text}")
+    return lines

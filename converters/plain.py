@@ -1,0 +1,57 @@
+"""A checkpoint in the form that transformers loads: safetensors, plain key names, a config that says its tie.
+
+Nothing is mapped: names are unwrapped and bytes are copied. So it can stand for a source of another form (a pickle,
+wrapped keys, a head that only its tensors tell) as the reference of a verdict.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from converters.boxes import whole
+from converters.checkpoint import Checkpoint
+from converters.engine import Writing, write_shards
+from converters.family import OURS, family_of, get_family
+from converters.heads import find_head
+from converters.json_files import as_bytes
+from converters.moving import TargetTensor
+from converters.naming import find_naming, unwrapped
+from converters.output import new_folder, write_file
+from converters.plan import Plan
+from converters.shards import index_json, lay_out
+from converters.side_files import side_files
+
+
+def is_plain(source: Checkpoint, *, own_head: bool = False) -> bool:
+    """Whether transformers loads the folder as it is, and as what it is."""
+    if family_of(source.config) == OURS:
+        return True
+    family = get_family(family_of(source.config))
+    naming = find_naming(source.tensors, family.base, (family.head,))
+    inside = unwrapped(source, naming, (family.head,))
+    head = find_head(inside, family.head, own=own_head)
+    return source.stored[0].suffix == ".safetensors" and not naming.prefix and head.kind != "missing"
+
+
+def write_plain(source: Checkpoint, target: Path) -> Path:
+    """Writes the checkpoint in its plain form into a new folder.
+
+    Raises:
+        ConversionError: the folder cannot be written.
+    """
+    family = get_family(family_of(source.config))
+    inside = unwrapped(source, find_naming(source.tensors, family.base, (family.head,)), (family.head,))
+    config = find_head(inside, family.head, own=False).effective(inside.config)
+    tensors = tuple(
+        TargetTensor(t.key, t.dtype, t.shape, (whole(t.key, t.shape),), (t.name,)) for t in inside.tensors.values()
+    )
+    plan = Plan(inside, family.name, family.name, config, tensors, ())
+    shards = lay_out(plan)
+    with new_folder(target, replace=False, durable=False) as folder:
+        write_shards(shards, inside, folder, replace(Writing(), hash=False, fsync=False))
+        write_file(folder / "config.json", as_bytes(config), durable=False)
+        index = index_json(shards)
+        if index:
+            write_file(folder / "model.safetensors.index.json", index.encode(), durable=False)
+        for name, path in side_files(source.folder, home=False).items():
+            write_file(folder / name, path.read_bytes(), durable=False)
+    return target
