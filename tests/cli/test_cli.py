@@ -138,3 +138,53 @@ def test_every_help_ends_with_a_line_to_paste(place):
     for verb in ("llama", "mixformer", "plan", "parity", "inspect", "diff", "families"):
         done = run(verb, "--help", cwd=place)
         assert done.returncode == 0 and "For example: convert " in done.stdout
+
+
+def test_a_golden_judges_alone_with_the_reference_deleted(place, tmp_path):
+    import shutil
+
+    golden = tmp_path / "sample.golden.safetensors"
+    assert run("golden", "record", "llama-sample", "-o", golden, cwd=place).returncode == 0
+    shown = json.loads(run("golden", "show", golden, "--json", cwd=place).stdout)
+    assert shown["family"] == "llama" and shown["cannot_see"]
+    assert run("parity", "llama-sample-mixformer", "--golden", golden, cwd=place).returncode == 0
+    shutil.copytree(place / "llama-sample-mixformer", tmp_path / "bad")
+    config = tmp_path / "bad" / "config.json"
+    config.write_text(config.read_text().replace('"eps": 1e-05', '"eps": 1e-06'))
+    assert run("parity", tmp_path / "bad", "--golden", golden, cwd=place).returncode == 4
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".md", "# PASS"), (".xml", "<?xml"), (".html", "<!doctype html>")])
+def test_reports_come_in_the_form_that_their_suffix_names(suffix, start, place, tmp_path):
+    import xml.etree.ElementTree as ElementTree
+
+    report = tmp_path / f"report{suffix}"
+    words = ("parity", "llama-sample-mixformer", "--reference", "llama-sample", "--levels", "L0,L2", "--report", report)
+    assert run(*words, cwd=place).returncode == 0
+    assert report.read_text().startswith(start)
+    if suffix == ".xml":
+        suite = ElementTree.parse(report).getroot()
+        assert suite.get("failures") == "0" and len(suite) == int(suite.get("tests", 0)) > 2
+    assert run(*words[:-1], tmp_path / "report.pdf", cwd=place).returncode == 2
+
+
+def test_a_torch_file_with_wrapped_keys_is_judged_too(place, tmp_path):
+    import torch
+    from safetensors.torch import load_file
+
+    from converters.sample import write_sample
+
+    source = write_sample(tmp_path / "source")
+    tensors = load_file(source / "model.safetensors")
+    (source / "model.safetensors").unlink()
+    torch.save({f"module.{key}": value for key, value in tensors.items()}, source / "pytorch_model.bin")
+    done = run("llama", source, "--to", "mixformer", "-o", tmp_path / "ours", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["verdict"]["verdict"] == "PASS"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours", "source"]
+
+
+def test_flash_without_a_gpu_is_unverified_and_never_a_pass(place):
+    words = ("parity", "llama-sample-mixformer", "--reference", "llama-sample", "--attn", "flash", "--levels", "L3")
+    done = run(*words, cwd=place)
+    assert done.returncode == 5 and "PASS" not in done.stdout
