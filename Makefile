@@ -45,6 +45,8 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench.py --size 4GB
+	$(BIN)/python scripts/bench_model.py
 
 clean:
 	rm -rf .venv demo bench-results .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
