@@ -26,10 +26,10 @@ demo: $(STAMP)
 	@sh scripts/demo.sh $(BIN)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" tests golden/conformance
 
 test-all: $(TRAINING)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real" tests golden/conformance
 
 real: $(STAMP)
 	$(BIN)/python -m pytest -s -m real

@@ -1,0 +1,6 @@
+"""What every family of checkpoints must pass, built in or brought by a plugin, as tests that pytest runs:
+
+    pytest -p golden.conformance.plugin --pyargs golden.conformance --family llama
+
+It needs a hot recipe for the family (`golden.hot.RECIPES`), because a freshly initialised model hides faults.
+"""

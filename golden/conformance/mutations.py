@@ -1,0 +1,73 @@
+"""Wrong tables made from a right one: each keeps every shape, so it round-trips perfectly and only its function tells.
+
+Made from the rules alone, so that a new family gets its own: parts of one tensor exchanged, two tensors of one shape
+exchanged, the rows of a tensor shuffled.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+from converters import layout
+from converters.algebra import Then
+from converters.family import Family, Rule
+from converters.moves import Rows
+from converters.moving import theirs_shapes
+
+Rules = Sequence[Rule]
+
+
+def mutations(family: Family, resolved: Mapping[str, Any]) -> dict[str, Family]:
+    """Name -> the family with one fault in its rules, for the model of a resolved config of ours."""
+    rules = list(family.rules(resolved))
+    found = {**dict(_parts(family, rules, resolved)), **dict(_tensors(rules, resolved)), **dict(_rows(rules, resolved))}
+    return {name: replace(family, rules=_always(wrong)) for name, wrong in found.items()}
+
+
+def _always(rules: Rules) -> Callable[[Mapping[str, Any]], Rules]:
+    return lambda resolved: rules
+
+
+def _shape(template: str, resolved: Mapping[str, Any]) -> tuple[int, ...]:
+    key = Rule((), (template,)).bound(int(resolved["n_layer"]))[0].ours[0]
+    return tuple(layout.tensors(resolved)[key])
+
+
+def _parts(family: Family, rules: Rules, resolved: Mapping[str, Any]) -> Iterator[tuple[str, Rules]]:
+    """Two sources of one rule exchanged, where they have one shape."""
+    dims, ours = family.dims(resolved), layout.tensors(resolved)
+    for k, rule in enumerate(rules):
+        shapes = theirs_shapes([rule.bound(int(resolved["n_layer"]))[0]], dims, ours)
+        sizes = list(shapes.values())
+        for a, b in combinations(range(len(rule.theirs)), 2):
+            if len(sizes) == len(rule.theirs) and sizes[a] == sizes[b] and len(rule.ours) == 1:
+                theirs = list(rule.theirs)
+                theirs[a], theirs[b] = theirs[b], theirs[a]
+                yield f"{rule.theirs[a]} for {rule.theirs[b]}", _with(rules, k, replace(rule, theirs=tuple(theirs)))
+
+
+def _tensors(rules: Rules, resolved: Mapping[str, Any]) -> Iterator[tuple[str, Rules]]:
+    """The targets of two rules exchanged, where they have one shape and both have layers or neither has."""
+    single = [(k, rule) for k, rule in enumerate(rules) if len(rule.ours) == 1]
+    for (a, one), (b, other) in combinations(single, 2):
+        alike = _shape(one.ours[0], resolved) == _shape(other.ours[0], resolved)
+        if alike and ("{b}" in one.ours[0]) == ("{b}" in other.ours[0]):
+            wrong = _with(_with(rules, a, replace(one, ours=other.ours)), b, replace(other, ours=one.ours))
+            yield f"{one.ours[0]} for {other.ours[0]}", wrong
+
+
+def _rows(rules: Rules, resolved: Mapping[str, Any]) -> Iterator[tuple[str, Rules]]:
+    """The two halves of a tensor's rows interleaved; of an odd number, in the smallest grid there is."""
+    for k, rule in enumerate(rules):
+        if len(rule.ours) != 1:
+            continue
+        rows = _shape(rule.ours[0], resolved)[0]
+        factor = next((n for n in range(2, rows) if rows % n == 0), None)
+        if factor:
+            move = Then((rule.move, Rows((factor, rows // factor), (1, 0))))
+            yield f"rows of {rule.ours[0]} shuffled", _with(rules, k, replace(rule, move=move))
+
+
+def _with(rules: Rules, k: int, rule: Rule) -> Rules:
+    return [*rules[:k], rule, *rules[k + 1 :]]

@@ -1,0 +1,43 @@
+"""The `--family` option, and the family in each test; loaded with `-p golden.conformance.plugin`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from converters.family import Family
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds `--family NAME`; it may be repeated."""
+    parser.addoption("--family", action="append", default=[], help="family to test [default: all]")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One run of each test for every family."""
+    if "family" in metafunc.fixturenames:
+        from converters import list_families
+
+        chosen = metafunc.config.getoption("--family", default=[]) or [found.name for found in list_families()]
+        metafunc.parametrize("family", chosen, indirect=True)
+
+
+@pytest.fixture
+def family(request: pytest.FixtureRequest) -> "Family":
+    """The family under test."""
+    from converters.family import get_family
+    from golden.hot import RECIPES
+
+    found = get_family(request.param)
+    assert found.name in RECIPES, f"{found.name} has no hot recipe: add one to golden.hot.RECIPES"
+    return found
+
+
+@pytest.fixture
+def hot(family: "Family", tmp_path: Path) -> Path:
+    """A hot checkpoint of the family, as transformers saves it."""
+    from golden.conformance.variants import variant
+    from golden.hot import make_hot
+
+    return make_hot(family.name, tmp_path / "hot", 0, **variant(family.name, 0))
