@@ -3,6 +3,8 @@
 Every verb imports what it needs when it runs, so that `convert --help` starts at once and never loads torch.
 """
 
+import io
+import os
 import sys
 
 import typer
@@ -43,8 +45,14 @@ app.command("families", epilog="For example: convert families --json")(families.
 def main() -> None:
     """Runs the command line and exits with its code (see `docs/exit-codes.md`)."""
     debug = "--debug" in sys.argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
         app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; that is no error
+        sys.exit(0)
     except KeyboardInterrupt:
         error("interrupted; nothing half-written was left")
         sys.exit(130)
@@ -58,6 +66,9 @@ def main() -> None:
 
 def _told(failure: Exception, *, debug: bool) -> int:
     """Prints what went wrong and gives the exit code."""
+    if isinstance(failure, OSError):
+        error(f"{failure.filename or 'a file'}: {failure.strerror or failure}")
+        return 3
     code = getattr(failure, "exit_code", 1)
     expected = hasattr(failure, "exit_code")
     notes = [] if expected else ["this is a fault of the program; please report it with the output of --debug"]

@@ -8,4 +8,6 @@ NAMES = frozenset(
     leaky_relu linear mish quick_gelu relu relu2 relu6 sigmoid silu sqrtsoftplus swish tanh
     """.split()
 )
-ACTIVATIONS = Kind("the name of an activation without parameters", lambda value: value in NAMES)
+ACTIVATIONS = Kind(
+    "the name of an activation without parameters", lambda value: isinstance(value, str) and value in NAMES
+)

@@ -16,7 +16,7 @@ from converters.config_table import BASE, OURS_FREE
 from converters.conversion import checked_plan
 from converters.errors import Refused
 from converters.family import OURS, family_of, get_family
-from converters.fields import same
+from converters.fields import Theirs, same
 from converters.moving import TargetTensor
 from converters.plan import DEFAULTS, Plan
 from converters.provenance import recorded_cast
@@ -70,11 +70,11 @@ def _source_key(tensor: TargetTensor, found: Difference) -> str:
     return (before[-1].source if before else None) or ", ".join(tensor.sources)
 
 
-def align(candidate: str | Path, reference: str | Path) -> Alignment:
+def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -> Alignment:
     """Holds a candidate against a reference through the mapping between their families.
 
     Across families both are held against each other in MixFormer's layout, so that a form which says the same (a
-    wrapped key, a redundant head) is no difference.
+    wrapped key, a redundant head) is no difference. casts: a cast that the candidate recorded is applied first.
 
     Raises:
         ConversionError: one of the two cannot be read, or the reference itself is not a sound checkpoint.
@@ -86,13 +86,13 @@ def align(candidate: str | Path, reference: str | Path) -> Alignment:
     if families[0] == families[1]:
         return _aligned(identity(other), one, families, swapped=False)
     if families[0] == OURS:
-        options = replace(DEFAULTS, dtype=recorded_cast(one.folder), pad_vocab=_padding(other, one))
+        options = replace(DEFAULTS, dtype=recorded_cast(one.folder) if casts else None, pad_vocab=_padding(other, one))
         return _aligned(checked_plan(other, None, OURS, options), one, families, swapped=False)
     try:
         plan = checked_plan(one, None, OURS, replace(DEFAULTS, pad_vocab=_padding(one, other)))
     except Refused as error:
         return Alignment(True, (str(error),))
-    back = recorded_cast(one.folder)
+    back = recorded_cast(one.folder) if casts else None
     if back:
         plan = checked_plan(other, None, families[0], replace(DEFAULTS, dtype=back))
         return _aligned(plan, one, families, swapped=False)
@@ -154,8 +154,11 @@ def _spoken(families: tuple[str, str]) -> set[str] | None:
 
 
 def _meaning(config: Mapping[str, Any], family: str) -> dict[str, Any]:
-    table = None if family == OURS else get_family(family).config
-    return layout.resolve(table.read(config) if table else config)
+    if family == OURS:
+        return layout.resolve(config)
+    table = get_family(family).config
+    mute = {name for entry in table.entries if isinstance(entry, Theirs) for name in entry.theirs}  # they mean nothing
+    return layout.resolve(table.read({name: value for name, value in config.items() if name not in mute}))
 
 
 def equal_folders(one: str | Path, other: str | Path) -> list[str]:
@@ -166,7 +169,7 @@ def equal_folders(one: str | Path, other: str | Path) -> list[str]:
     Raises:
         ConversionError: one of the two cannot be read.
     """
-    alignment = align(other, one)
+    alignment = align(other, one, casts=False)
     found = list(alignment.problems)
     found += (f"{d.candidate_key}: {d.reason}" for d in alignment.differing())
     if alignment.plan is not None and alignment.held is not None and alignment.plan.family == alignment.plan.to:

@@ -5,7 +5,7 @@ dtype and of the library that computed it; its very bytes are kept in the residu
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from converters.algebra import Check, View
 from converters.boxes import Piece, whole
 from converters.checkpoint import Checkpoint, StoredTensor
 from converters.errors import ConfigRefused, NotInvertible
+from converters.tensor_bytes import row_major_bytes
 
 TOLERANCE = {"F32": 1e-5, "F16": 2e-3, "BF16": 1e-2, "F64": 1e-12}
 UNPACK = {"F32": "f", "F16": "e", "F64": "d"}
@@ -65,8 +66,19 @@ def _read(tensor: StoredTensor) -> bytes:
     if tensor.nbytes > LARGEST or tensor.dtype not in TOLERANCE:
         raise NotInvertible(f"{tensor.key} is {tensor.dtype} {list(tensor.shape)}, which is no rotary table")
     with tensor.file.open("rb") as file:
-        file.seek(tensor.begin)
-        return file.read(tensor.nbytes)
+
+        def read(begin: int, length: int) -> bytes:
+            file.seek(begin)
+            return file.read(length)
+
+        return row_major_bytes(tensor, read)
+
+
+def fits(dtype: str, data: bytes, expected: Sequence[float]) -> bool:
+    """Whether bytes are what a formula gives, up to the rounding of their dtype."""
+    numbers = _numbers(dtype, data)
+    near = (abs(n - e) <= TOLERANCE[dtype] * abs(e) for n, e in zip(numbers, expected, strict=False))
+    return len(numbers) == len(expected) and all(near)
 
 
 def _check(tensor: StoredTensor, data: bytes, expected: Sequence[float]) -> None:
@@ -87,9 +99,13 @@ def _numbers(dtype: str, data: bytes) -> Sequence[float]:
     return struct.unpack(f"<{len(data) // struct.calcsize(UNPACK[dtype])}{UNPACK[dtype]}", data)
 
 
+def _width(dtype: str) -> int:
+    return 2 if dtype == "BF16" else struct.calcsize(UNPACK[dtype])
+
+
 def _literal(dtype: str, data: bytes) -> View:
     """A one-dimensional tensor of fills, one for each element."""
-    width = struct.calcsize(UNPACK[dtype]) if dtype in UNPACK else 2
+    width = _width(dtype)
     count = len(data) // width
     values = (int.from_bytes(data[k * width : (k + 1) * width], "little") for k in range(count))
     pieces = tuple(Piece(None, (1,), 0, (0,), k, (1,), value) for k, value in enumerate(values))
@@ -102,7 +118,21 @@ def used(tensor: StoredTensor) -> Check:
     return Check(view, "known by formula", equal=view)
 
 
-def buffers_of(residue: Mapping[str, Any]) -> Buffers:
+def still_true(
+    remembered: Buffers, rules: Sequence[BufferRule], resolved: Mapping[str, Any], keys: Collection[str]
+) -> Buffers:
+    """Those buffers that the live model still has: of a layer that exists, and what its formula says today."""
+    kept = {}
+    for key, (dtype, text) in remembered.found.items():
+        rule = next(rule for rule in rules if key.endswith(rule.suffix))
+        owner = key.removesuffix(rule.suffix)
+        alive = any(other.startswith(owner) for other in keys) and key not in keys
+        if alive and fits(dtype, bytes.fromhex(text), rule.formula(resolved)):
+            kept[key] = (dtype, text)
+    return Buffers(kept)
+
+
+def buffers_of(residue: Mapping[str, Any], rules: Sequence[BufferRule]) -> Buffers:
     """The buffers that a conversion remembered.
 
     Raises:
@@ -110,10 +140,11 @@ def buffers_of(residue: Mapping[str, Any]) -> Buffers:
     """
     try:
         groups = residue.get("buffers", [])
-        found = {str(key): (group["dtype"], str(group["hex"])) for group in groups for key in group["keys"]}
-        for dtype, text in found.values():
-            if dtype not in TOLERANCE or len(bytes.fromhex(text)) > LARGEST:
-                raise ValueError(dtype)
+        found = {key: (group["dtype"], group["hex"]) for group in groups for key in list(group["keys"])}
+        for key, (dtype, text) in found.items():
+            size = len(bytes.fromhex(text))
+            if size > LARGEST or size % _width(dtype) or not any(key.endswith(rule.suffix) for rule in rules):
+                raise ValueError(key)
     except (TypeError, KeyError, ValueError, AttributeError):
         raise ConfigRefused("converted_from.buffers is nothing that a conversion writes; remove it") from None
     return Buffers(found)

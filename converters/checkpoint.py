@@ -1,10 +1,11 @@
 """A checkpoint on disk: its config, and where each tensor's bytes lie. Only headers are read."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageError
 from converters.json_files import read_json
@@ -12,6 +13,21 @@ from converters.safetensors_header import BITS, read_header
 from converters.torch_legacy import as_safetensors
 from converters.torch_zip import is_zip, read_zip
 from converters.weight_files import SINGLE, check_index, weight_files
+
+
+class FileState(NamedTuple):
+    """What tells one state of a file from another without reading it."""
+
+    nbytes: int
+    modified_ns: int
+    changed_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, file: int | Path) -> "FileState":
+        """The state of an open descriptor or a path."""
+        stat = os.fstat(file) if isinstance(file, int) else file.stat()
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +61,8 @@ class StoredTensor:
 class Checkpoint:
     """A model folder: `config.json` as it stands, tensors by key, and what to know of them.
 
-    stored: the weight files of the folder. files: where the tensors are read, the same but for legacy pickles.
+    stored: the weight files of the folder. files: where the tensors are read, the same but for legacy pickles. states:
+    of `files`, when their headers were read.
     """
 
     folder: Path
@@ -54,6 +71,7 @@ class Checkpoint:
     files: tuple[Path, ...]
     stored: tuple[Path, ...]
     notes: tuple[str, ...] = ()
+    states: tuple[FileState, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -74,6 +92,7 @@ def open_checkpoint(source: Path) -> Checkpoint:
     config = read_config(folder)
     stored, notes = weight_files(folder)
     files = tuple(_readable(file) for file in stored)
+    states = tuple(FileState.of(file) for file in files)
     tensors: dict[str, StoredTensor] = {}
     for shard, file in enumerate(files):
         for tensor in _stored(file, shard):
@@ -84,11 +103,11 @@ def open_checkpoint(source: Path) -> Checkpoint:
     if not tensors:
         raise CoverageRefused(f"{folder} holds no tensors")
     check_index(folder, {key: stored[tensor.shard].name for key, tensor in tensors.items()})
-    return Checkpoint(folder, config, tensors, files, stored, notes)
+    return Checkpoint(folder, config, tensors, files, stored, notes, states)
 
 
 def _stored(file: Path, shard: int) -> Iterator[StoredTensor]:
-    if file.suffix == ".safetensors":
+    if file.suffix != ".bin":
         for entry in read_header(file).tensors:
             yield StoredTensor(entry.key, entry.key, entry.dtype, entry.shape, file, shard, entry.begin)
         return

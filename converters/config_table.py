@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import ConfigRefused, nearest
-from converters.fields import Config, Entry, same
+from converters.fields import Config, Entry, Ours, Theirs, same
 from converters.layout import ARCHITECTURE, MODEL_TYPE, resolve, unflatten
 
 RESIDUE = "converted_from"
@@ -63,7 +63,7 @@ class ConfigTable:
             ConfigRefused: a field is unknown, unsound, or cannot be expressed.
         """
         self._account(theirs, waived)
-        ours = self.read(theirs)
+        ours = self.read({name: value for name, value in theirs.items() if name not in waived})
         derived = self._derive(resolve(ours))
         fields = {k: v for k, v in theirs.items() if k not in derived or not _alike(derived[k], v)}
         residue: dict[str, Any] = {"family": family, **(extra or {}), "fields": fields}
@@ -85,8 +85,9 @@ class ConfigTable:
         residue = residue_of(ours, family)
         kept = {**derived, **residue.get("fields", {})}
         kept = {name: value for name, value in kept.items() if name not in residue.get("absent", ())}
-        for entry in self.entries:
-            if not self._means(entry, kept, live):
+        old = set(_listed(residue))
+        for entry in self._judged(waived):
+            if not old & set(entry.theirs) and not self._means(entry, kept, derived):
                 kept = {name: value for name, value in kept.items() if name not in entry.theirs}
                 kept.update(entry.write(live))
         return kept
@@ -100,21 +101,28 @@ class ConfigTable:
 
     def _derive(self, live: Config, waived: Collection[str] = ()) -> dict[str, Any]:
         derived: dict[str, Any] = {}
-        for entry in self.entries:
-            if not set(entry.ours) & set(waived):
-                derived.update(entry.write(live))
+        for entry in self._judged(waived):
+            derived.update(entry.write(live))
         return derived
 
-    def _means(self, entry: Entry, theirs: Config, live: Config) -> bool:
-        """Whether a config of theirs still says, for this entry, what the live config of ours says."""
+    def _judged(self, waived: Collection[str]) -> list[Entry]:
+        """Entries that are not waived; only what theirs has no word for can be."""
+        return [entry for entry in self.entries if not (isinstance(entry, Ours) and entry.path in waived)]
+
+    def _means(self, entry: Entry, theirs: Config, derived: Config) -> bool:
+        """Whether an old config of theirs says, for this entry, what the one derived from the live config says."""
         try:
-            said = resolve(self.read(theirs))
+            return same(entry.read(theirs), entry.read(derived))
         except ConfigRefused:
             return False
-        return all(same(said.get(path), live.get(path)) for path in entry.ours)
 
     def _account(self, theirs: Config, waived: Collection[str]) -> None:
         known = {name for entry in self.entries for name in entry.theirs}
+        fixed = {name for entry in self.entries if not isinstance(entry, Theirs) for name in entry.theirs}
+        for name in waived:
+            if name not in theirs or name in fixed:
+                why = "is converted" if name in theirs else "is no field of config.json"
+                raise ConfigRefused(f"--waive {name}: it {why}, so there is nothing to waive")
         unknown = [name for name in theirs if name not in known | self.free | BASE and name not in waived]
         if unknown:
             raise ConfigRefused(_unknown(unknown, known))
@@ -132,11 +140,18 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def _unknown(names: Iterable[str], known: Iterable[str]) -> str:
-    listed = ", ".join(f"{name}{nearest(name, known)}" for name in names)
+    names, most = list(names), 10
+    listed = ", ".join(f"{name}{nearest(name, known)}" for name in names[:most])
+    listed += f" and {len(names) - most} more" if len(names) > most else ""
     return (
         f"config.json has fields that no rule accounts for: {listed}. They may change what the model computes; "
         f"if you know that they do not, pass --waive FIELD for each"
     )
+
+
+def _listed(residue: Mapping[str, Any]) -> list[Any]:
+    waived = residue.get("waived", [])
+    return waived if isinstance(waived, list) else [waived]
 
 
 def residue_of(ours: Config, family: str) -> Mapping[str, Any]:
@@ -145,7 +160,8 @@ def residue_of(ours: Config, family: str) -> Mapping[str, Any]:
     if not isinstance(residue, dict) or residue.get("family") != family:
         return {}
     fields, absent = residue.get("fields", {}), residue.get("absent", [])
-    if not isinstance(fields, dict) or not isinstance(absent, list):
+    names = (*absent, *_listed(residue)) if isinstance(absent, list) else (absent,)
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in names):
         raise ConfigRefused(
             f"{RESIDUE} is not what a conversion writes; remove it to convert with the family's defaults"
         )

@@ -89,8 +89,8 @@ def checked_plan(source: Checkpoint, family: str | None, to: str, options: Optio
     Raises:
         ConversionError: as `make_plan` and `run_checks`.
     """
-    plan = make_plan(source, family, to, options)
     try:
+        plan = make_plan(source, family, to, options)
         run_checks(plan)
     except HeadDiffers:
         return checked_plan(source, family, to, replace(options, own_head=True))
@@ -134,10 +134,9 @@ def _write(
             raise TargetRefused(f"writing {target} failed: {reason}; nothing was kept") from error
         if not request.writing.hash:
             digests = dict.fromkeys(digests)
-        sizes = {name: (folder / name).stat().st_size for name in digests}
         content = {
             **provenance.record(asked, plan, digests, request.writing.errors),
-            "sizes": dict(sorted(sizes.items())),
+            "written": provenance.written(folder, digests),
         }
         write_file(folder / provenance.NAME, as_bytes(content), durable=durable)
     return tuple(sorted([*digests, provenance.NAME]))
@@ -154,5 +153,6 @@ def _write_small(plan: Plan, shards: tuple[Shard, ...], folder: Path, *, durable
     for name, path in side_files(plan.source.folder, home=home).items():
         contents[name] = path.read_bytes()
     for name, data in contents.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         write_file(folder / name, data, durable=durable)
     return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}

@@ -16,7 +16,7 @@ from threading import Event
 from typing import TypeVar
 
 from converters.casts import cast
-from converters.checkpoint import Checkpoint
+from converters.checkpoint import Checkpoint, FileState
 from converters.clone import Cloning
 from converters.digest import CHUNK, Digest, InlineDigest, NoDigest, ThreadedDigest
 from converters.errors import Interrupted, UnsafeFile
@@ -55,24 +55,25 @@ def write_shards(shards: Sequence[Shard], source: Checkpoint, folder: Path, how:
     """
     with ExitStack() as stack:
         files = [stack.enter_context(_opened(path, os.O_RDONLY)) for path in source.files]
-        before = [_identity(fd) for fd in files]
+        _check_unchanged(source, files)
         writer = _Writer(source, files, how)
         digests = _hashed(writer, shards, folder) if how.hash else _shared(writer, shards, folder)
-        for path, fd, was in zip(source.files, files, before, strict=True):
-            if _identity(fd) != was:
-                raise UnsafeFile(f"{path} changed while it was converted; nothing was kept")
+        _check_unchanged(source, files)
     return digests
 
 
-def _identity(fd: int) -> tuple[int, int]:
-    stat = os.fstat(fd)
-    return stat.st_size, stat.st_mtime_ns
+def _check_unchanged(source: Checkpoint, files: Sequence[int]) -> None:
+    for path, fd, state in zip(source.files, files, source.states, strict=True):
+        if FileState.of(fd) != state:
+            raise UnsafeFile(f"{path} changed while it was converted; nothing was kept")
 
 
 @contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
     fd = os.open(path, flags | os.O_CLOEXEC, 0o644)
     try:
+        if flags & os.O_CREAT:
+            os.fchmod(fd, 0o644)  # whatever the umask
         yield fd
     finally:
         os.close(fd)
@@ -99,25 +100,23 @@ def _hashed(writer: "_Writer", shards: Sequence[Shard], folder: Path) -> dict[st
 
 
 def _shared(writer: "_Writer", shards: Sequence[Shard], folder: Path) -> dict[str, str | None]:
-    """Without a hash nothing has to be in order, or even to be read: ranges are shared, or copied by all threads."""
+    """Without a hash bytes need not even be read: ranges are shared where they can be, and copied otherwise.
+
+    One thread a shard, for two that write one file wait for each other; only a single file is cut into spans.
+    """
     with ExitStack() as stack:
         fds = [stack.enter_context(_opened(folder / shard.name, CREATE)) for shard in shards]
-        work = [
-            (step, fd)
-            for shard, fd in zip(shards, fds, strict=True)
-            for step in pieces_of_work(steps_of(shard, writer.source), SPAN)
-        ]
-
+        work = [(steps_of(shard, writer.source), fd) for shard, fd in zip(shards, fds, strict=True)]
+        if len(shards) == 1:
+            work = [([step], fds[0]) for step in pieces_of_work(work[0][0], SPAN)]
+        work.sort(key=lambda item: -sum(step.length for step in item[0]))
         cloning = Cloning()
 
-        def one(item: tuple[Step, int]) -> None:
-            step, fd = item
-            rest = [step]
-            if isinstance(step, Copy):
-                rest = list(cloning.rest(step, writer.files[step.file], fd))
-                writer.how.progress(step.length - sum(part.length for part in rest))
+        def one(item: tuple[list[Step], int]) -> None:
+            steps, fd = item
             with NoDigest() as digest:
-                writer.write(rest, fd, digest)
+                for step in steps:
+                    writer.write(writer.uncloned(step, fd, cloning), fd, digest)
 
         _run(writer.how.threads, one, work, writer.how.stop)
         if writer.how.fsync:
@@ -151,6 +150,14 @@ class _Writer:
     source: Checkpoint
     files: Sequence[int]
     how: Writing
+
+    def uncloned(self, step: Step, fd: int, cloning: Cloning) -> Sequence[Step]:
+        """Clones what it can of a step; gives what remains to be written."""
+        if not isinstance(step, Copy):
+            return [step]
+        rest = list(cloning.rest(step, self.files[step.file], fd))
+        self.how.progress(step.length - sum(part.length for part in rest))
+        return rest
 
     def write(self, steps: Sequence[Step], fd: int, digest: Digest) -> None:
         """Writes steps into a file in order, telling the digest every byte."""

@@ -27,7 +27,7 @@ def _whole(value: Any, least: int) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < float("inf")
+    return type(value) in (int, float) and abs(value) < 1e300
 
 
 POSITIVE_INT = Kind("a positive integer", lambda v: _whole(v, 1))

@@ -55,14 +55,17 @@ def find_head(source: Checkpoint, head: str, *, own: bool) -> Head:
         CoverageRefused: the checkpoint is a bare decoder, so it has no head and none can be made.
     """
     said = source.config.get(TIE, ABSENT)
+    if said not in (ABSENT, True, False) or not isinstance(said, bool | str):
+        raise ConfigRefused(f"{TIE} is {said!r}, expected true or false")
     tied, stored = said is True, head in source.tensors
     if tied == stored:
         if stored:
             return Head("own" if own else "redundant", said)
-        if str(source.config.get("architectures")).find("ForCausalLM") < 0 and source.config.get("architectures"):
+        names = source.config.get("architectures")
+        if names and "ForCausalLM" not in str(names):
             raise CoverageRefused(
-                f"{head} is missing: this is a bare {source.config['architectures'][0]} without an output head. Save it"
-                f" as a causal language model first"
+                f"{head} is missing: {names} is a bare decoder without an output head. Save it as a causal language"
+                f" model first"
             )
         return Head("missing", said)
     return Head()
@@ -78,7 +81,8 @@ def head_of(config: Mapping[str, Any]) -> Head:
     said = residue.get("head") if isinstance(residue, dict) else None
     if said is None:
         return Head()
-    if not isinstance(said, dict) or said.get("kind") not in TIED:
+    kind, was = (said.get("kind"), said.get("said", ABSENT)) if isinstance(said, dict) else (None, None)
+    if not isinstance(kind, str) or kind not in TIED or not (isinstance(was, bool) or was == ABSENT):
         raise ConfigRefused(f"converted_from.head is {said!r}, which no conversion writes; remove it")
     live = bool(config.get(TIE, False))
-    return Head(said["kind"], said.get("said", ABSENT)) if TIED[said["kind"]] == live else Head()
+    return Head(kind, was) if TIED[kind] == live else Head()

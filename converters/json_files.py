@@ -29,4 +29,4 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def as_bytes(content: Mapping[str, Any]) -> bytes:
     """JSON text as it is written to files: readable, deterministic."""
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -102,14 +102,21 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     for name in PARTS:
         if not isinstance(architecture.get(name, {}), dict):
             raise ConfigRefused(f"architecture.{name} is {architecture[name]!r}, expected an object")
+    for name in (*(n for n in config if n.startswith("architecture.")), *(n for n in architecture if "." in n)):
+        raise ConfigRefused(f"{name!r} is no name of a field; write nested objects")
     flat = {**TOP, **{name: value for name, value in config.items() if name != "architecture"}}
     flat["architecture.block_cls"] = architecture.get("path", architecture.get("block_cls", "parallel"))
     for name, value in architecture.items():
         if name not in PARTS and name not in ("path", "block_cls"):
             flat[f"architecture.{name}"] = value
     for part, default in PARTS.items():
-        for name, value in (architecture.get(part) or default).items():
+        given = architecture.get(part) or default
+        if f"{part}_cls" not in given:
+            raise ConfigRefused(f"architecture.{part}.{part}_cls is missing; it says which {part} the others are about")
+        for name, value in given.items():
             flat[f"architecture.{part}.{name}"] = value
+    if config.get("dtype") is None and config.get("torch_dtype") is not None:
+        flat["dtype"] = config["torch_dtype"]
     _resolve_sizes(flat)
     return flat
 

@@ -29,6 +29,11 @@ def as_dict(config: Mapping[str, Any], items: Sequence[Any]) -> tuple[dict[str, 
                     f"architecture[{k}].{name} is {was!r} and architecture[0].{name} {first!r}; only one architecture"
                     f" for all layers can be expressed there"
                 )
+    for k, block in enumerate(blocks):
+        if not isinstance(block.get("norm", {}), dict):
+            raise ConfigRefused(f"architecture[{k}].norm is {block['norm']!r}, expected an object")
+    if not isinstance(config.get("final_norm") or {}, dict):
+        raise ConfigRefused(f"final_norm is {config['final_norm']!r}, expected an object")
     default = {**DEFAULT_NORM, "eps": config.get("layer_norm_epsilon", 1e-5)}
     final, norm = config.get("final_norm") or default, blocks[0].get("norm") or DEFAULT_NORM
     if not same({"eps": 1e-5, **final}, {"eps": 1e-5, **norm}):

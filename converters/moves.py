@@ -9,7 +9,7 @@ from math import prod
 from converters.algebra import Check, Move, Moved, View
 from converters.boxes import Piece, permute, place, take, whole
 from converters.dims import Dims, describe
-from converters.errors import NotInvertible, ShapeMismatch
+from converters.errors import HeadDiffers, NotInvertible, ShapeMismatch
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class Tie:
     def __call__(self, views: Sequence[View], dims: Dims) -> Moved:
         kept, other = views
         if kept.shape != other.shape or kept.dtype != other.dtype:
-            raise NotInvertible(
+            raise HeadDiffers(
                 f"tied tensors should be equal, but are {kept.dtype} {describe(kept.shape)}"
                 f" and {other.dtype} {describe(other.shape)}"
             )

@@ -10,7 +10,7 @@ from converters.boxes import Piece
 from converters.casts import FLOATS
 from converters.checkpoint import Checkpoint, StoredTensor
 from converters.dims import Dims, describe
-from converters.errors import ConversionError, CoverageRefused, NotProved, ShapeMismatch, nearest
+from converters.errors import ConversionError, CoverageRefused, NotInvertible, NotProved, ShapeMismatch, nearest
 from converters.family import Family, Rule
 from converters.safetensors_header import BITS
 
@@ -135,7 +135,14 @@ def home(source: Checkpoint, tensor: TargetTensor) -> tuple[int, int]:
 
 
 def casted(tensors: Sequence[TargetTensor], dtype: str) -> list[TargetTensor]:
-    """The tensors with every floating one to be written as `dtype`."""
-    return [
-        replace(t, dtype=dtype, cast_from=t.dtype) if t.dtype in FLOATS and t.dtype != dtype else t for t in tensors
-    ]
+    """The tensors, to be written as `dtype`.
+
+    Raises:
+        NotInvertible: a tensor is of a dtype that is not cast.
+    """
+    for tensor in tensors:
+        if tensor.dtype not in FLOATS:
+            raise NotInvertible(
+                f"{tensor.key} is {tensor.dtype}, which is not cast; only {', '.join(sorted(FLOATS))} are"
+            )
+    return [t if t.dtype == dtype else replace(t, dtype=dtype, cast_from=t.dtype) for t in tensors]

@@ -4,6 +4,7 @@
 decoder leaves `model.` out.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,9 +58,14 @@ def naming_of(residue: Mapping[str, Any], base: str) -> Naming:
     """
     said = residue.get("keys", {})
     prefix = said.get("prefix", "") if isinstance(said, dict) else None
-    if not isinstance(prefix, str) or prefix.replace("_orig_mod.", "").replace("module.", ""):
+    bare = said.get("bare", False) if isinstance(said, dict) else None
+    if (
+        not isinstance(prefix, str)
+        or not re.fullmatch(r"(_orig_mod\.|module\.)*", prefix)
+        or not isinstance(bare, bool)
+    ):
         raise ConfigRefused(f"converted_from.keys is {said!r}, which no conversion writes")
-    return Naming(prefix, base, bool(said.get("bare", False)))
+    return Naming(prefix, base, bare)
 
 
 def unwrapped(source: Checkpoint, naming: Naming, heads: tuple[str, ...]) -> Checkpoint:

@@ -32,6 +32,8 @@ def check_target(source: Path, target: Path, *, force: bool) -> None:
         raise TargetRefused(f"the output {target} exists and is not a folder; choose another --output")
     if not force and target.exists() and any(target.iterdir()):
         raise TargetRefused(f"the output {target} exists and is not empty; pass --force to replace it")
+    if force and target.exists() and any(target.iterdir()) and not (target / "config.json").is_file():
+        raise TargetRefused(f"the output {target} holds no model (no config.json), so --force does not replace it")
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def new_folder(target: Path, *, replace: bool, durable: bool) -> Iterator[Path]:
     Raises:
         TargetRefused: another conversion writes this target now, or the place cannot be written.
     """
-    target = target.absolute()
+    target = Path(os.path.abspath(target))  # noqa: PTH100  (a path like a/.. must not stay)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _held(target.parent):
@@ -55,8 +57,11 @@ def new_folder(target: Path, *, replace: bool, durable: bool) -> Iterator[Path]:
         yield partial
         if durable:
             sync_folder(partial)
-        with _held(target.parent):
-            _put_in_place(partial, target, replace=replace)
+        try:
+            with _held(target.parent):
+                _put_in_place(partial, target, replace=replace)
+        except OSError as error:
+            raise TargetRefused(f"{target} cannot be put in place: {error.strerror}") from None
         if durable:
             sync_folder(target.parent)
     finally:
@@ -99,7 +104,7 @@ def _locked(folder: Path) -> int:
 
 def _recover(target: Path) -> None:
     """Removes what killed runs for this target left, and puts a target back that one of them had moved aside."""
-    for partial in target.parent.glob(f".{_escaped(target.name)}.partial-*"):
+    for partial in _ours(target, "partial"):
         try:
             lock = _locked(partial)
         except BlockingIOError:
@@ -109,20 +114,17 @@ def _recover(target: Path) -> None:
             continue
         shutil.rmtree(partial, ignore_errors=True)
         os.close(lock)
-    aside = _aside(target)
-    if aside.exists():
+    for aside in _ours(target, "aside"):
         if target.exists():
             shutil.rmtree(aside)
         else:
             aside.rename(target)
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def _aside(target: Path) -> Path:
-    return target.parent / f".{target.name}.aside"
+def _ours(target: Path, kind: str) -> list[Path]:
+    """Folders beside a target that a run for it made: their names end in the number of its process."""
+    start = f".{target.name}.{kind}-"
+    return sorted(p for p in target.parent.iterdir() if p.name.startswith(start) and p.name[len(start) :].isdigit())
 
 
 def _put_in_place(partial: Path, target: Path, *, replace: bool) -> None:
@@ -134,7 +136,7 @@ def _put_in_place(partial: Path, target: Path, *, replace: bool) -> None:
     elif not replace:
         raise TargetRefused(f"{target} appeared while it was being made; it was left as it is")
     elif not _exchange(partial, target):
-        aside = _aside(target)
+        aside = target.parent / f".{target.name}.aside-{os.getpid()}"
         target.rename(aside)
         partial.rename(target)
         shutil.rmtree(aside)
@@ -162,6 +164,7 @@ def write_file(path: Path, data: bytes, *, durable: bool) -> None:
     """A new file of mode 0644 with these bytes; never through a link, never over a file."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
     with os.fdopen(os.open(path, flags, 0o644), "wb") as file:
+        os.fchmod(file.fileno(), 0o644)  # whatever the umask
         file.write(data)
         file.flush()
         if durable:

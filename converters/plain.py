@@ -53,5 +53,6 @@ def write_plain(source: Checkpoint, target: Path) -> Path:
         if index:
             write_file(folder / "model.safetensors.index.json", index.encode(), durable=False)
         for name, path in side_files(source.folder, home=False).items():
+            (folder / name).parent.mkdir(exist_ok=True)
             write_file(folder / name, path.read_bytes(), durable=False)
     return target

@@ -1,17 +1,17 @@
 """The plan: every target tensor as pieces of source tensors, made from headers alone and proved before it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from converters import layout
 from converters.algebra import Check
-from converters.buffers import Buffers, buffers_of, find_buffers, used
+from converters.buffers import Buffers, buffers_of, find_buffers, still_true, used
 from converters.casts import header_dtype
 from converters.checkpoint import Checkpoint, open_checkpoint
-from converters.config_table import residue_of
-from converters.errors import NotProved, UsageError
+from converters.config_table import RESIDUE, residue_of
+from converters.errors import ConfigRefused, NotProved, UsageError
 from converters.family import OURS, Family, family_of, get_family
 from converters.heads import NOTES, find_head, head_of
 from converters.moving import TargetTensor, apply, bound_rules, casted, check_source, in_order, theirs_shapes
@@ -83,6 +83,8 @@ def make_plan(
         raise UsageError(f"{checkpoint.folder} is a {found} checkpoint by its model_type, not {family}")
     if OURS not in (found, to) or found == to:
         raise UsageError(f"{found} to {to} is not converted; one of the two sides is {OURS}")
+    if options.pad_vocab is not None and (options.pad_vocab < 1 or to != OURS):
+        raise UsageError(f"--pad-vocab {options.pad_vocab} is for conversions to {OURS}, and at least 1")
     other = get_family(to if found == OURS else found)
     plan = _forward(checkpoint, other, options) if to == OURS else _backward(checkpoint, other, options)
     prove(plan)
@@ -98,6 +100,7 @@ def _forward(stored: Checkpoint, family: Family, options: Options) -> Plan:
     given = _buffer_keys(source, family)
     buffers = Buffers({}) if options.drop_buffers else find_buffers(source, family.buffers, bare)
     names = naming.residue()
+    _check_depth(bare, source)
     extra = {**head.residue(), **buffers.residue(), **({"keys": names} if names else {}), **_padding(bare, options)}
     config = family.config.to_ours(theirs, family.name, options.waive, extra)
     if options.pad_vocab:
@@ -113,6 +116,22 @@ def _forward(stored: Checkpoint, family: Family, options: Options) -> Plan:
     notes = (*source.notes, *filter(None, [NOTES.get(head.kind)]))
     dropped = tuple(given) if options.drop_buffers else ()
     return Plan(source, family.name, OURS, config, in_order(source, tensors), checks, options, notes, dropped)
+
+
+def _readable(config: Mapping[str, Any], family: Family, waived: Sequence[str]) -> None:
+    """A config that is written must be one that is read: a residue edited by hand may spoil it."""
+    try:
+        family.config.to_ours(config, family.name, [name for name in waived if name in config])
+        if config.get("model_type") not in family.model_types:
+            raise ConfigRefused(f"model_type would be {config.get('model_type')!r}")
+    except ConfigRefused as error:
+        raise ConfigRefused(f"{RESIDUE} does not give back a sound config ({error}); remove it or mend it") from None
+
+
+def _check_depth(resolved: Mapping[str, Any], source: Checkpoint) -> None:
+    """More layers than tensors are refused before anything is made for each layer."""
+    if resolved["n_layer"] > len(source.tensors):
+        raise ConfigRefused(f"config.json says {resolved['n_layer']} layers, there are {len(source.tensors)} tensors")
 
 
 def _buffer_keys(source: Checkpoint, family: Family) -> list[str]:
@@ -137,6 +156,8 @@ def _backward(source: Checkpoint, family: Family, options: Options) -> Plan:
     live = {**source.config, "dtype": options.dtype} if options.dtype else source.config
     config = family.config.to_theirs(live, family.name, options.waive)
     config = head_of(source.config).restored(config) if residue else config
+    _readable(config, family, (*options.waive, *residue.get("waived", ())))
+    _check_depth(resolved, source)
     rules = bound_rules(family, resolved)
     dims, ours = family.dims(resolved), layout.tensors(resolved)
     check_source(source, ours, set())
@@ -144,10 +165,15 @@ def _backward(source: Checkpoint, family: Family, options: Options) -> Plan:
     tensors, checks = apply(source, [(r.ours, r.move.inverse, r.theirs) for r in rules], dims, expected)
     tensors = casted(tensors, header_dtype(options.dtype)) if options.dtype else tensors
     naming = naming_of(residue, family.base)
-    buffers = Buffers({}) if options.drop_buffers else buffers_of(residue)
+    remembered = Buffers({}) if options.drop_buffers else buffers_of(residue, family.buffers)
+    buffers = still_true(remembered, family.buffers, resolved, expected)
     tensors += [TargetTensor(key, v.dtype, v.shape, v.pieces, ()) for key, v in buffers.views().items()]
     named = in_order(source, [replace(tensor, key=naming.stored(tensor.key)) for tensor in tensors])
-    return Plan(source, OURS, family.name, config, named, checks, options, source.notes)
+    stale = [
+        f"{key} is left out: it is no longer what its formula says"
+        for key in remembered.found.keys() - buffers.found.keys()
+    ]
+    return Plan(source, OURS, family.name, config, named, checks, options, (*source.notes, *sorted(stale)))
 
 
 def prove(plan: Plan) -> None:

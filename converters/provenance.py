@@ -2,18 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from converters import __version__
 from converters.casts import NAMES, header_dtype, step_record
-from converters.checkpoint import Checkpoint
+from converters.checkpoint import Checkpoint, FileState
 from converters.errors import ConversionError
 from converters.json_files import as_bytes, read_json
 from converters.output import replace_file
 from converters.plan import Plan
+from converters.side_files import side_files
 
 NAME = "conversion.json"
 
@@ -23,9 +26,10 @@ def fingerprint(source: Checkpoint) -> dict[str, Any]:
     digest = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode())
     for key, tensor in source.tensors.items():
         digest.update(f"{key} {tensor.dtype} {tensor.shape} {tensor.shard} {tensor.begin}\n".encode())
-    stats = {path.name: path.stat() for path in source.stored}
-    files = {name: {"bytes": stat.st_size, "modified_ns": stat.st_mtime_ns} for name, stat in stats.items()}
-    return {"name": source.folder.resolve().name, "files": files, "headers_sha256": digest.hexdigest()}
+    beside = side_files(source.folder, home=False).values()
+    files = {path.name: list(FileState.of(path)) for path in (*source.stored, *beside)}
+    name = os.fsencode(source.folder.resolve().name).decode(errors="replace")
+    return {"name": name, "files": files, "headers_sha256": digest.hexdigest()}
 
 
 def request(plan: Plan, max_shard_size: int | None) -> dict[str, Any]:
@@ -73,9 +77,17 @@ def up_to_date(folder: Path, asked: Mapping[str, Any]) -> Mapping[str, Any] | No
     files = found.get("files")
     if not isinstance(files, dict) or any(found.get(name) != value for name, value in asked.items()):
         return None
-    sizes = found.get("sizes", {})
-    whole = all((folder / name).is_file() and (folder / name).stat().st_size == sizes.get(name) for name in files)
-    return found if whole else None
+    return found if found.get("written") == written(folder, files) else None
+
+
+def written(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
+    """Size and time of modification of each file in a folder, by name; of those that are there."""
+    found = {}
+    for name in sorted(names):
+        with suppress(OSError):
+            stat = (folder / name).stat()
+            found[name] = [stat.st_size, stat.st_mtime_ns]
+    return found
 
 
 def set_verdict(folder: Path, verdict: Mapping[str, Any]) -> None:

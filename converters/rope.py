@@ -57,11 +57,14 @@ class Rope:
         Raises:
             ConfigRefused: an unknown type or parameter, an unsound value, a missing one, or two thetas that differ.
         """
-        parameters = {**_object(theirs, "rope_scaling"), **_object(theirs, "rope_parameters")}
-        theta = self._theta(parameters, theirs)
-        legacy = parameters.pop("type", None)
-        kind = parameters.pop("rope_type", legacy or "default")
-        _check(kind, parameters)
+        old, new = _object(theirs, "rope_scaling"), _object(theirs, "rope_parameters")
+        theta = self._theta({**old, **new}, theirs)
+        meanings = [_meaning(spelling) for spelling in (old, new) if spelling]
+        if len(meanings) == 2 and not same(*meanings):
+            raise ConfigRefused(f"rope_scaling says {meanings[0]} and rope_parameters {meanings[1]}; which is it?")
+        parameters = dict(meanings[-1]) if meanings else {}
+        kind = parameters.pop("rope_type", "default")
+        _check(kind, parameters, theirs)
         if kind == "default":
             return {BASE: theta}
         return {BASE: theta, PARAMETERS: {"rope_type": kind, "rope_theta": theta, **dict(sorted(parameters.items()))}}
@@ -101,18 +104,36 @@ def _object(theirs: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _check(kind: Any, parameters: Mapping[str, Any]) -> None:
+def _meaning(spelling: Mapping[str, Any]) -> dict[str, Any]:
+    """One spelling without theta, its type under its new name."""
+    rest = {name: value for name, value in spelling.items() if name not in ("type", "rope_type", "rope_theta")}
+    return {"rope_type": spelling.get("rope_type", spelling.get("type", "default")), **rest}
+
+
+def _check(kind: Any, parameters: Mapping[str, Any], theirs: Mapping[str, Any] | None = None) -> None:
     """Type and parameters must be those that transformers runs."""
     if not isinstance(kind, str) or kind not in TYPES:
         raise ConfigRefused(f"rope_type is {kind!r}; conversions know {', '.join(TYPES)}")
     for name in TYPES[kind]:
-        if name not in parameters:
+        if parameters.get(name) is None:
             raise ConfigRefused(f"rope_parameters.{name} is missing; rope_type {kind!r} needs it")
     for name, value in parameters.items():
         if name not in KNOWN:
             raise ConfigRefused(f"rope_parameters.{name} is not known{nearest(name, KNOWN)}")
         if value is not None and not KNOWN[name].holds(value):
             raise ConfigRefused(f"rope_parameters.{name} is {value!r}, expected {KNOWN[name].words}")
+    if theirs is not None and kind == "longrope":
+        _check_lengths(parameters, theirs)
     if kind not in ("default", "proportional") and parameters.get("partial_rotary_factor", 1) != 1:
         factor = parameters["partial_rotary_factor"]
         raise ConfigRefused(f"partial_rotary_factor {factor} with rope_type {kind!r} is nothing that a LLaMA can run")
+
+
+def _check_lengths(parameters: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """One factor for each frequency: half of the head's dimensions."""
+    width, heads = theirs.get("hidden_size"), theirs.get("num_attention_heads")
+    known = type(width) is int and type(heads) is int and heads > 0
+    head_dim = theirs.get("head_dim") or (width // heads if known else None)  # type: ignore[operator]
+    for name in ("short_factor", "long_factor"):
+        if type(head_dim) is int and len(parameters[name]) != head_dim // 2:
+            raise ConfigRefused(f"rope_parameters.{name} has {len(parameters[name])} factors, expected {head_dim // 2}")

@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
-from converters.errors import UnsafeFile
+from converters.errors import NotProved, UnsafeFile
 
 BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E5M2FNUZ", "F8_E4M3FNUZ"), 8),
@@ -91,7 +91,11 @@ def parse_json(text: bytes) -> dict[str, Any]:
         UnsafeFile: not UTF-8, not JSON, nested too deeply, not an object, or a key stands twice.
     """
     try:
-        found = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        found = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+        )
+        if b"\\ud" in text or b"\\uD" in text:  # escapes can spell halves of characters, which no file can hold
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise UnsafeFile(f"its JSON cannot be read ({error})") from None
     if not isinstance(found, dict):
@@ -106,6 +110,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise UnsafeFile(f"the key {twice!r} stands twice")
     return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise UnsafeFile(f"the number {text} is too large")
+    return number
 
 
 def _no_constant(name: str) -> None:
@@ -153,6 +164,8 @@ def build_header(tensors: Iterable[tuple[str, str, tuple[int, ...]]], congruent:
     content: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0
     for key, dtype, shape in tensors:
+        if key in content:
+            raise NotProved(f"two tensors would be written as {key!r}")
         end = at + prod(shape) * BITS[dtype] // 8
         content[key] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, end]}
         at = end

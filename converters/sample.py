@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from converters.errors import TargetRefused
 from converters.output import new_folder, write_file
 from converters.safetensors_header import build_header
 
@@ -53,6 +54,8 @@ def write_sample(folder: Path) -> Path:
     """
     if (folder / "model.safetensors").is_file():
         return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise TargetRefused(f"{folder} is where the sample goes, and holds something else; run in another folder")
     with new_folder(folder, replace=False, durable=False) as fresh:
         for name, data in _files():
             write_file(fresh / name, data, durable=False)

@@ -42,10 +42,13 @@ def _by_source(plan: Plan) -> list[list[TargetTensor]]:
 def _by_size(tensors: Sequence[TargetTensor], limit: int) -> list[list[TargetTensor]]:
     """Greedy, as transformers does it: a file is closed when the next tensor would pass the limit."""
     groups: list[list[TargetTensor]] = [[]]
+    used = 0
     for tensor in tensors:
-        if groups[-1] and sum(t.nbytes for t in groups[-1]) + tensor.nbytes > limit:
+        if groups[-1] and used + tensor.nbytes > limit:
             groups.append([])
+            used = 0
         groups[-1].append(tensor)
+        used += tensor.nbytes
     return groups
 
 

@@ -24,6 +24,7 @@ CARRIED = (
 )
 NEVER = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.py", "*.pkl", "*.index.json")
 LARGEST = 1 << 30  # bytes; a tokenizer is far smaller, weights under another name are not
+TEMPLATES = "additional_chat_templates"
 README, SOURCE_README = "README.md", "source_README.md"
 
 
@@ -35,13 +36,24 @@ def side_files(source: Path, *, home: bool) -> dict[str, Path]:
     Raises:
         UnsafeFile: a file is not a regular one, or too large for what its name says.
     """
-    found = {path.name: _regular(path) for path in sorted(source.iterdir()) if _carried(path.name)}
+    found = {name: _regular(path) for name, path in _listed(source) if _carried(path.name)}
     found.update(_readme(source, home=home))
     return found
 
 
+def _listed(source: Path) -> Iterator[tuple[str, Path]]:
+    """Files of the folder, and of the one folder that transformers keeps further chat templates in."""
+    for path in sorted(source.iterdir()):
+        if path.name == TEMPLATES and path.is_dir():
+            yield from ((f"{TEMPLATES}/{inner.name}", inner) for inner in sorted(path.glob("*.jinja")))
+        elif not path.is_dir():
+            yield path.name, path
+
+
 def _carried(name: str) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in CARRIED) and not any(fnmatchcase(name, p) for p in NEVER)
+    low = name.lower()
+    carried = any(fnmatchcase(low, pattern.lower()) for pattern in CARRIED) or low.endswith(".jinja")
+    return carried and not any(fnmatchcase(low, pattern) for pattern in NEVER)
 
 
 def _readme(source: Path, *, home: bool) -> Iterator[tuple[str, Path]]:
@@ -64,7 +76,7 @@ def _regular(path: Path) -> Path:
 
 def differing_side_files(one: Path, other: Path) -> Iterator[str]:
     """Side files that are not the same in two folders, a sentence each."""
-    names = {path.name for folder in (one, other) for path in folder.iterdir() if _carried(path.name)} | {README}
+    names = {name for folder in (one, other) for name, path in _listed(folder) if _carried(path.name)} | {README}
     for name in sorted(names):
         first, second = one / name, other / name
         if not first.is_file() and not second.is_file():

@@ -1,11 +1,12 @@
 """`pytorch_model.bin` of the kind before torch 1.6: the one source that needs torch.
 
 Its pickle is loaded with `weights_only=True`, which allows tensors and plain containers and no code; this is passed
-explicitly, because an environment variable can change the default. The tensors then lie in a temporary safetensors
-file, which the rest of a conversion reads like any other.
+explicitly, because an environment variable can change the default. The tensors then lie in a safetensors file without a
+name, which the rest of a conversion reads like any other and which goes with the process.
 """
 
 import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -17,28 +18,38 @@ from converters.safetensors_header import build_header
 
 
 def as_safetensors(path: Path) -> Path:
-    """A temporary safetensors file with the tensors of a legacy pickle; it is removed when the interpreter ends.
+    """A safetensors file with the tensors of a legacy pickle; it is gone when the interpreter ends, however it ends.
 
     Raises:
         UnsafeFile: the file is broken, asks for code, or holds something else than tensors by name.
     """
     content = _loaded(path)
-    place = Path(tempfile.mkdtemp(prefix="mixformer-"))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
-    target = place / f"{path.stem}.safetensors"
-    tensors = {key: tensor.detach().contiguous() for key, tensor in content.items()}
-    header = build_header((key, _dtype(path, key, t.dtype), tuple(t.shape)) for key, t in tensors.items())
-    with target.open("wb") as file:
-        file.write(header)
-        for tensor in tensors.values():
-            file.write(tensor.reshape(-1).view(_bytes_dtype()).numpy().tobytes() if tensor.numel() else b"")
+    target = _unnamed(path)
+    try:
+        tensors = {key: tensor.detach().resolve_conj().resolve_neg().contiguous() for key, tensor in content.items()}
+        header = build_header((key, _dtype(path, key, t.dtype), tuple(t.shape)) for key, t in tensors.items())
+        with target.open("wb") as file:
+            file.write(header)
+            for tensor in tensors.values():
+                file.write(_bytes(tensor))
+    except (RuntimeError, TypeError, OSError) as error:
+        raise UnsafeFile(f"{path} cannot be laid out as safetensors: {error}") from None
     return target
 
 
-def _bytes_dtype() -> Any:
+def _unnamed(path: Path) -> Path:
+    """A file in memory, where the system has that, which goes with this process; else a temporary one."""
+    if hasattr(os, "memfd_create"):
+        return Path(f"/proc/self/fd/{os.memfd_create(path.name)}")
+    place = Path(tempfile.mkdtemp(prefix="mixformer-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place / path.stem
+
+
+def _bytes(tensor: Any) -> bytes:
     import torch
 
-    return torch.uint8
+    return bytes(tensor.reshape(-1).view(torch.uint8).numpy().tobytes()) if tensor.numel() else b""
 
 
 def _dtype(path: Path, key: str, dtype: Any) -> str:
@@ -68,6 +79,10 @@ def _loaded(path: Path) -> Mapping[str, Any]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsafeFile(f"{path} cannot be loaded safely: {reason}") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        rest = {key: value for key, value in content.items() if key != "state_dict"}
+        others = [key for key, value in rest.items() if isinstance(value, Mapping | torch.Tensor)]
+        if others:
+            raise UnsafeFile(f"{path} holds {others[0]!r} beside its state_dict; save the state dict alone")
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(t, torch.Tensor) for t in content.values()):
         raise UnsafeFile(f"{path} holds no state dict of tensors by name")

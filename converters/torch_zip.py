@@ -34,7 +34,7 @@ LARGEST_PICKLE = 100_000_000  # bytes
 LOCAL_HEADER = 30  # bytes of a zip entry's local header before its name (APPNOTE 4.3.7)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Storage:
     """A run of `count` elements of one dtype, by the number of its zip entry."""
 
@@ -55,7 +55,7 @@ class ZippedTensor:
     begin: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Lazy:
     """What `_rebuild_tensor_v2` was called with."""
 
@@ -90,6 +90,8 @@ def read_zip(path: Path) -> tuple[ZippedTensor, ...]:
 
 
 def _pickle(archive: zipfile.ZipFile) -> tuple[str, Any]:
+    if len(set(archive.namelist())) != len(archive.namelist()):
+        raise ValueError("an entry of the zip stands twice")
     names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(names) != 1:
         raise ValueError(f"it holds {len(names)} data.pkl, expected one")
@@ -127,6 +129,9 @@ def _starts(path: Path, archive: zipfile.ZipFile, root: str) -> dict[str, tuple[
 
 def _state_dict(path: Path, content: Any) -> Iterator[tuple[str, _Lazy]]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        others = [key for key, value in content.items() if key != "state_dict" and isinstance(value, _Lazy | Mapping)]
+        if others:
+            raise UnsafeFile(f"{path} holds {others[0]!r} beside its state_dict; save the state dict alone")
         content = content["state_dict"]
     if not isinstance(content, Mapping) or len(content) > MOST_TENSORS:
         raise UnsafeFile(f"{path} holds no state dict but {type(content).__name__}")
@@ -152,7 +157,7 @@ def _placed(path: Path, key: str, lazy: _Lazy, starts: Mapping[str, tuple[int, i
     return ZippedTensor(key, storage.dtype, lazy.shape, strides, begin + lazy.offset * storage.width)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _StorageKind:
     """Stands for a class such as torch.FloatStorage."""
 
@@ -160,9 +165,12 @@ class _StorageKind:
     width: int
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Lazy:
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> _Lazy:
+    """rest: requires_grad, backward hooks, and since torch 1.12 metadata such as a sign bit."""
     if not isinstance(storage, Storage):
         raise pickle.UnpicklingError("a tensor without a storage")
+    if any(rest[2:]):
+        raise pickle.UnpicklingError(f"a tensor with metadata {rest[2:]}, such as a sign kept aside")
     return _Lazy(storage, offset, tuple(shape), tuple(strides))
 
 

@@ -16,11 +16,12 @@ def weight_files(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     Raises:
         UnsafeFile: there are none, two that contradict each other, or the index names something else than files here.
     """
-    found = [files for single, suffix in FORMS if (files := _of_form(folder, single, suffix))]
-    if not found:
+    there = [form for form in FORMS if any((folder / name).exists() for name in (form[0], f"{form[0]}.index.json"))]
+    if not there:
         raise UnsafeFile(f"{folder} holds neither {SINGLE} nor {SINGLE}.index.json; {_other_weights(folder)}")
-    notes = [f"{found[0][0].name} is read, {files[0].name} is not: both are there" for files in found[1:]]
-    return found[0], tuple(notes)
+    found = _of_form(folder, *there[0])
+    notes = [f"{found[0].name} is read, {single} is not: both are there" for single, _ in there[1:]]
+    return found, tuple(notes)
 
 
 def _of_form(folder: Path, single: str, suffix: str) -> tuple[Path, ...]:
@@ -28,9 +29,9 @@ def _of_form(folder: Path, single: str, suffix: str) -> tuple[Path, ...]:
     if whole.exists() and index.exists():
         raise UnsafeFile(f"{folder} holds both {single} and {index.name}; remove the stale one")
     if whole.exists():
+        if not whole.is_file():
+            raise UnsafeFile(f"{whole} is not a regular file")
         return (whole,)
-    if not index.exists():
-        return ()
     names = sorted(set(_weight_map(index, suffix).values()))
     return tuple(_shard(index, name) for name in names)
 
@@ -51,7 +52,7 @@ def _weight_map(index: Path, suffix: str) -> dict[str, str]:
 
 
 def _plain(name: str, suffix: str) -> bool:
-    return name.endswith(suffix) and not set(name) & set("/\\\0") and not name.startswith(".")
+    return name.endswith(suffix) and len(name) < 200 and not set(name) & set("/\\\0") and not name.startswith(".")
 
 
 def _shard(index: Path, name: str) -> Path:

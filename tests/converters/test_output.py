@@ -95,10 +95,11 @@ def test_an_error_while_writing_leaves_nothing(source, tmp_path, monkeypatch):
 def test_a_target_that_cannot_be_replaced_keeps_its_old_content(source, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").write_text("old")
+    (tmp_path / "out" / "config.json").write_text("{}")
     monkeypatch.setattr(os, "pwrite", lambda *a: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(TargetRefused):
         convert(source, output=tmp_path / "out", request=Request(force=True))
-    assert names(tmp_path / "out") == ["old"]
+    assert names(tmp_path / "out") == ["config.json", "old"]
 
 
 @pytest.mark.parametrize("atomic", [True, False])
@@ -107,13 +108,14 @@ def test_force_replaces_a_target_with_or_without_an_atomic_exchange(atomic, sour
         monkeypatch.setattr("converters.output._exchange", lambda one, other: False)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").write_text("old")
+    (tmp_path / "out" / "config.json").write_text("{}")
     convert(source, output=tmp_path / "out", request=Request(force=True))
     assert "old" not in names(tmp_path / "out") and "config.json" in names(tmp_path / "out")
     assert names(tmp_path) == ["out", "source"]
 
 
 def test_a_target_moved_aside_by_a_killed_run_is_put_back(source, tmp_path):
-    aside = tmp_path / ".out.aside"
+    aside = tmp_path / ".out.aside-99999"
     aside.mkdir()
     (aside / "old").write_text("old")
     (tmp_path / ".out.partial-99999").mkdir()
@@ -121,6 +123,58 @@ def test_a_target_moved_aside_by_a_killed_run_is_put_back(source, tmp_path):
         raise RuntimeError
     assert names(tmp_path) == ["out", "source"]
     assert names(tmp_path / "out") == ["old"]
+
+
+def test_folders_that_only_look_like_ours_are_left_alone(source, tmp_path):
+    (tmp_path / ".out.partial-backup").mkdir()
+    (tmp_path / ".out.partial-5.partial-7").mkdir()
+    convert(source, output=tmp_path / "out")
+    assert names(tmp_path) == [".out.partial-5.partial-7", ".out.partial-backup", "out", "source"]
+
+
+def test_force_does_not_replace_what_is_no_model(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").write_text("mine")
+    with pytest.raises(TargetRefused, match="holds no model"):
+        convert(source, output=tmp_path / "out", request=Request(force=True))
+    assert names(tmp_path / "out") == ["precious"]
+
+
+def test_an_output_that_was_changed_since_is_not_up_to_date(source, tmp_path):
+    convert(source, output=tmp_path / "out")
+    file = tmp_path / "out" / "model.safetensors"
+    with file.open("r+b") as out:
+        out.seek(-1, 2)
+        out.write(b"x")
+    with pytest.raises(TargetRefused, match="--force"):
+        convert(source, output=tmp_path / "out")
+
+
+def test_a_side_file_that_changed_makes_a_conversion_out_of_date(source, tmp_path):
+    convert(source, output=tmp_path / "out")
+    (source / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(TargetRefused, match="--force"):
+        convert(source, output=tmp_path / "out")
+
+
+def test_a_source_that_changed_since_it_was_planned_is_refused(source, tmp_path):
+    from converters.checkpoint import open_checkpoint
+
+    opened = open_checkpoint(source)
+    data = (source / "model.safetensors").read_bytes()
+    (source / "model.safetensors").write_bytes(data[:-4] + b"abcd")
+    with pytest.raises(UnsafeFile, match="changed"):
+        convert(opened, output=tmp_path / "out")
+    assert names(tmp_path) == ["source"]
+
+
+def test_files_have_mode_0644_whatever_the_umask(source, tmp_path):
+    before = os.umask(0o077)
+    try:
+        out = convert(source, output=tmp_path / "out").output
+    finally:
+        os.umask(before)
+    assert {oct(path.stat().st_mode & 0o777) for path in out.iterdir()} == {"0o644"}
 
 
 def test_two_conversions_to_one_target_at_once_are_refused(source, tmp_path):
