@@ -16,15 +16,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One run of each test for every family."""
-    if "family" in metafunc.fixturenames:
+    if "conforming" in metafunc.fixturenames:
         from converters import list_families
 
         chosen = metafunc.config.getoption("--family", default=[]) or [found.name for found in list_families()]
-        metafunc.parametrize("family", chosen, indirect=True)
+        metafunc.parametrize("conforming", chosen, indirect=True)
 
 
 @pytest.fixture
-def family(request: pytest.FixtureRequest) -> "Family":
+def conforming(request: pytest.FixtureRequest) -> "Family":
     """The family under test."""
     from converters.family import get_family
     from golden.hot import RECIPES
@@ -35,9 +35,9 @@ def family(request: pytest.FixtureRequest) -> "Family":
 
 
 @pytest.fixture
-def hot(family: "Family", tmp_path: Path) -> Path:
+def hot_checkpoint(conforming: "Family", tmp_path: Path) -> Path:
     """A hot checkpoint of the family, as transformers saves it."""
     from golden.conformance.variants import variant
     from golden.hot import make_hot
 
-    return make_hot(family.name, tmp_path / "hot", 0, **variant(family.name, 0))
+    return make_hot(conforming.name, tmp_path / "hot", 0, **variant(conforming.name, 0))

@@ -32,10 +32,10 @@ def both_ways(source: Path, family: Family, place: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_a_variant_returns_equal_and_is_one_function(family: Family, seed: int, tmp_path: Path) -> None:
+def test_a_variant_returns_equal_and_is_one_function(conforming: Family, seed: int, tmp_path: Path) -> None:
     """Round trip, config round trip, structure, weights and function."""
-    source = make_hot(family.name, tmp_path / "hot", seed, **variant(family.name, seed))
-    ours, back = both_ways(source, family, tmp_path)
+    source = make_hot(conforming.name, tmp_path / "hot", seed, **variant(conforming.name, seed))
+    ours, back = both_ways(source, conforming, tmp_path)
     assert equal_folders(source, back) == []
     assert json.loads((source / "config.json").read_text()) == json.loads((back / "config.json").read_text())
     verdict = compare(ours, source, levels=["L0", "L1", "L2"])
@@ -43,11 +43,11 @@ def test_a_variant_returns_equal_and_is_one_function(family: Family, seed: int, 
     assert (verdict.level("L2").number or 0.0) <= 1e-10
 
 
-def test_every_rule_undoes_itself_on_data(family: Family, hot: Path) -> None:
+def test_every_rule_undoes_itself_on_data(conforming: Family, hot_checkpoint: Path) -> None:
     """Laws 1 and 2 on the family's own moves: the inverse of the inverse is the move, and every element returns."""
-    resolved = layout.resolve(family.config.to_ours(open_checkpoint(hot).config, family.name))
-    dims, ours = family.dims(resolved), layout.tensors(resolved)
-    for rule in bound_rules(family, resolved):
+    resolved = layout.resolve(conforming.config.to_ours(open_checkpoint(hot_checkpoint).config, conforming.name))
+    dims, ours = conforming.dims(resolved), layout.tensors(resolved)
+    for rule in bound_rules(conforming, resolved):
         assert rule.move.inverse.inverse == rule.move
         shapes = theirs_shapes([rule], dims, ours)
         views = [View.of(key, shape, "F32") for key, shape in shapes.items()]
@@ -60,32 +60,34 @@ def test_every_rule_undoes_itself_on_data(family: Family, hot: Path) -> None:
 
 
 def test_every_wrong_table_round_trips_and_fails_by_its_function(
-    family: Family, hot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    conforming: Family, hot_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At least eight mutations of the family's rules, each caught by L2 without any record of the conversion."""
-    resolved = layout.resolve(family.config.to_ours(open_checkpoint(hot).config, family.name))
-    wrong = mutations(family, resolved)
+    resolved = layout.resolve(conforming.config.to_ours(open_checkpoint(hot_checkpoint).config, conforming.name))
+    wrong = mutations(conforming, resolved)
     assert len(wrong) >= LEAST_MUTATIONS
     for k, (name, table) in enumerate(wrong.items()):
         with monkeypatch.context() as patch:
-            patch.setattr(registry, "_found", lambda table=table: {family.name: table})
-            ours, back = both_ways(hot, family, tmp_path / str(k))
-            assert equal_folders(hot, back) == [], name
+            patch.setattr(registry, "_found", lambda table=table: {conforming.name: table})
+            ours, back = both_ways(hot_checkpoint, conforming, tmp_path / str(k))
+            assert equal_folders(hot_checkpoint, back) == [], name
         (ours / "conversion.json").unlink()
-        assert compare(ours, hot, levels=["L2"]).verdict == "FAIL", name
+        assert compare(ours, hot_checkpoint, levels=["L2"]).verdict == "FAIL", name
 
 
-def test_what_fine_tuning_changed_comes_home_and_nothing_else(family: Family, hot: Path, tmp_path: Path) -> None:
+def test_what_fine_tuning_changed_comes_home_and_nothing_else(
+    conforming: Family, hot_checkpoint: Path, tmp_path: Path
+) -> None:
     """One parameter is changed in the MixFormer; only its tensors differ on the way back."""
-    ours, _ = both_ways(hot, family, tmp_path)
+    ours, _ = both_ways(hot_checkpoint, conforming, tmp_path)
     model = AutoModelForCausalLM.from_pretrained(ours)
     name, parameter = next((n, p) for n, p in model.named_parameters() if n.endswith("fc2.weight"))
     with torch.no_grad():
         parameter.mul_(1.5)
     model.save_pretrained(tmp_path / "tuned")
-    back = convert(tmp_path / "tuned", to=family.name, output=tmp_path / "tuned-back").output
+    back = convert(tmp_path / "tuned", to=conforming.name, output=tmp_path / "tuned-back").output
     record = json.loads((ours / "conversion.json").read_text())
     (theirs,) = record["keys"][name]
-    differing = [line for line in equal_folders(hot, back) if "generation_config" not in line]
+    differing = [line for line in equal_folders(hot_checkpoint, back) if "generation_config" not in line]
     assert [line.split(":")[0] for line in differing] == [theirs]
     assert compare(back, tmp_path / "tuned", levels=["L2"]).verdict == "PASS"
