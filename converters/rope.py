@@ -131,9 +131,9 @@ def _check(kind: Any, parameters: Mapping[str, Any], theirs: Mapping[str, Any] |
 
 def _check_lengths(parameters: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
     """One factor for each frequency: half of the head's dimensions."""
-    width, heads = theirs.get("hidden_size"), theirs.get("num_attention_heads")
-    known = type(width) is int and type(heads) is int and heads > 0
-    head_dim = theirs.get("head_dim") or (width // heads if known else None)  # type: ignore[operator]
+    width, heads, head_dim = (theirs.get(name) for name in ("hidden_size", "num_attention_heads", "head_dim"))
+    if head_dim is None and type(width) is int and type(heads) is int and heads > 0:
+        head_dim = width // heads
     for name in ("short_factor", "long_factor"):
         if type(head_dim) is int and len(parameters[name]) != head_dim // 2:
             raise ConfigRefused(f"rope_parameters.{name} has {len(parameters[name])} factors, expected {head_dim // 2}")

@@ -1,8 +1,7 @@
 """Strided pieces on data: a tensor put together in memory with numpy, for pieces that no ranged copy can move.
 
 Elements are unsigned integers of the dtype's width, so every dtype, also one numpy does not know, passes untouched.
-numpy is imported here and nowhere else in this package, inside the function, because a conversion of contiguous ranges
-does not need it.
+numpy is imported inside the functions, because a conversion of contiguous ranges does not need it.
 """
 
 from collections.abc import Callable, Sequence
