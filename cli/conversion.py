@@ -71,7 +71,7 @@ def verb(family: str) -> Callable[..., None]:
     ) -> None:
         from converters.conversion import Request
         from converters.engine import Writing
-        from converters.plan import Options
+        from converters.options import Options
 
         writing = Writing(hash=hash, fsync=fsync, threads=threads)
         limit = size_in_bytes(max_shard_size) if max_shard_size else None

@@ -28,7 +28,8 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Show what a conversion would do: every key, bytes, pieces, disk and memory. Reads headers only."""
-    from converters.plan import Options, make_plan
+    from converters.options import Options
+    from converters.plan import make_plan
 
     made = make_plan(source, family, to, Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype))
     show(_lines(made), _content(made), as_json=json, quiet=quiet)

@@ -18,7 +18,8 @@ from converters.errors import Refused
 from converters.family import OURS, family_of, get_family
 from converters.fields import Theirs, same
 from converters.moving import TargetTensor
-from converters.plan import DEFAULTS, Plan
+from converters.options import DEFAULTS
+from converters.plan import Plan
 from converters.provenance import recorded_cast
 from converters.side_files import differing_side_files
 

@@ -99,6 +99,11 @@ class ConfigTable:
             flat.update(entry.read(theirs))
         return unflatten(flat)
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Fields of theirs that the table accounts for."""
+        return frozenset(name for entry in self.entries for name in entry.theirs) | self.free | BASE
+
     def _derive(self, live: Config, waived: Collection[str] = ()) -> dict[str, Any]:
         derived: dict[str, Any] = {}
         for entry in self._judged(waived):

@@ -14,8 +14,9 @@ from converters.engine import Writing, write_shards
 from converters.errors import HeadDiffers, TargetRefused
 from converters.family import OURS
 from converters.json_files import as_bytes
+from converters.options import DEFAULTS, Options
 from converters.output import check_target, new_folder, write_file
-from converters.plan import DEFAULTS, Options, Plan, make_plan
+from converters.plan import Plan, make_plan
 from converters.shards import Shard, index_json, lay_out
 from converters.side_files import side_files
 

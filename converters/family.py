@@ -7,7 +7,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from converters import families
+from converters import families, layout
 from converters.algebra import Move, Same
 from converters.buffers import BufferRule
 from converters.config_table import ConfigTable
@@ -47,7 +47,9 @@ class Family:
     name: as on the command line. model_types: values of `model_type` in config.json. config: its config table.
     rules: from our resolved config to rules, all layers in one template each. expresses: one line for the listing.
     base: the prefix of all keys but the head's, which a bare decoder leaves out. head: the key of the output head.
-    buffers: stored tensors that a formula gives.
+    tied: what a config means that does not say whether head and embedding are one. buffers: stored tensors that a
+    formula gives. tensors: from our resolved config to the shape of each tensor of ours; only a family that brings a
+    block of its own has its own.
     """
 
     name: str
@@ -59,7 +61,14 @@ class Family:
     expresses: str
     base: str = ""
     head: str = ""
+    tied: bool = False
     buffers: tuple[BufferRule, ...] = ()
+    tensors: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] = layout.tensors
+
+    @property
+    def head_prefix(self) -> str:
+        """What all keys of the head begin with."""
+        return self.head.rpartition(".")[0] + "."
 
 
 def list_families() -> tuple[Family, ...]:

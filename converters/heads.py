@@ -48,8 +48,10 @@ class Head:
         return {**config, TIE: self.said}
 
 
-def find_head(source: Checkpoint, head: str, *, own: bool) -> Head:
+def find_head(source: Checkpoint, head: str, *, own: bool, tied: bool = False) -> Head:
     """What the head of a checkpoint is; `own`: it was looked at and differs from the embedding.
+
+    `tied` is what a config means that says nothing.
 
     Raises:
         CoverageRefused: the checkpoint is a bare decoder, so it has no head and none can be made.
@@ -57,7 +59,7 @@ def find_head(source: Checkpoint, head: str, *, own: bool) -> Head:
     said = source.config.get(TIE, ABSENT)
     if said not in (ABSENT, True, False) or not isinstance(said, bool | str):
         raise ConfigRefused(f"{TIE} is {said!r}, expected true or false")
-    tied, stored = said is True, head in source.tensors
+    tied, stored = tied if said == ABSENT else said is True, head in source.tensors
     if tied == stored:
         if stored:
             return Head("own" if own else "redundant", said)

@@ -8,7 +8,7 @@ from typing import Any
 from converters.algebra import Check, Move, View
 from converters.boxes import Piece
 from converters.casts import FLOATS
-from converters.checkpoint import Checkpoint, StoredTensor
+from converters.checkpoint import Checkpoint
 from converters.dims import Dims, describe
 from converters.errors import ConversionError, CoverageRefused, NotInvertible, NotProved, ShapeMismatch, nearest
 from converters.family import Family, Rule
@@ -34,6 +34,16 @@ class TargetTensor:
         """Bytes of the tensor."""
         return prod(self.shape) * BITS[self.dtype] // 8
 
+    @property
+    def view(self) -> View:
+        """The tensor for a move."""
+        return View(self.shape, self.dtype, self.pieces)
+
+
+def unmoved(source: Checkpoint) -> dict[str, TargetTensor]:
+    """The tensors of a checkpoint as they are, by their family's names."""
+    return {key: _target(key, View.of(key, t.shape, t.dtype), (t.name,)) for key, t in source.tensors.items()}
+
 
 def bound_rules(family: Family, resolved: Mapping[str, Any]) -> list[Rule]:
     """Every rule of a family for every layer of a model."""
@@ -50,18 +60,20 @@ def theirs_shapes(rules: Sequence[Rule], dims: Dims, ours: Mapping[str, tuple[in
     return found
 
 
-def check_source(source: Checkpoint, expected: Mapping[str, tuple[int, ...]], given: Collection[str]) -> None:
-    """Every key has its rule, every rule its key, every shape its sizes; `given` keys are known by formula.
+def check_keys(
+    given: Mapping[str, TargetTensor], expected: Mapping[str, tuple[int, ...]], known: Collection[str] = ()
+) -> None:
+    """Every key has its rule, every rule its key, every shape its sizes; `known` keys are known by formula.
 
     Raises:
         CoverageRefused, ShapeMismatch: with the first key that does not fit, and what it may have been meant to be.
     """
-    unmapped = sorted(set(source.tensors) - set(expected) - set(given))
-    missing = sorted(set(expected) - set(source.tensors))
+    unmapped = sorted(set(given) - set(expected) - set(known))
+    missing = sorted(set(expected) - set(given))
     if unmapped or missing:
-        raise CoverageRefused(". ".join(filter(None, (_unmapped(unmapped, expected), _missing(missing, source)))))
+        raise CoverageRefused(". ".join(filter(None, (_unmapped(unmapped, expected), _missing(missing, given)))))
     for key, shape in expected.items():
-        found = source.tensors[key].shape
+        found = given[key].shape
         if found != shape:
             raise ShapeMismatch(f"{key} is {describe(found)}, expected {describe(shape)} by config.json")
 
@@ -73,46 +85,40 @@ def _unmapped(keys: Sequence[str], expected: Mapping[str, object]) -> str:
     return f"{len(keys)} tensors have no rule, first: {keys[0]}{hint}"
 
 
-def _missing(keys: Sequence[str], source: Checkpoint) -> str:
+def _missing(keys: Sequence[str], given: Mapping[str, object]) -> str:
     if not keys:
         return ""
-    hint = nearest(keys[0], source.tensors)
+    hint = nearest(keys[0], given)
     return f"{len(keys)} tensors are missing, first: {keys[0]}{hint}"
 
 
 def apply(
-    source: Checkpoint,
+    given: Mapping[str, TargetTensor],
     moves: Sequence[tuple[tuple[str, ...], Move, tuple[str, ...]]],
     dims: Dims,
     expected: Mapping[str, tuple[int, ...]],
-) -> tuple[list[TargetTensor], tuple[Check, ...]]:
-    """Moves the source's tensors; what comes out must be exactly what is expected.
+) -> tuple[dict[str, TargetTensor], tuple[Check, ...]]:
+    """Moves tensors, given as pieces of a source; what comes out must be exactly what is expected.
 
     Raises:
         ShapeMismatch, NotInvertible, NotProved: with the keys in question as notes.
     """
-    tensors, checks = list[TargetTensor](), list[Check]()
+    tensors, checks = dict[str, TargetTensor](), list[Check]()
     for from_keys, move, to_keys in moves:
-        views = [_stored(source.tensors[key]) for key in from_keys]
         try:
-            moved = move(views, dims)
+            moved = move([given[key].view for key in from_keys], dims)
         except ConversionError as error:
             error.add_note(f"while making {', '.join(to_keys)} from {', '.join(from_keys)}")
             raise
         checks += moved.checks
-        stored = tuple(source.tensors[key].name for key in from_keys)
-        tensors += (_target(key, view, stored) for key, view in zip(to_keys, moved.views, strict=True))
-    for tensor in tensors:
+        sources = tuple(dict.fromkeys(name for key in from_keys for name in given[key].sources))
+        tensors.update((key, _target(key, view, sources)) for key, view in zip(to_keys, moved.views, strict=True))
+    for tensor in tensors.values():
         if tensor.shape != expected[tensor.key]:
             raise ShapeMismatch(f"{tensor.key} would be {describe(tensor.shape)}, not {describe(expected[tensor.key])}")
-    made = {tensor.key for tensor in tensors}
-    if made != set(expected):
-        raise NotProved(f"no rule makes {', '.join(sorted(set(expected) ^ made)[:3])}")
+    if tensors.keys() != expected.keys():
+        raise NotProved(f"no rule makes {', '.join(sorted(tensors.keys() ^ expected.keys())[:3])}")
     return tensors, tuple(checks)
-
-
-def _stored(tensor: StoredTensor) -> View:
-    return View.of(tensor.key, tensor.shape, tensor.dtype)
 
 
 def _target(key: str, view: View, from_keys: tuple[str, ...]) -> TargetTensor:

@@ -26,9 +26,9 @@ def is_plain(source: Checkpoint, *, own_head: bool = False) -> bool:
     if family_of(source.config) == OURS:
         return True
     family = get_family(family_of(source.config))
-    naming = find_naming(source.tensors, family.base, (family.head,))
-    inside = unwrapped(source, naming, (family.head,))
-    head = find_head(inside, family.head, own=own_head)
+    naming = find_naming(source.tensors, family.base, (family.head_prefix,))
+    inside = unwrapped(source, naming, (family.head_prefix,))
+    head = find_head(inside, family.head, own=own_head, tied=family.tied)
     return source.stored[0].suffix == ".safetensors" and not naming.prefix and head.kind != "missing"
 
 
@@ -39,8 +39,8 @@ def write_plain(source: Checkpoint, target: Path) -> Path:
         ConversionError: the folder cannot be written.
     """
     family = get_family(family_of(source.config))
-    inside = unwrapped(source, find_naming(source.tensors, family.base, (family.head,)), (family.head,))
-    config = find_head(inside, family.head, own=False).effective(inside.config)
+    inside = unwrapped(source, find_naming(source.tensors, family.base, (family.head_prefix,)), (family.head_prefix,))
+    config = find_head(inside, family.head, own=False, tied=family.tied).effective(inside.config)
     tensors = tuple(
         TargetTensor(t.key, t.dtype, t.shape, (whole(t.key, t.shape),), (t.name,)) for t in inside.tensors.values()
     )

@@ -1,42 +1,19 @@
 """The plan: every target tensor as pieces of source tensors, made from headers alone and proved before it runs."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters import layout
 from converters.algebra import Check
-from converters.buffers import Buffers, buffers_of, find_buffers, still_true, used
 from converters.casts import header_dtype
 from converters.checkpoint import Checkpoint, open_checkpoint
-from converters.config_table import RESIDUE, residue_of
-from converters.errors import ConfigRefused, NotProved, UsageError
-from converters.family import OURS, Family, family_of, get_family
-from converters.heads import NOTES, find_head, head_of
-from converters.moving import TargetTensor, apply, bound_rules, casted, check_source, in_order, theirs_shapes
-from converters.naming import find_naming, naming_of, unwrapped
+from converters.errors import NotProved, UsageError
+from converters.family import OURS, family_of, get_family
+from converters.moving import TargetTensor, casted, in_order
+from converters.options import DEFAULTS, Options
 from converters.proof import Box, fault, source_box, target_box
-
-
-@dataclass(frozen=True)
-class Options:
-    """What may be asked of a plan.
-
-    waive: fields of config.json that may be ignored although no rule knows them. drop_buffers: stored buffers that a
-    formula gives are left out, whatever they hold. pad_vocab: rows of the vocabulary in ours become a multiple of this.
-    dtype: floating tensors are cast to this one.
-    own_head: the head of a model that says it is tied was found to differ from the embedding.
-    """
-
-    waive: tuple[str, ...] = ()
-    drop_buffers: bool = False
-    pad_vocab: int | None = None
-    own_head: bool = False
-    dtype: str | None = None
-
-
-DEFAULTS = Options()
+from converters.translation import as_it_is, to_ours, to_theirs
 
 
 @dataclass(frozen=True)
@@ -70,7 +47,7 @@ def make_plan(
     Args:
         source: a model folder, or one that is open already.
         family: what the checkpoint is; left out, it is found by `model_type`.
-        to: the family to convert to; one of the two sides is `mixformer`.
+        to: the family to convert to. Between two others the way leads through a MixFormer that is never written.
         options: what else was asked for.
 
     Raises:
@@ -81,99 +58,24 @@ def make_plan(
     found = family_of(checkpoint.config)
     if family not in (None, found):
         raise UsageError(f"{checkpoint.folder} is a {found} checkpoint by its model_type, not {family}")
-    if OURS not in (found, to) or found == to:
-        raise UsageError(f"{found} to {to} is not converted; one of the two sides is {OURS}")
+    if found == to:
+        raise UsageError(f"{checkpoint.folder} is a {to} checkpoint already")
     if options.pad_vocab is not None and (options.pad_vocab < 1 or to != OURS):
         raise UsageError(f"--pad-vocab {options.pad_vocab} is for conversions to {OURS}, and at least 1")
-    other = get_family(to if found == OURS else found)
-    plan = _forward(checkpoint, other, options) if to == OURS else _backward(checkpoint, other, options)
+    plan = _planned(checkpoint, found, to, options)
     prove(plan)
     return plan
 
 
-def _forward(stored: Checkpoint, family: Family, options: Options) -> Plan:
-    naming = find_naming(stored.tensors, family.base, (family.head,))
-    source = unwrapped(stored, naming, (family.head,))
-    head = find_head(source, family.head, own=options.own_head)
-    theirs = head.effective(source.config)
-    bare = layout.resolve(family.config.to_ours(theirs, family.name, options.waive))
-    given = _buffer_keys(source, family)
-    buffers = Buffers({}) if options.drop_buffers else find_buffers(source, family.buffers, bare)
-    names = naming.residue()
-    _check_depth(bare, source)
-    extra = {**head.residue(), **buffers.residue(), **({"keys": names} if names else {}), **_padding(bare, options)}
-    config = family.config.to_ours(theirs, family.name, options.waive, extra)
-    if options.pad_vocab:
-        config["vocab_size"] = padded(bare["vocab_size"], options.pad_vocab)
-    resolved = layout.resolve(config)
-    rules = bound_rules(family, resolved)
-    dims, expected = family.dims(resolved), layout.tensors(resolved)
-    check_source(source, theirs_shapes(rules, dims, expected), set(given))
-    tensors, checks = apply(source, [(r.theirs, r.move, r.ours) for r in rules], dims, expected)
-    checks += tuple(used(source.tensors[key]) for key in given)
+def _planned(checkpoint: Checkpoint, family: str, to: str, options: Options) -> Plan:
+    target = None if to == OURS else get_family(to)
+    model = as_it_is(checkpoint) if family == OURS else to_ours(checkpoint, get_family(family), options)
+    model = to_theirs(model, target, options) if target else model
+    tensors, config = list(model.tensors.values()), model.config
     if options.dtype:
         tensors, config = casted(tensors, header_dtype(options.dtype)), {**config, "dtype": options.dtype}
-    notes = (*source.notes, *filter(None, [NOTES.get(head.kind)]))
-    dropped = tuple(given) if options.drop_buffers else ()
-    return Plan(source, family.name, OURS, config, in_order(source, tensors), checks, options, notes, dropped)
-
-
-def _readable(config: Mapping[str, Any], family: Family, waived: Sequence[str]) -> None:
-    """A config that is written must be one that is read: a residue edited by hand may spoil it."""
-    try:
-        family.config.to_ours(config, family.name, [name for name in waived if name in config])
-        if config.get("model_type") not in family.model_types:
-            raise ConfigRefused(f"model_type would be {config.get('model_type')!r}")
-    except ConfigRefused as error:
-        raise ConfigRefused(f"{RESIDUE} does not give back a sound config ({error}); remove it or mend it") from None
-
-
-def _check_depth(resolved: Mapping[str, Any], source: Checkpoint) -> None:
-    """More layers than tensors are refused before anything is made for each layer."""
-    if resolved["n_layer"] > len(source.tensors):
-        raise ConfigRefused(f"config.json says {resolved['n_layer']} layers, there are {len(source.tensors)} tensors")
-
-
-def _buffer_keys(source: Checkpoint, family: Family) -> list[str]:
-    return [key for key in source.tensors if any(key.endswith(rule.suffix) for rule in family.buffers)]
-
-
-def padded(rows: int, multiple: int) -> int:
-    """`rows`, up to the next multiple."""
-    return -(-rows // multiple) * multiple
-
-
-def _padding(bare: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    rows = bare["vocab_size"]
-    if not options.pad_vocab or rows % options.pad_vocab == 0:
-        return {}
-    return {"padding": {"vocab_size": rows, "padded": padded(rows, options.pad_vocab)}}
-
-
-def _backward(source: Checkpoint, family: Family, options: Options) -> Plan:
-    resolved = layout.resolve(source.config)
-    residue = residue_of(source.config, family.name)
-    live = {**source.config, "dtype": options.dtype} if options.dtype else source.config
-    config = family.config.to_theirs(live, family.name, options.waive)
-    config = head_of(source.config).restored(config) if residue else config
-    _readable(config, family, (*options.waive, *residue.get("waived", ())))
-    _check_depth(resolved, source)
-    rules = bound_rules(family, resolved)
-    dims, ours = family.dims(resolved), layout.tensors(resolved)
-    check_source(source, ours, set())
-    expected = theirs_shapes(rules, dims, ours)
-    tensors, checks = apply(source, [(r.ours, r.move.inverse, r.theirs) for r in rules], dims, expected)
-    tensors = casted(tensors, header_dtype(options.dtype)) if options.dtype else tensors
-    naming = naming_of(residue, family.base)
-    remembered = Buffers({}) if options.drop_buffers else buffers_of(residue, family.buffers)
-    buffers = still_true(remembered, family.buffers, resolved, expected)
-    tensors += [TargetTensor(key, v.dtype, v.shape, v.pieces, ()) for key, v in buffers.views().items()]
-    named = in_order(source, [replace(tensor, key=naming.stored(tensor.key)) for tensor in tensors])
-    stale = [
-        f"{key} is left out: it is no longer what its formula says"
-        for key in remembered.found.keys() - buffers.found.keys()
-    ]
-    return Plan(source, OURS, family.name, config, named, checks, options, (*source.notes, *sorted(stale)))
+    ordered = in_order(model.source, tensors)
+    return Plan(model.source, family, to, config, ordered, model.checks, options, model.notes, model.dropped)
 
 
 def prove(plan: Plan) -> None:

@@ -14,7 +14,7 @@ from converters import convert
 from converters.activations import NAMES
 from converters.alignment import equal_folders
 from converters.conversion import Request
-from converters.plan import Options
+from converters.options import Options
 from golden import compare
 from golden.hot import make_hot
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from converters.activations import ACTIVATIONS
 from converters.algebra import Move, Then
-from converters.buffers import BufferRule
+from converters.buffers import Table
 from converters.config_table import ConfigTable
 from converters.family import SAME, Family, Rule
 from converters.fields import (
@@ -141,6 +141,6 @@ FAMILY = Family(
     dims=dims_of,
     base="model.",
     head=HEAD_KEY,
-    buffers=(BufferRule("rotary_emb.inv_freq", inv_freq),),
+    buffers=(Table(".rotary_emb.inv_freq", inv_freq),),
     expresses="MHA, GQA, MQA; any head_dim, activation and rope type; biases; tied or untied; any dtype",
 )

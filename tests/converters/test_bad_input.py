@@ -237,13 +237,13 @@ def test_requests_that_make_no_sense_are_usage_errors(source, tmp_path):
         convert(ours, to="lama")
     with pytest.raises(UsageError, match="not mixformer"):
         convert(source, "mixformer", to="llama")
-    with pytest.raises(UsageError, match="one of the two sides"):
+    with pytest.raises(UsageError, match="is a llama checkpoint already"):
         convert(source, to="llama")
 
 
 def test_a_waived_field_is_kept_and_comes_back(source, tmp_path):
     from converters.conversion import Request
-    from converters.plan import Options
+    from converters.options import Options
 
     config(frobnicate=1)(source)
     ours = convert(source, output=tmp_path / "ours", request=Request(options=Options(waive=("frobnicate",)))).output

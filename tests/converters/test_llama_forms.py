@@ -13,7 +13,8 @@ from converters import convert
 from converters.alignment import align, equal_folders
 from converters.conversion import Request
 from converters.errors import CoverageRefused, NotInvertible, UnsafeFile
-from converters.plan import Options, make_plan
+from converters.options import Options
+from converters.plan import make_plan
 from converters.sample import CONFIG, write_sample
 
 LAYERS = CONFIG["num_hidden_layers"]
