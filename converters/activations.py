@@ -1,6 +1,6 @@
 """Activations that MixFormer takes over from transformers by name: those of `ACT2FN` (5.23) without parameters."""
 
-from converters.fields import Kind
+from converters.kinds import Kind
 
 NAMES = frozenset(
     """

@@ -5,8 +5,8 @@ and gives views; it never sees an element. Every move is a partial bijection wit
 cannot know from headers alone (that padding rows are zero, that two heads are equal) it leaves behind as a `Check`,
 which is done on the data before a byte is written.
 
-Sizes are names in `Dims`; a move computes none of its own, has no flags and no state. Here are the two ways to combine
-moves; the moves themselves are in `moves.py`.
+Sizes are names in `Dims`; a move computes none of its own, has no flags and no state. Here are the ways to combine
+moves (in sequence, side by side, in another order); the moves themselves are in `moves.py`.
 """
 
 from collections.abc import Sequence
@@ -95,6 +95,31 @@ class Same:
 
     def __call__(self, views: Sequence[View], dims: Dims) -> Moved:
         return Moved(tuple(views))
+
+
+@dataclass(frozen=True)
+class Reorder:
+    """The same tensors in another order: the k-th that comes out is the `order[k]`-th that went in."""
+
+    order: tuple[int, ...]
+
+    @property
+    def takes(self) -> int:
+        """As many as are ordered."""
+        return len(self.order)
+
+    @property
+    def gives(self) -> int:
+        """The same number."""
+        return len(self.order)
+
+    @cached_property
+    def inverse(self) -> Move:
+        """The order that puts each back."""
+        return Reorder(tuple(self.order.index(k) for k in range(len(self.order))))
+
+    def __call__(self, views: Sequence[View], dims: Dims) -> Moved:
+        return Moved(tuple(views[k] for k in self.order))
 
 
 @dataclass(frozen=True)

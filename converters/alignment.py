@@ -16,7 +16,8 @@ from converters.config_table import BASE, OURS_FREE
 from converters.conversion import checked_plan
 from converters.errors import Refused
 from converters.family import OURS, family_of, get_family
-from converters.fields import Theirs, same
+from converters.fields import Theirs
+from converters.kinds import same
 from converters.moving import TargetTensor
 from converters.options import DEFAULTS
 from converters.plan import Plan

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import ConfigRefused, nearest
-from converters.fields import Config, Entry, Ours, Theirs, same
+from converters.fields import Config, Entry, Ours, Theirs
+from converters.kinds import same
 from converters.layout import ARCHITECTURE, MODEL_TYPE, resolve, unflatten
+from converters.lists import as_list
 
 RESIDUE = "converted_from"
 
@@ -97,7 +99,7 @@ class ConfigTable:
         flat: dict[str, Any] = {}
         for entry in self.entries:
             flat.update(entry.read(theirs))
-        return unflatten(flat)
+        return as_list(unflatten(flat))
 
     @property
     def known(self) -> frozenset[str]:

@@ -24,6 +24,10 @@ class Dims(Mapping[str, Size]):
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = {name: Size(name, value) for name, value in sizes.items()}
 
+    def with_size(self, name: str, value: int) -> "Dims":
+        """These sizes and one more."""
+        return Dims({**self._sizes, name: value})
+
     def __getitem__(self, name: str) -> Size:
         return self._sizes[name]
 

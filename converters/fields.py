@@ -4,63 +4,15 @@ An entry reads from a whole config of theirs and gives dotted paths of ours (`re
 resolved config of ours (`write`). It holds no values of its own, so a table of entries is a fact about two formats.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from converters.errors import ConfigRefused
+from converters.kinds import BOOL, Kind, same
 
 Config = Mapping[str, Any]
 _REQUIRED = object()
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a value must be, in words and as a test."""
-
-    words: str
-    holds: Callable[[Any], bool]
-
-
-def _whole(value: Any, least: int) -> bool:
-    return type(value) is int and value >= least
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300
-
-
-POSITIVE_INT = Kind("a positive integer", lambda v: _whole(v, 1))
-POSITIVE = Kind("a positive number", lambda v: _number(v) and v > 0)
-NOT_NEGATIVE = Kind("a number of at least 0", lambda v: _number(v) and v >= 0)
-FRACTION = Kind("a number from 0 to 1", lambda v: _number(v) and 0 <= v <= 1)
-BOOL = Kind("true or false", lambda v: type(v) is bool)
-TOKEN = Kind("a token id or null", lambda v: v is None or _whole(v, 0))
-TOKENS = Kind("a token id, a list of them, or null", lambda v: TOKEN.holds(v) or (type(v) is list and all(map(_id, v))))
-DTYPE = Kind("a dtype name or null", lambda v: v is None or v in ("float64", "float32", "float16", "bfloat16"))
-FACTORS = Kind(
-    "a list of positive numbers", lambda v: type(v) is list and len(v) > 0 and all(_number(n) and n > 0 for n in v)
-)
-
-
-def _id(value: Any) -> bool:
-    return _whole(value, 0)
-
-
-def one_of(*values: Any) -> Kind:
-    """One of a few values."""
-    return Kind(f"one of {', '.join(map(repr, values))}", lambda v: any(same(v, known) for known in values))
-
-
-def same(one: Any, other: Any) -> bool:
-    """Equality as JSON: 1 and 1.0 are the same number, 1 and true are not."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
 
 
 class Entry(Protocol):
@@ -276,3 +228,36 @@ class Choice:
                 return {self.name: one}
         known = " or ".join(repr(other) for _, other in self.pairs)
         raise ConfigRefused(f"{self.path} is {value!r}; it cannot be expressed there, only {known} can")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A field of theirs that switches something on, under the same meaning in ours, where it is written only if on."""
+
+    name: str
+    path: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The field."""
+        return (self.name,)
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The path."""
+        return (self.path,)
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """The path, if it is on."""
+        value = theirs.get(self.name, False)
+        if not BOOL.holds(value):
+            raise ConfigRefused(f"{self.name} is {value!r}, expected {BOOL.words}")
+        return {self.path: True} if value else {}
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """Whether it is on."""
+        value = ours.get(self.path)
+        if not BOOL.holds(value):
+            raise ConfigRefused(f"{self.path} is {value!r}, expected {BOOL.words}")
+        return {self.name: value}

@@ -68,6 +68,8 @@ MIXER: dict[str, Any] = {
     "rope_scaling": None,
 }
 
+OURS_MIXER: dict[str, Any] = {"softcap": 0.0, "scale_attn_by_inverse_layer_idx": False}  # keywords the SDK lacks
+
 BIASED_GLU = "glu_bias"  # ours: the SDK has no biased GLU and raises on the name
 BLOCK_NORMS = {"parallel": ("ln",), "sequential": ("ln_1", "ln_2")}
 BLOCK_MIXER = {"parallel": "mixer", "sequential": "attn"}
@@ -147,7 +149,7 @@ def _source_vocab(flat: Mapping[str, Any]) -> Any:
 
 def _resolve_mixer(flat: dict[str, Any]) -> None:
     path = "architecture.mixer."
-    for name, default in MIXER.items():
+    for name, default in {**MIXER, **OURS_MIXER}.items():
         flat.setdefault(path + name, default)
     _default(flat, path + "n_head", _positive(flat, "n_head"))
     n_head = _positive(flat, path + "n_head")
@@ -188,6 +190,12 @@ def dims_of(resolved: Mapping[str, Any]) -> Dims:
         raise ConfigRefused(f"n_head {sizes['n_head']} is not a multiple of n_head_kv {sizes['n_head_kv']}")
     sizes["q_rows"] = sizes["n_head"] * sizes["head_dim"]
     sizes["kv_rows"] = sizes["n_head_kv"] * sizes["head_dim"]
+    rotary = resolved[mixer + "rotary_dim"]
+    if type(rotary) is not int or rotary > sizes["head_dim"]:
+        raise ConfigRefused(f"{mixer}rotary_dim is {rotary!r}, expected a number up to head_dim {sizes['head_dim']}")
+    sizes["half_rotary"] = max(rotary, 0) // 2
+    sizes["rotary_rows"] = sizes["n_head"] * max(rotary, 0)
+    sizes["passing_rows"] = sizes["q_rows"] - sizes["rotary_rows"]
     sizes["qkv_rows"] = sizes["q_rows"] + 2 * sizes["kv_rows"]
     sizes["glu_rows"] = 2 * sizes["n_inner"]
     return Dims(sizes)

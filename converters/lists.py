@@ -1,13 +1,46 @@
-"""A list architecture whose items are all alike, as the one dict that it means."""
+"""A list architecture whose items are alike but for their windows, as the one dict that it means, and back."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from converters.errors import ConfigRefused
-from converters.fields import same
+from converters.kinds import same
 
 DEFAULT_NORM = {"norm_cls": "torch"}
 HEAD = {"head_cls": "causal_lm"}
+
+
+WINDOW = "window_size"
+# A keyword of ours with its neutral value: a list's head and final norm stand where the SDK ignores them, so each mixer
+# of a list has a keyword on which the SDK raises (docs/sdk-extensions.md).
+UNKNOWN_TO_SDK = {"softcap": 0.0}
+
+
+class PerLayer(tuple[Any, ...]):
+    """A value for each layer, where they are not all the same."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"one for each layer, {list(self)!r}"
+
+
+def per_layer(values: Sequence[Any]) -> Any:
+    """The one value of all layers, or all of them."""
+    return values[0] if all(same(value, values[0]) for value in values) else PerLayer(values)
+
+
+def as_list(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with a list for its architecture, if its windows differ from layer to layer."""
+    architecture = config["architecture"]
+    windows = architecture["mixer"].get(WINDOW)
+    if not isinstance(windows, PerLayer):
+        return dict(config)
+    shared = {name: part for name, part in architecture.items() if name not in ("head", "loss")}
+    mixers = ({**shared["mixer"], WINDOW: window, **UNKNOWN_TO_SDK} for window in windows)
+    top = {name: part for name, part in architecture.items() if name in ("head", "loss")}
+    items = [{**shared, "mixer": mixer} for mixer in mixers]
+    return {**config, "architecture": items, **top, "final_norm": dict(architecture["norm"])}
 
 
 def as_dict(config: Mapping[str, Any], items: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -21,6 +54,7 @@ def as_dict(config: Mapping[str, Any], items: Sequence[Any]) -> tuple[dict[str, 
     """
     blocks = [item if isinstance(item, dict) else {} for item in items]
     blocks = [{name: part for name, part in block.items() if name not in ("head", "loss")} for block in blocks]
+    blocks, windows = _without_windows(blocks)
     for k, block in enumerate(blocks):
         for name in sorted({*block, *blocks[0]}):
             if not same(block.get(name), blocks[0].get(name)):
@@ -42,8 +76,20 @@ def as_dict(config: Mapping[str, Any], items: Sequence[Any]) -> tuple[dict[str, 
         )
     top = {name: value for name, value in config.items() if name not in ("head", "loss", "final_norm")}
     top["n_layer"] = len(blocks)
+    if windows is not None:
+        blocks[0] = {**blocks[0], "mixer": {**blocks[0]["mixer"], WINDOW: windows}}
     return top, {
         **blocks[0],
         "head": config.get("head") or HEAD,
         "loss": config.get("loss") or {"loss_cls": "causal_lm"},
     }
+
+
+def _without_windows(blocks: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], Any]:
+    """Blocks without their windows, and these; None where there are none."""
+    if not all(isinstance(block.get("mixer"), dict) for block in blocks):
+        return list(blocks), None
+    mixers = [block["mixer"] for block in blocks]
+    rest = [{name: value for name, value in mixer.items() if name != WINDOW} for mixer in mixers]
+    windows = per_layer([mixer.get(WINDOW) for mixer in mixers])
+    return [{**block, "mixer": mixer} for block, mixer in zip(blocks, rest, strict=True)], windows

@@ -14,7 +14,5 @@ REFUSED = (
     Theirs("vision_config", (None,), "convert the text model alone: save `model.language_model` first", written=False),
     Theirs("num_local_experts", (None,), "a mixture of experts has no MixFormer counterpart", written=False),
     Theirs("num_experts", (None,), "a mixture of experts has no MixFormer counterpart", written=False),
-    Theirs("sliding_window", (None,), "LLaMA ignores it; if it was trained with one, it is a mistral", written=False),
     Theirs("auto_map", (None,), "it runs code of its own; if it is an ordinary model, pass --waive", written=False),
-    Theirs("rope_interleaved", (False,), "transformers ignores it for LLaMA, so its meaning is unclear", written=False),
 )

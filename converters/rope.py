@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import ConfigRefused, nearest
-from converters.fields import FACTORS, FRACTION, POSITIVE, POSITIVE_INT, Kind, same
+from converters.kinds import FACTORS, FRACTION, POSITIVE, POSITIVE_INT, Kind, same
 
 BASE, PARAMETERS = "architecture.mixer.rotary_base", "architecture.mixer.rope_parameters"
+ROTARY_DIM, HEAD_DIM = "architecture.mixer.rotary_dim", "architecture.mixer.head_dim"
 TYPES: dict[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),
@@ -46,7 +47,7 @@ KNOWN: dict[str, Kind] = {
 class Rope:
     """The entry for all rope types of a decoder whose whole head rotates."""
 
-    default_theta: float
+    default_theta: float = 10000.0
     theirs: tuple[str, ...] = ("rope_theta", "rope_parameters", "rope_scaling")
     ours: tuple[str, ...] = (BASE, PARAMETERS)
     also: tuple[str, ...] = ()

@@ -44,11 +44,12 @@ _NARROW_POSITIONS: dict[str, Any] = {
 RECIPES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaConfig", _GROUPED | {"rms_norm_eps": 1e-5}),
     "mistral": ("MistralConfig", _GROUPED | {"sliding_window": 24, "rms_norm_eps": 1e-5}),
-    "qwen2": ("Qwen2Config", _WIDE | {"num_key_value_heads": 2}),
+    "qwen2": ("Qwen2Config", _GROUPED | {"rms_norm_eps": 1e-5}),
     "qwen3": ("Qwen3Config", _GROUPED),
-    "phi": ("PhiConfig", _WIDE | {"partial_rotary_factor": 0.5}),
-    "phi3": ("Phi3Config", _WIDE | {"num_key_value_heads": 2}),
+    "phi": ("PhiConfig", _WIDE | {"num_key_value_heads": 2, "partial_rotary_factor": 0.5}),
+    "phi3": ("Phi3Config", _GROUPED | {"partial_rotary_factor": 0.7, "sliding_window": 24}),
     "gpt2": ("GPT2Config", _NARROW_POSITIONS | {"tie_word_embeddings": False}),
+    "gptj": ("GPTJConfig", _NARROW_POSITIONS | {"rotary_dim": 6, "tie_word_embeddings": False}),
     "codegen": ("CodeGenConfig", _NARROW_POSITIONS | {"rotary_dim": 6, "tie_word_embeddings": False}),
 }
 """Family -> transformers' config class and the sizes of its hot model."""

@@ -1,0 +1,63 @@
+"""CodeGen: a parallel MixFormer with partial rotary embeddings, LayerNorm and a head bias.
+
+Source: transformers 5.23 `models/codegen`. The rows of `qkv_proj` lie in four shards (once one for each core), each of
+them q, v, k; and rotary pairs are neighbours there, halves here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from converters.algebra import Each, Reorder, Then
+from converters.causal_masks import CausalMask
+from converters.common_fields import model
+from converters.common_rules import linear
+from converters.config_table import ConfigTable
+from converters.errors import ConfigRefused
+from converters.family import SAME, Family, Rule
+from converters.gpt_fields import gptj_block, gptj_rules
+from converters.layout import dims_of
+from converters.moves import Concat, Rows, Split
+from converters.rotary import HALVES
+
+SHARDS = 4
+THIRDS = ("q_rows", "q_rows", "q_rows")
+QKV = Then(
+    (
+        Rows((SHARDS, 3, "shard_rows"), (1, 0, 2)),
+        Split(THIRDS),
+        Reorder((0, 2, 1)),
+        Each((HALVES, HALVES, SAME)),
+        Concat(THIRDS),
+    )
+)
+CONFIG = ConfigTable(
+    entries=(*model("codegen", "CodeGenForCausalLM", "CodeGenModel", bos=50256, eos=50256), *gptj_block()),
+    free=frozenset({"n_ctx", "gradient_checkpointing", "scale_attn_weights"}),
+)
+
+
+def dims(ours: Mapping[str, Any]) -> Any:
+    """Our sizes, and the rows of one of q, k or v in a shard."""
+    sizes = dims_of(ours)
+    if sizes["n_head"] % SHARDS:
+        raise ConfigRefused(f"n_head is {sizes['n_head']}; a CodeGen has its heads in {SHARDS} shards of one size")
+    return sizes.with_size("shard_rows", sizes["q_rows"] // SHARDS)
+
+
+def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
+    """The tensors of a CodeGen, by our resolved config."""
+    return [*gptj_rules(ours), *linear(["transformer.h.{i}.attn.qkv_proj"], "mixer.Wqkv", False, QKV)]
+
+
+FAMILY = Family(
+    name="codegen",
+    title="CodeGen and CodeGen2 in transformers' form",
+    model_types=("codegen",),
+    config=CONFIG,
+    rules=rules,
+    dims=dims,
+    base="transformer.",
+    head="lm_head.weight",
+    buffers=(CausalMask(".attn.causal_mask"),),
+    expresses="MHA with heads in fours; any rotary_dim, n_inner and activation; head bias; tied or untied",
+)

@@ -1,0 +1,92 @@
+"""GPT-2: a sequential MixFormer with learned positions, LayerNorm and no rotary embedding.
+
+Source: transformers 5.23 `models/gpt2`. Its matrices are stored as `Conv1D`, (inputs, outputs), so each is transposed;
+`c_attn` holds q, k and v in our order already.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from converters.buffers import Table
+from converters.causal_masks import CausalMask
+from converters.common_fields import (
+    LAYER_NORM,
+    MIXER,
+    NO_QK_NORM,
+    NO_WINDOW,
+    PLAIN_MLP,
+    biases,
+    block,
+    eps,
+    model,
+)
+from converters.common_rules import linear, mlp_of, norm, vocabulary
+from converters.config_table import ConfigTable
+from converters.family import Family, Rule
+from converters.fields import Choice, Flag, Ours, Theirs
+from converters.gpt_fields import gpt_sizes
+from converters.layout import dims_of
+from converters.moves import Transpose
+
+BLOCK = "transformer.h.{i}."
+CONFIG = ConfigTable(
+    entries=(
+        *model("gpt2", "GPT2LMHeadModel", "GPT2Model", tied=True, bos=50256, eos=50256),
+        *block("sequential", "positional"),
+        *gpt_sizes(n_positions=1024, dropout=0.1),
+        *biases(True, True),
+        PLAIN_MLP,
+        LAYER_NORM,
+        NO_WINDOW,
+        NO_QK_NORM,
+        eps("layer_norm_epsilon", 1e-5),
+        Ours(MIXER + "rotary_dim", (0, -1), also=("rotary_dim",)),
+        Ours(MIXER + "rotary_base", (10000.0,), written=False),
+        Choice("scale_attn_weights", MIXER + "softmax_scale", ((True, None), (False, 1.0))),
+        Flag("scale_attn_by_inverse_layer_idx", MIXER + "scale_attn_by_inverse_layer_idx"),
+        Theirs("add_cross_attention", (False,), "only decoders on their own are converted", written=False),
+    ),
+    free=frozenset(
+        """n_ctx reorder_and_upcast_attn summary_type summary_use_proj summary_activation summary_proj_to_labels
+        summary_first_dropout gradient_checkpointing""".split()
+    ),
+)
+
+
+def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
+    """The tensors of a GPT-2, by our resolved config."""
+    return [
+        Rule(("transformer.wpe.weight",), ("layers.0.wpe.weight",)),
+        *norm(BLOCK + "ln_1", "layers.{b}.ln_1", ours),
+        *norm(BLOCK + "ln_2", "layers.{b}.ln_2", ours),
+        *_conv("attn.c_attn", "attn.Wqkv"),
+        *_conv("attn.c_proj", "attn.out_proj"),
+        *_conv("mlp.c_fc", f"{mlp_of(ours)}.fc1"),
+        *_conv("mlp.c_proj", f"{mlp_of(ours)}.fc2"),
+        *norm("transformer.ln_f", "layers.{h}.ln", ours),
+        *vocabulary(ours, "transformer.wte.weight", "lm_head"),
+    ]
+
+
+def _conv(theirs: str, ours: str) -> list[Rule]:
+    weight, bias = linear([BLOCK + theirs], ours, True)
+    return [Rule(weight.theirs, weight.ours, Transpose()), bias]
+
+
+FAMILY = Family(
+    name="gpt2",
+    title="GPT-2 and everything of its shape",
+    model_types=("gpt2",),
+    config=CONFIG,
+    rules=rules,
+    dims=dims_of,
+    base="transformer.",
+    head="lm_head.weight",
+    tied=True,
+    buffers=(
+        CausalMask(".attn.bias"),
+        Table(".attn.masked_bias", lambda ours: [-1e4], scalar=True),
+        Table(".attn.masked_bias", lambda ours: [-1e9], scalar=True),
+    ),
+    expresses="MHA; any n_inner and activation; unscaled scores, scores scaled by layer; tied or untied",
+)

@@ -1,0 +1,52 @@
+"""GPT-J: the function of CodeGen, with q, k and v apart.
+
+Source: transformers 5.23 `models/gptj`. Rotary pairs are neighbours there, halves here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from converters.algebra import Each, Then
+from converters.buffers import Table
+from converters.causal_masks import CausalMask
+from converters.common_fields import model
+from converters.common_rules import linear
+from converters.config_table import ConfigTable
+from converters.family import SAME, Family, Rule
+from converters.gpt_fields import gptj_block, gptj_rules
+from converters.layout import dims_of
+from converters.moves import Concat
+from converters.rotary import HALVES
+
+QKV = Then((Each((HALVES, HALVES, SAME)), Concat(("q_rows", "q_rows", "q_rows"))))
+CONFIG = ConfigTable(
+    entries=(*model("gptj", "GPTJForCausalLM", "GPTJModel", bos=50256, eos=50256), *gptj_block()),
+    free=frozenset(
+        """n_ctx gradient_checkpointing scale_attn_weights summary_type summary_use_proj summary_activation
+        summary_proj_to_labels summary_first_dropout rotary""".split()
+    ),
+)
+
+
+def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
+    """The tensors of a GPT-J, by our resolved config."""
+    qkv = [f"transformer.h.{{i}}.attn.{name}_proj" for name in "qkv"]
+    return [*gptj_rules(ours), *linear(qkv, "mixer.Wqkv", False, QKV)]
+
+
+FAMILY = Family(
+    name="gptj",
+    title="GPT-J 6B and its like",
+    model_types=("gptj",),
+    config=CONFIG,
+    rules=rules,
+    dims=dims_of,
+    base="transformer.",
+    head="lm_head.weight",
+    buffers=(
+        CausalMask(".attn.bias"),
+        Table(".attn.masked_bias", lambda ours: [-1e9], scalar=True),
+        Table(".attn.masked_bias", lambda ours: [-1e4], scalar=True),
+    ),
+    expresses="MHA; any rotary_dim, n_inner and activation; head bias; tied or untied",
+)

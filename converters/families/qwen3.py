@@ -1,0 +1,74 @@
+"""Qwen3: a LLaMA whose queries and keys are normalised per head, and whose windows may differ from layer to layer.
+
+Source: transformers 5.23 `models/qwen3`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from converters.buffers import Table
+from converters.common_fields import (
+    ATTENTION_DROPOUT,
+    GLU,
+    MIXER,
+    NO_DROPOUT,
+    PLAIN_SCALE,
+    RMS_NORM,
+    SAME_SCALE,
+    block,
+    eps,
+    heads,
+    mlp,
+    model,
+    positions,
+)
+from converters.common_rules import LAYER, llama_like, norm
+from converters.config_table import ConfigTable
+from converters.family import Family, Rule
+from converters.fields import Field, Ours
+from converters.kinds import BOOL
+from converters.layout import dims_of
+from converters.rope import Rope
+from converters.rotary import inv_freq
+from converters.windows import LayerWindows
+
+CONFIG = ConfigTable(
+    entries=(
+        *model("qwen3", "Qwen3ForCausalLM", "Qwen3Model", bos=None, eos=None),
+        *block("sequential"),
+        *heads(default_kv=32, head_dim=128),
+        *mlp("silu"),
+        *NO_DROPOUT,
+        GLU,
+        RMS_NORM,
+        PLAIN_SCALE,
+        SAME_SCALE,
+        Ours(MIXER + "qk_norm", (True,)),
+        Field("attention_bias", (MIXER + "bias", MIXER + "out_bias"), BOOL, False),
+        ATTENTION_DROPOUT,
+        positions(32768),
+        eps("rms_norm_eps", 1e-6),
+        LayerWindows(),
+        Rope(),
+    ),
+)
+
+
+def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
+    """The tensors of a Qwen3, by our resolved config."""
+    names = [(f"{LAYER}self_attn.{name}", f"layers.{{b}}.attn.{name}") for name in ("q_norm", "k_norm")]
+    return [*llama_like(ours), *(rule for theirs, mine in names for rule in norm(theirs, mine, ours))]
+
+
+FAMILY = Family(
+    name="qwen3",
+    title="Qwen3 (dense)",
+    model_types=("qwen3",),
+    config=CONFIG,
+    rules=rules,
+    dims=dims_of,
+    base="model.",
+    head="lm_head.weight",
+    buffers=(Table(".rotary_emb.inv_freq", inv_freq),),
+    expresses="as llama with normalised queries and keys; one sliding window for any of the layers",
+)
