@@ -16,6 +16,8 @@ from converters.moves import Rows
 from converters.moving import theirs_shapes
 
 Rules = Sequence[Rule]
+# Both biases of a parallel block are added to the same sum: to exchange them is no fault.
+ONE_SUM = tuple({f"layers.{{b}}.{name}.bias" for name in ("mixer.out_proj", mlp)} for mlp in ("mlp.fc2", "mlp.mlp.fc2"))
 
 
 def mutations(family: Family, resolved: Mapping[str, Any]) -> dict[str, Family]:
@@ -52,7 +54,7 @@ def _tensors(rules: Rules, resolved: Mapping[str, Any]) -> Iterator[tuple[str, R
     single = [(k, rule) for k, rule in enumerate(rules) if len(rule.ours) == 1]
     for (a, one), (b, other) in combinations(single, 2):
         alike = _shape(one.ours[0], resolved) == _shape(other.ours[0], resolved)
-        if alike and ("{b}" in one.ours[0]) == ("{b}" in other.ours[0]):
+        if alike and {*one.ours, *other.ours} not in ONE_SUM and ("{b}" in one.ours[0]) == ("{b}" in other.ours[0]):
             wrong = _with(_with(rules, a, replace(one, ours=other.ours)), b, replace(other, ours=one.ours))
             yield f"{one.ours[0]} for {other.ours[0]}", wrong
 
