@@ -14,22 +14,27 @@ from typing import Any
 from torch import Tensor
 
 from golden.loading import MIXFORMER
+from golden.styles import LLAMA, STYLES, Style
 
-ConfigPath = tuple[str, ...]
+ConfigPath = tuple[str | int, ...]
 Dials = Mapping[str, tuple[ConfigPath, ...]]
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows ``start`` to ``start + size`` of the tensor ``key``; all of it where ``size`` is None."""
+    """Rows ``start`` to ``start + size`` of the tensor ``key``; all of it where ``size`` is None.
+
+    ``turned``: the tensor is stored as (inputs, outputs), and its columns are meant.
+    """
 
     key: str
     start: int = 0
     size: int | None = None
+    turned: bool = False
 
     def view(self, weights: Mapping[str, Tensor]) -> Tensor:
         """The part as a view: writing to it changes the weights."""
-        tensor = weights[self.key]
+        tensor = weights[self.key].T if self.turned else weights[self.key]
         return tensor if self.size is None else tensor[self.start : self.start + self.size]
 
 
@@ -61,7 +66,7 @@ def read_anatomy(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
         config: its config.json.
         keys: its tensors, or anything that has their keys.
     """
-    return _mixformer(config, keys) if config["model_type"] == MIXFORMER else _llama(config, keys)
+    return _mixformer(config, keys) if config["model_type"] == MIXFORMER else _theirs(config, keys)
 
 
 def _present(parts: Iterator[tuple[str, Part]], keys: Mapping[str, Any]) -> dict[str, Part]:
@@ -78,73 +83,73 @@ def lookup(config: Mapping[str, Any], path: ConfigPath) -> Any:
     """The value at a path of a nested config, or None."""
     value: Any = config
     for step in path:
-        if not isinstance(value, Mapping) or step not in value:
+        there = step < len(value) if isinstance(value, list) and isinstance(step, int) else _has(value, step)
+        if not there:
             return None
         value = value[step]
     return value
 
 
-def _llama(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
-    n_head = int(config["num_attention_heads"])
-    dials = {
-        "theta": (("rope_parameters", "rope_theta"), ("rope_theta",)),
-        "eps": (("rms_norm_eps",), ("layer_norm_eps",)),
-        "activation": (("hidden_act",),),
-        "tie": (("tie_word_embeddings",),),
-        "window": (("sliding_window",),),
-    }
-    return Anatomy(
-        n_layer=int(config["num_hidden_layers"]),
-        n_head=n_head,
-        n_head_kv=int(config.get("num_key_value_heads") or n_head),
-        head_dim=int(config.get("head_dim") or config["hidden_size"] // n_head),
-        parts=_present(_llama_parts(int(config["num_hidden_layers"])), keys),
-        dials=_dials(config, dials),
-    )
+def _has(value: Any, step: str | int) -> bool:
+    return isinstance(value, Mapping) and step in value
 
 
-_LLAMA_ROLES = {
-    "q": "self_attn.q_proj",
-    "k": "self_attn.k_proj",
-    "v": "self_attn.v_proj",
-    "o": "self_attn.o_proj",
-    "q_norm": "self_attn.q_norm",
-    "k_norm": "self_attn.k_norm",
-    "gate": "mlp.gate_proj",
-    "up": "mlp.up_proj",
-    "down": "mlp.down_proj",
-    "norm_1": "input_layernorm",
-    "norm_2": "post_attention_layernorm",
+def _theirs(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
+    """A model under transformers' names: LLaMA's for sizes, or GPT-2's."""
+    style = STYLES.get(config["model_type"], LLAMA)
+    n_head = int(config.get("num_attention_heads") or config["n_head"])
+    n_head_kv = int(config.get("num_key_value_heads") or n_head)
+    width = int(config.get("hidden_size") or config["n_embd"])
+    head_dim = int(config.get("head_dim") or width // n_head)
+    inner = int(config.get("intermediate_size") or config.get("n_inner") or 4 * width)
+    sizes = {"q": n_head * head_dim, "kv": n_head_kv * head_dim, "inner": inner}
+    n_layer = int(config.get("num_hidden_layers") or config["n_layer"])
+    parts = _present(_named(style, n_layer, sizes), keys)
+    return Anatomy(n_layer, n_head, n_head_kv, head_dim, parts, _dials(config, _THEIR_DIALS))
+
+
+_THEIR_DIALS: Dials = {
+    "theta": (("rope_parameters", "rope_theta"), ("rope_theta",)),
+    "eps": (("rms_norm_eps",), ("layer_norm_eps",), ("layer_norm_epsilon",)),
+    "activation": (("hidden_act",), ("activation_function",)),
+    "tie": (("tie_word_embeddings",),),
+    "window": (("sliding_window",),),
+    "rotary_dim": (("rotary_dim",),),
 }
 
 
-def _llama_parts(n_layer: int) -> Iterator[tuple[str, Part]]:
-    yield "embed", Part("model.embed_tokens.weight")
-    yield "final_norm", Part("model.norm.weight")
-    yield "head", Part("lm_head.weight")
-    for i in range(n_layer):
-        for role, name in _LLAMA_ROLES.items():
-            yield f"{i}.{role}", Part(f"model.layers.{i}.{name}.weight")
-            yield f"{i}.{role}_bias", Part(f"model.layers.{i}.{name}.bias")
+def _named(style: Style, n_layer: int, sizes: Mapping[str, int]) -> Iterator[tuple[str, Part]]:
+    for role, name, rows in style.places(n_layer):
+        start, size = sum(sizes[row] for row in rows[:-1]), sizes[rows[-1]] if rows else None
+        turned = style.transposed and role.rpartition(".")[2] in ("q", "k", "v", "o", "fc1", "fc2")
+        yield role, Part(f"{name}.weight", start, size, turned)
+        yield f"{role}_bias", Part(f"{name}.bias", start, size)
 
 
 def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
-    architecture = config["architecture"]
+    said = config["architecture"]
+    places: list[ConfigPath] = [("architecture", i) for i in range(len(said))] if isinstance(said, list) else []
+    architecture = said[0] if places else said
     mixer, mlp = architecture.get("mixer", {}), architecture.get("mlp", {})
     n_head = int(mixer.get("n_head") or config["n_head"])
     n_head_kv = int(mixer.get("n_head_kv") or config.get("n_head_kv") or n_head)
     head_dim = int(mixer.get("head_dim") or config["n_embd"] // n_head)
     n_inner = int(mlp.get("n_inner") or config.get("n_inner") or 4 * config["n_embd"])
-    n_layer = int(config["n_layer"])
-    dials = {
-        "theta": (("architecture", "mixer", "rotary_base"),),
-        "eps": (("architecture", "norm", "eps"), ("layer_norm_epsilon",)),
-        "activation": (("architecture", "mlp", "act_fn"),),
+    n_layer = len(places) or int(config["n_layer"])
+    blocks = places or [("architecture",)]
+    top: dict[str, tuple[ConfigPath, ...]] = {
+        "eps": (("final_norm", "eps"), ("layer_norm_epsilon",)),
         "tie": (("tie_word_embeddings",),),
-        "window": (("architecture", "mixer", "window_size"),),
-        "rotary_dim": (("architecture", "mixer", "rotary_dim"),),
-        "scale": (("architecture", "mixer", "softmax_scale"),),
     }
+    inside = {
+        "theta": ("mixer", "rotary_base"),
+        "eps": ("norm", "eps"),
+        "activation": ("mlp", "act_fn"),
+        "window": ("mixer", "window_size"),
+        "rotary_dim": ("mixer", "rotary_dim"),
+        "scale": ("mixer", "softmax_scale"),
+    }
+    dials = top | {name: tuple((*at, *path) for at in blocks) + top.get(name, ()) for name, path in inside.items()}
     heads = (n_head * head_dim, n_head_kv * head_dim)
     glu = mlp.get("mlp_cls") == "glu"
     parts = _mixformer_parts(n_layer, heads, n_inner if glu else None)

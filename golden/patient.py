@@ -39,7 +39,7 @@ class Patient:
     def turn(self, dial: str, value: Any) -> None:
         """Set a dial in every place of the config that holds it."""
         for path in self.anatomy.dials[dial]:
-            place = self.config
+            place: Any = self.config
             for step in path[:-1]:
                 place = place[step]
             place[path[-1]] = value

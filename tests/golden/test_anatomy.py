@@ -54,8 +54,8 @@ def test_every_element_of_a_mixformer_belongs_to_one_part(name: str) -> None:
     assert {key for key, count in counts.items() if not bool((count == 1).all())} == set()
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
-def test_every_element_of_a_llama_and_its_kin_belongs_to_one_part(family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "phi", "phi3", "gpt2", "gptj", "codegen"])
+def test_every_element_of_a_family_belongs_to_one_part(family: str, tmp_path: Path) -> None:
     patient = admit(make_hot(family, tmp_path))
     counts = covered(patient.anatomy, patient.weights)
     assert {key for key, count in counts.items() if not bool((count == 1).all())} == set()

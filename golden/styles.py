@@ -1,0 +1,110 @@
+"""How other families name their parts: tables of roles and key names, by model_type, written from the formats.
+
+A role stands for a whole tensor, or for rows of one; `Conv1D` stores matrices as (inputs, outputs), so its parts are
+read the other way round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+Rows = tuple[str, ...]  # names of sizes: the part begins behind all but the last and is as long as the last
+
+
+@dataclass(frozen=True)
+class Style:
+    """Key names of one family.
+
+    top: role -> key without its ending. layer: role -> (key without its ending under ``prefix``, rows), where no rows
+    mean the whole tensor. transposed: matrices are stored as (inputs, outputs).
+    """
+
+    prefix: str
+    top: Mapping[str, str]
+    layer: Mapping[str, tuple[str, Rows]]
+    transposed: bool = False
+
+    def places(self, n_layer: int) -> Iterator[tuple[str, str, Rows]]:
+        """(role, key without its ending, rows) of every part."""
+        for role, name in self.top.items():
+            yield role, name, ()
+        for i in range(n_layer):
+            for role, (name, rows) in self.layer.items():
+                yield f"{i}.{role}", f"{self.prefix.format(i=i)}{name}", rows
+
+
+def _whole(names: Mapping[str, str]) -> dict[str, tuple[str, Rows]]:
+    return {role: (name, ()) for role, name in names.items()}
+
+
+_LLAMA_TOP = {"embed": "model.embed_tokens", "final_norm": "model.norm", "head": "lm_head"}
+_GPT_TOP = {
+    "embed": "transformer.wte",
+    "positions": "transformer.wpe",
+    "final_norm": "transformer.ln_f",
+    "head": "lm_head",
+}
+_SEPARATE = {f"{name}": f"self_attn.{name}_proj" for name in "qkv"}
+_QKV_ROWS = {"q": ("q",), "k": ("q", "kv"), "v": ("q", "kv", "kv")}
+
+LLAMA = Style(
+    "model.layers.{i}.",
+    _LLAMA_TOP,
+    _whole(
+        _SEPARATE
+        | {
+            "o": "self_attn.o_proj",
+            "q_norm": "self_attn.q_norm",
+            "k_norm": "self_attn.k_norm",
+            "gate": "mlp.gate_proj",
+            "up": "mlp.up_proj",
+            "down": "mlp.down_proj",
+            "norm_1": "input_layernorm",
+            "norm_2": "post_attention_layernorm",
+        }
+    ),
+)
+PHI = Style(
+    "model.layers.{i}.",
+    _LLAMA_TOP | {"final_norm": "model.final_layernorm"},
+    _whole(
+        _SEPARATE
+        | {
+            "o": "self_attn.dense",
+            "q_norm": "self_attn.q_layernorm",
+            "k_norm": "self_attn.k_layernorm",
+            "fc1": "mlp.fc1",
+            "fc2": "mlp.fc2",
+            "norm_1": "input_layernorm",
+        }
+    ),
+)
+PHI3 = Style(
+    "model.layers.{i}.",
+    _LLAMA_TOP,
+    {role: ("self_attn.qkv_proj", rows) for role, rows in _QKV_ROWS.items()}
+    | {"gate": ("mlp.gate_up_proj", ("inner",)), "up": ("mlp.gate_up_proj", ("inner", "inner"))}
+    | _whole(
+        {
+            "o": "self_attn.o_proj",
+            "down": "mlp.down_proj",
+            "norm_1": "input_layernorm",
+            "norm_2": "post_attention_layernorm",
+        }
+    ),
+)
+GPT2 = Style(
+    "transformer.h.{i}.",
+    _GPT_TOP,
+    {role: ("attn.c_attn", rows) for role, rows in _QKV_ROWS.items()}
+    | _whole({"o": "attn.c_proj", "fc1": "mlp.c_fc", "fc2": "mlp.c_proj", "norm_1": "ln_1", "norm_2": "ln_2"}),
+    transposed=True,
+)
+_GPTJ_LAYER = {"o": "attn.out_proj", "fc1": "mlp.fc_in", "fc2": "mlp.fc_out", "norm_1": "ln_1"}
+GPTJ = Style("transformer.h.{i}.", _GPT_TOP, _whole({f"{n}": f"attn.{n}_proj" for n in "qkv"} | _GPTJ_LAYER))
+# The rows of qkv_proj lie in four shards: no part of them is one piece.
+CODEGEN = Style("transformer.h.{i}.", _GPT_TOP, _whole({"qkv": "attn.qkv_proj"} | _GPTJ_LAYER))
+
+STYLES: Mapping[str, Style] = {"phi": PHI, "phi3": PHI3, "gpt2": GPT2, "gptj": GPTJ, "codegen": CODEGEN}
+"""By model_type; any other is taken for one of LLaMA's names."""
