@@ -6,17 +6,19 @@ Every verb imports what it needs when it runs, so that `convert --help` starts a
 import io
 import os
 import sys
+from collections.abc import Iterable
 
 import typer
 
 from cli import conversion, diff, families, golden_files, inspect, parity, plan
 from cli.console import error
-from converters.family import OURS, list_families
+from converters.family import OURS, Family, list_families
+from converters.plugins import COMMANDS
 
 EPILOG = "For example: convert llama ./my-llama --to mixformer"
 
 app = typer.Typer(
-    help="Move model checkpoints between LLaMA and MixFormer without losing a bit, and prove it.",
+    help="Move model checkpoints between MixFormer and other families without losing a bit, and prove it.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
@@ -25,10 +27,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-for family in list_families():
-    app.command(family.name, help=f"Convert a {family.name} checkpoint: {family.title}.", epilog=EPILOG)(
-        conversion.verb(family.name)
-    )
+
+def _add_verbs(families: Iterable[Family]) -> None:
+    for family in families:
+        app.command(family.name, help=f"Convert a {family.name} checkpoint: {family.title}.", epilog=EPILOG)(
+            conversion.verb(family.name)
+        )
+
+
+_add_verbs(list_families(plugins=False))
 app.command(
     OURS,
     help="Convert a MixFormer checkpoint to another family.",
@@ -49,6 +56,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
     try:
+        _add_plugins(sys.argv[1:])
         app()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; that is no error
@@ -62,6 +70,14 @@ def main() -> None:
 
             traceback.print_exc()
         sys.exit(_told(failure, debug=debug))
+
+
+def _add_plugins(arguments: list[str]) -> None:
+    """Adds the families of other packages, where what is asked for may be one of them."""
+    built_in = list_families(plugins=False)
+    known = {*COMMANDS, *(family.name for family in built_in), "--help", "-h"}
+    if arguments and arguments[0] not in known:
+        _add_verbs(family for family in list_families() if family not in built_in)
 
 
 def _told(failure: Exception, *, debug: bool) -> int:

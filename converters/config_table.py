@@ -102,6 +102,11 @@ class ConfigTable:
         return as_list(unflatten(flat))
 
     @property
+    def classes(self) -> tuple[Any, ...]:
+        """Values of `architectures` that the family has."""
+        return next((e.values for e in self.entries if isinstance(e, Theirs) and e.name == "architectures"), ())
+
+    @property
     def known(self) -> frozenset[str]:
         """Fields of theirs that the table accounts for."""
         return frozenset(name for entry in self.entries for name in entry.theirs) | self.free | BASE

@@ -69,6 +69,10 @@ class HeadDiffers(NotInvertible):
     """A head that is said to be tied to the embedding is another tensor."""
 
 
+class PluginRefused(Refused):
+    """A package brings a family that cannot be used."""
+
+
 class NotProved(Refused):
     """A plan whose boxes overlap, leave gaps or leave their tensors."""
 

@@ -13,6 +13,8 @@ from converters.buffers import BufferRule
 from converters.config_table import ConfigTable
 from converters.dims import Dims
 from converters.errors import ConfigRefused, UsageError, nearest
+from converters.layout import MODEL_TYPE
+from converters.plugins import plugin_families
 
 OURS = "mixformer"
 SAME = Same()
@@ -71,9 +73,14 @@ class Family:
         return self.head.rpartition(".")[0] + "."
 
 
-def list_families() -> tuple[Family, ...]:
-    """All families, by name; MixFormer itself is not among them."""
-    return tuple(found for _, found in sorted(_found().items()))
+def list_families(*, plugins: bool = True) -> tuple[Family, ...]:
+    """All families, by name; MixFormer itself is not among them. `plugins`: those of other packages too.
+
+    Raises:
+        PluginRefused: a package brings a broken one.
+    """
+    found = {**_found(), **(_plugins() if plugins else {})}
+    return tuple(family for _, family in sorted(found.items()))
 
 
 def get_family(name: str) -> Family:
@@ -84,8 +91,14 @@ def get_family(name: str) -> Family:
     """
     found = _found()
     if name not in found:
+        found = {**found, **_plugins()}
+    if name not in found:
         raise UsageError(f"there is no family {name!r}{nearest(name, found)}; known are {', '.join([*found, OURS])}")
     return found[name]
+
+
+def _plugins() -> dict[str, Family]:
+    return plugin_families(frozenset(_found()))
 
 
 @cache
@@ -94,17 +107,33 @@ def _found() -> dict[str, Family]:
     return {module.FAMILY.name: module.FAMILY for module in modules if hasattr(module, "FAMILY")}
 
 
-def family_of(config: Mapping[str, Any]) -> str:
-    """The name of the family that a config.json belongs to, by its `model_type`.
+def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
+    """The name of the family that a config.json belongs to, by `model_type` or, without one, by `architectures`.
+
+    chosen: the family to take where several fit.
 
     Raises:
-        ConfigRefused: no family has this model_type, or there is none.
+        ConfigRefused: no family fits, or several do and none is chosen.
     """
-    model_type = config.get("model_type")
-    if model_type == "mixformer-sequential":
+    if config.get("model_type") == MODEL_TYPE:
         return OURS
-    matches = [family.name for family in list_families() if model_type in family.model_types]
-    if not matches:
-        known = ", ".join(["mixformer-sequential", *(t for family in list_families() for t in family.model_types)])
-        raise ConfigRefused(f"config.json has model_type {model_type!r}; conversions know {known}")
-    return matches[0]
+    if chosen not in (None, OURS) and _fits(get_family(str(chosen)), config):
+        return str(chosen)
+    fitting = [family.name for family in list_families(plugins=chosen not in _found()) if _fits(family, config)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise ConfigRefused(
+            f"config.json is that of {' and of '.join(fitting)}; say which it is: convert {fitting[0]} SOURCE, for one"
+        )
+    known = ", ".join([MODEL_TYPE, *(t for family in list_families() for t in family.model_types)])
+    said = config.get("model_type"), config.get("architectures")
+    raise ConfigRefused(
+        f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; conversions know the types {known}"
+    )
+
+
+def _fits(family: Family, config: Mapping[str, Any]) -> bool:
+    """Whether a config says that it is of this family."""
+    model_type, classes = config.get("model_type"), config.get("architectures")
+    return model_type in family.model_types if model_type else bool(classes) and classes in family.config.classes

@@ -29,7 +29,8 @@ def is_plain(source: Checkpoint, *, own_head: bool = False) -> bool:
     naming = find_naming(source.tensors, family.base, (family.head_prefix,))
     inside = unwrapped(source, naming, (family.head_prefix,))
     head = find_head(inside, family.head, own=own_head, tied=family.tied)
-    return source.stored[0].suffix == ".safetensors" and not naming.prefix and head.kind != "missing"
+    named = "model_type" in source.config
+    return named and source.stored[0].suffix == ".safetensors" and not naming.prefix and head.kind != "missing"
 
 
 def write_plain(source: Checkpoint, target: Path) -> Path:
@@ -41,6 +42,7 @@ def write_plain(source: Checkpoint, target: Path) -> Path:
     family = get_family(family_of(source.config))
     inside = unwrapped(source, find_naming(source.tensors, family.base, (family.head_prefix,)), (family.head_prefix,))
     config = find_head(inside, family.head, own=False, tied=family.tied).effective(inside.config)
+    config = {"model_type": family.model_types[0], **config}
     tensors = tuple(
         TargetTensor(t.key, t.dtype, t.shape, (whole(t.key, t.shape),), (t.name,)) for t in inside.tensors.values()
     )

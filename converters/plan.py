@@ -55,7 +55,7 @@ def make_plan(
         Refused: see `converters.errors`: config, keys, shapes or files are not fit.
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(Path(source))
-    found = family_of(checkpoint.config)
+    found = family_of(checkpoint.config, family)
     if family not in (None, found):
         raise UsageError(f"{checkpoint.folder} is a {found} checkpoint by its model_type, not {family}")
     if found == to:

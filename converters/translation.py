@@ -118,7 +118,7 @@ def _readable(config: Mapping[str, Any], family: Family, waived: Sequence[str]) 
     """A config that is written must be one that is read: a residue edited by hand may spoil it."""
     try:
         family.config.to_ours(config, family.name, [name for name in waived if name in config])
-        if config.get("model_type") not in family.model_types:
+        if config.get("model_type", family.model_types[0]) not in family.model_types:
             raise ConfigRefused(f"model_type would be {config.get('model_type')!r}")
     except ConfigRefused as error:
         raise ConfigRefused(f"{RESIDUE} does not give back a sound config ({error}); remove it or mend it") from None

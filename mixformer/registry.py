@@ -11,6 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from torch import nn
 
 from mixformer.errors import ConfigurationError, invalid, unknown_keywords, unknown_name
+from mixformer.plugins import load_parts_of
 
 ModuleClass = type[nn.Module]
 
@@ -19,11 +20,14 @@ SUPPLIED = frozenset({"self", "config", "layer_idx", "block_idx", "normalized_sh
 
 
 def look_up(registry: Mapping[str, ModuleClass], name: object, path: str) -> ModuleClass:
-    """The class registered as `name`.
+    """The class registered as `name`; one of another package is imported first.
 
     Raises:
         ConfigurationError: if there is none; the message lists the names that exist.
+        MissingPackageError: if it belongs to a package that is not installed.
     """
+    if isinstance(name, str) and name not in registry:
+        load_parts_of(name, path)
     if not isinstance(name, str) or name not in registry:
         raise unknown_name(path, name, registry)
     return registry[name]
