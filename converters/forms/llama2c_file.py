@@ -78,7 +78,9 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     state = FileState.of(path)
     if end != state.nbytes:
         raise UnsafeFile(f"{path} should have {end} bytes by its header, it has {state.nbytes}: {_listed(config)}")
-    return Checkpoint(path, {"model_type": "llama2c", **config}, tensors, (path,), (path,), (), (state,))
+    return Checkpoint(
+        path, {"model_type": "llama2c", **config, "dtype": "float32"}, tensors, (path,), (path,), (), (state,)
+    )
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Every rank has the same keys. Its parts of a tensor are told apart by a prefix: those of rank 0 keep their names, those
 of rank 1 are called `01.layers.0...`, and so on. Along which axis parts belong together is known by their family; only
 the embedding was cut along its columns in LLaMA 1 and 2 and along its rows in LLaMA 3, which its shape tells.
-Source: meta-llama/llama at 8fac8be and meta-llama/llama3 at a0940f9, `model.py`.
+Source: `model.py` of Meta's `llama` and `llama3` repositories.
 """
 
 import re
@@ -16,10 +16,10 @@ from converters.checkpoint import Checkpoint, FileState, StoredTensor, readable,
 from converters.errors import ConfigRefused, CoverageRefused, ShapeMismatch, UnsafeFile, nearest
 from converters.forms import Form
 from converters.json_files import read_json
+from converters.meta_rules import MOST_RANKS, prefix
 
 PARAMS = "params.json"
 EMBEDDING, HEAD, QUERIES = "tok_embeddings.weight", "output.weight", "layers.0.attention.wq.weight"
-MOST_RANKS = 64
 
 Rank = Mapping[str, StoredTensor]
 
@@ -29,11 +29,6 @@ def recognises(path: Path) -> bool:
     if path.suffix == ".pth":
         return (path.parent / PARAMS).is_file()
     return path.name == PARAMS and any(path.parent.glob("*.pth"))
-
-
-def prefix(rank: int) -> str:
-    """What stands before the keys of a rank."""
-    return f"{rank:02d}." if rank else ""
 
 
 def read(path: Path, dequantize: bool) -> Checkpoint:
