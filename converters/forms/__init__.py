@@ -23,11 +23,13 @@ OWN_NAMES = ("config.json", "model.safetensors")  # a file of this name means it
 
 @dataclass(frozen=True)
 class Form:
-    """A file format. names: patterns of names in a folder. recognises: whether a file is of this form, by its content.
+    """A file format: `name` in a word, `title` in words.
 
+    names: patterns of names in a folder. recognises: whether a file is of this form, by its content.
     read: opens the checkpoint that a file belongs to; its second argument allows quantised tensors to be dequantised.
     """
 
+    name: str
     title: str
     names: tuple[str, ...]
     recognises: Callable[[Path], bool]

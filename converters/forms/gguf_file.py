@@ -94,4 +94,4 @@ def _largest(tensor: StoredTensor) -> float:
     return max(factors)
 
 
-FORM = Form("a GGUF file of a llama or gpt2", ("*.gguf",), is_gguf, read)
+FORM = Form("gguf", "a GGUF file of a llama or gpt2", ("*.gguf",), is_gguf, read)

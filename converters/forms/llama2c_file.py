@@ -124,4 +124,4 @@ def keys_in_order(config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, .
             yield template.format(i=i), tuple(sizes[name] for name in names)
 
 
-FORM = Form("a llama2.c file (.bin, float32)", ("*.bin",), recognises, read)
+FORM = Form("llama2c", "a llama2.c file (.bin, float32)", ("*.bin",), recognises, read)

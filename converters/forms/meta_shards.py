@@ -121,4 +121,4 @@ def _check_degree(dim: int, columns: int, first: Rank, count: int) -> None:
         )
 
 
-FORM = Form("Meta's params.json and consolidated.NN.pth", (PARAMS,), recognises, read)
+FORM = Form("meta", "Meta's params.json and consolidated.NN.pth", (PARAMS,), recognises, read)
