@@ -179,8 +179,8 @@ def still_true(remembered: Buffers, resolved: Mapping[str, Any], keys: Collectio
     """Those buffers that the live model still has: of a layer that exists, and what its formula says today."""
     kept = {}
     for key, (rule, dtype, content) in remembered.found.items():
-        owner = key.removesuffix(rule.suffix) + "."
-        alive = any(other.startswith(owner) for other in keys) and key not in keys
+        owner = key.removesuffix(rule.suffix).rstrip(".")
+        alive = (not owner or any(other.startswith(f"{owner}.") for other in keys)) and key not in keys
         if alive and rule.holds(dtype, content, resolved):
             kept[key] = (rule, dtype, content)
     return Buffers(kept)

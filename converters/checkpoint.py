@@ -1,8 +1,8 @@
 """A checkpoint on disk: its config, and where each tensor's bytes lie. Only headers are read."""
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,10 +59,12 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model folder: `config.json` as it stands, tensors by key, and what to know of them.
+    """A model: its config as it stands in `config.json` or its form's own place, and its tensors by key.
 
-    stored: the weight files of the folder. files: where the tensors are read, the same but for legacy pickles. states:
-    of `files`, when their headers were read.
+    folder: the model folder, or the one file that holds everything. stored: its weight files. files: where the tensors
+    are read, the same but for legacy pickles and quantised tensors. states: of `files`, when their headers were read.
+    lossy: steps that opening it takes, as conversion.json records them. unpack: makes the last of `files` in a folder
+    for temporary files; until then it does not exist, and only a plan can be made.
     """
 
     folder: Path
@@ -72,30 +74,55 @@ class Checkpoint:
     stored: tuple[Path, ...]
     notes: tuple[str, ...] = ()
     states: tuple[FileState, ...] = ()
+    lossy: tuple[Mapping[str, Any], ...] = ()
+    unpack: Callable[[Path], Path] | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
+    def unpacked(self, place: Path) -> "Checkpoint":
+        """The checkpoint with all its tensors readable, those that have to be made first in a file in `place`."""
+        if self.unpack is None:
+            return self
+        file, last = self.unpack(place), len(self.files) - 1
+        tensors = {key: replace(t, file=file) if t.shard == last else t for key, t in self.tensors.items()}
+        states = (*self.states[:last], FileState.of(file))
+        return replace(self, tensors=tensors, files=(*self.files[:last], file), states=states, unpack=None)
 
-def open_checkpoint(source: Path) -> Checkpoint:
+
+def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
+    """Opens a model, whatever form it comes in: see `converters.forms`.
+
+    dequantize: quantised tensors may be turned into float32, which is a lossy step.
+
+    Raises:
+        UsageError: there is no such folder or file.
+        ConfigRefused: its config is missing or not a JSON object.
+        UnsafeFile: a weight file or the index is broken, or they contradict each other.
+    """
+    from converters.forms import find_form
+
+    found = find_form(source)
+    return found.form.read(found.path, dequantize) if found else open_folder(source)
+
+
+def open_folder(source: Path) -> Checkpoint:
     """Opens a folder that holds `config.json` and weights as safetensors, or else as pytorch_model.bin.
 
     Raises:
-        UsageError: there is no such folder.
-        ConfigRefused: config.json is missing or not a JSON object.
-        UnsafeFile: a weight file or the index is broken, or they contradict each other.
+        UsageError, ConfigRefused, UnsafeFile: as `open_checkpoint`.
     """
     folder = _folder(source)
     _refuse_adapter(folder)
     config = read_config(folder)
     stored, notes = weight_files(folder)
-    files = tuple(_readable(file) for file in stored)
+    files = tuple(readable(file) for file in stored)
     states = tuple(FileState.of(file) for file in files)
     tensors: dict[str, StoredTensor] = {}
     for shard, file in enumerate(files):
-        for tensor in _stored(file, shard):
+        for tensor in tensors_of(file, shard):
             if tensor.key in tensors:
                 was = tensors[tensor.key].file.name
                 raise UnsafeFile(f"{tensor.key!r} lies in {was} and in {file.name}; one is needed")
@@ -106,8 +133,13 @@ def open_checkpoint(source: Path) -> Checkpoint:
     return Checkpoint(folder, config, tensors, files, stored, notes, states)
 
 
-def _stored(file: Path, shard: int) -> Iterator[StoredTensor]:
-    if file.suffix != ".bin":
+def tensors_of(file: Path, shard: int) -> Iterator[StoredTensor]:
+    """The tensors of a `readable` file, which is the `shard`-th of its checkpoint.
+
+    Raises:
+        UnsafeFile: the file is broken.
+    """
+    if file.suffix == ".safetensors" or not is_zip(file):
         for entry in read_header(file).tensors:
             yield StoredTensor(entry.key, entry.key, entry.dtype, entry.shape, file, shard, entry.begin)
         return
@@ -115,7 +147,7 @@ def _stored(file: Path, shard: int) -> Iterator[StoredTensor]:
         yield StoredTensor(found.key, found.key, found.dtype, found.shape, file, shard, found.begin, found.strides)
 
 
-def _readable(file: Path) -> Path:
+def readable(file: Path) -> Path:
     """The file itself, or for a legacy pickle a temporary safetensors file with the same tensors."""
     return file if file.suffix == ".safetensors" or is_zip(file) else as_safetensors(file)
 
@@ -131,7 +163,12 @@ def _refuse_adapter(folder: Path) -> None:
 def _folder(source: Path) -> Path:
     if source.is_file():
         if source.name not in (SINGLE, "config.json"):
-            raise UsageError(f"{source} is a file; give the folder that holds {SINGLE} and config.json")
+            from converters.forms import titles
+
+            raise UsageError(
+                f"{source} is a file of no form that is read; give a folder with config.json and {SINGLE}, or one of:"
+                f" {'; '.join(titles())}"
+            )
         return source.parent
     if not source.is_dir():
         raise UsageError(f"{source} does not exist; expected a folder with config.json and {SINGLE}")

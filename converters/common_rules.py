@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from converters.algebra import Move, Reorder, Then
-from converters.common_fields import MIXER, MLP, NORM
+from converters.common_fields import MIXER, MLP
 from converters.family import SAME, Rule
 from converters.heads import head_of
-from converters.layout import BIASED_NORMS, SOURCE_VOCAB
+from converters.layout import SOURCE_VOCAB, has_norm_bias
 from converters.moves import Concat, Pad, Split, Tie
 
 LAYER = "model.layers.{i}."
@@ -25,7 +25,7 @@ def linear(theirs: Sequence[str], ours: str, bias: bool, move: Move = SAME) -> l
 
 def norm(theirs: str, ours: str, resolved: Mapping[str, Any]) -> list[Rule]:
     """A norm's weight and, if its kind has one, its bias."""
-    names = ("weight", "bias") if resolved[NORM + "norm_cls"] in BIASED_NORMS else ("weight",)
+    names = ("weight", "bias") if has_norm_bias(resolved) else ("weight",)
     return [Rule((f"{theirs}.{name}",), (f"{ours}.{name}",)) for name in names]
 
 

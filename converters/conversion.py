@@ -99,8 +99,9 @@ def checked_plan(source: Checkpoint, family: str | None, to: str, options: Optio
 
 
 def default_output(source: Path, to: str) -> Path:
-    """`./<source name>-<to>`."""
-    return Path(f"{source.resolve().name}-{to}")
+    """`./<source name>-<to>`, without the suffix of a file."""
+    source = source.resolve()
+    return Path(f"{source.stem if source.is_file() else source.name}-{to}")
 
 
 def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: bool = False) -> ConversionReport:

@@ -51,7 +51,7 @@ class Family:
     base: the prefix of all keys but the head's, which a bare decoder leaves out. head: the key of the output head.
     tied: what a config means that does not say whether head and embedding are one. buffers: stored tensors that a
     formula gives. tensors: from our resolved config to the shape of each tensor of ours; only a family that brings a
-    block of its own has its own.
+    block of its own has its own. dialect_of: the family whose models this is another form of.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Family:
     tied: bool = False
     buffers: tuple[BufferRule, ...] = ()
     tensors: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] = layout.tensors
+    dialect_of: str = ""
 
     @property
     def head_prefix(self) -> str:

@@ -256,10 +256,17 @@ def _head(resolved: Mapping[str, Any]) -> Named:
 
 
 def _norm(resolved: Mapping[str, Any], name: str, size: str) -> Named:
-    kind = _one_of(resolved, "architecture.norm.norm_cls", BIASED_NORMS + UNBIASED_NORMS)
+    _one_of(resolved, "architecture.norm.norm_cls", BIASED_NORMS + UNBIASED_NORMS)
     yield f"{name}.weight", (size,)
-    if kind in BIASED_NORMS:
+    if has_norm_bias(resolved):
         yield f"{name}.bias", (size,)
+
+
+def has_norm_bias(resolved: Mapping[str, Any]) -> bool:
+    """Whether norms have a bias: those of torch.nn.LayerNorm unless its keyword `bias` is off."""
+    return (
+        resolved["architecture.norm.norm_cls"] in BIASED_NORMS and resolved.get("architecture.norm.bias") is not False
+    )
 
 
 def _linear(name: str, shape: tuple[str, str], bias: bool) -> Named:

@@ -54,7 +54,7 @@ def bound_rules(family: Family, resolved: Mapping[str, Any]) -> list[Rule]:
 def theirs_shapes(rules: Sequence[Rule], dims: Dims, ours: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """The shapes of theirs, got by moving the shapes of ours back; sizes keep their names."""
     found: dict[str, tuple[int, ...]] = {}
-    for rule in rules:
+    for rule in (rule for rule in rules if rule.theirs):
         views = [View(tuple(ours[key]), "U8", ()) for key in rule.ours]
         found.update(zip(rule.theirs, (view.shape for view in rule.move.inverse(views, dims).views), strict=True))
     return found

@@ -26,3 +26,8 @@ HALVES = Then(
         Rows(("head_dim", "n_head"), (1, 0)),
     )
 )
+
+
+def halves_of(heads: str) -> Rows:
+    """The same for heads that rotate as a whole, `heads` of them by name."""
+    return Rows((heads, "half_rotary", 2), (0, 2, 1))

@@ -42,7 +42,12 @@ def side_files(source: Path, *, home: bool) -> dict[str, Path]:
 
 
 def _listed(source: Path) -> Iterator[tuple[str, Path]]:
-    """Files of the folder, and of the one folder that transformers keeps further chat templates in."""
+    """Files of the folder, and of the one folder that transformers keeps further chat templates in.
+
+    A model in one file has nothing beside it: what lies in the same folder may belong to others.
+    """
+    if not source.is_dir():
+        return
     for path in sorted(source.iterdir()):
         if path.name == TEMPLATES and path.is_dir():
             yield from ((f"{TEMPLATES}/{inner.name}", inner) for inner in sorted(path.glob("*.jinja")))

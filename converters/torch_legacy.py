@@ -5,16 +5,13 @@ explicitly, because an environment variable can change the default. The tensors 
 name, which the rest of a conversion reads like any other and which goes with the process.
 """
 
-import atexit
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from converters.errors import UnsafeFile
 from converters.safetensors_header import build_header
+from converters.scratch import scratch_file
 
 
 def as_safetensors(path: Path) -> Path:
@@ -24,7 +21,7 @@ def as_safetensors(path: Path) -> Path:
         UnsafeFile: the file is broken, asks for code, or holds something else than tensors by name.
     """
     content = _loaded(path)
-    target = _unnamed(path)
+    target = scratch_file(path.stem)
     try:
         tensors = {key: tensor.detach().resolve_conj().resolve_neg().contiguous() for key, tensor in content.items()}
         header = build_header((key, _dtype(path, key, t.dtype), tuple(t.shape)) for key, t in tensors.items())
@@ -35,15 +32,6 @@ def as_safetensors(path: Path) -> Path:
     except (RuntimeError, TypeError, OSError) as error:
         raise UnsafeFile(f"{path} cannot be laid out as safetensors: {error}") from None
     return target
-
-
-def _unnamed(path: Path) -> Path:
-    """A file in memory, where the system has that, which goes with this process; else a temporary one."""
-    if hasattr(os, "memfd_create"):
-        return Path(f"/proc/self/fd/{os.memfd_create(path.name)}")
-    place = Path(tempfile.mkdtemp(prefix="mixformer-"))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
-    return place / path.stem
 
 
 def _bytes(tensor: Any) -> bytes:

@@ -9,7 +9,7 @@ for the names that a state dict needs and refuses every other by name, so no cod
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -56,13 +56,37 @@ class ZippedTensor:
 
 
 @dataclass(frozen=True, slots=True)
-class _Lazy:
-    """What `_rebuild_tensor_v2` was called with."""
+class LazyTensor:
+    """A tensor somewhere inside a pickle: what `_rebuild_tensor_v2` was called with."""
 
     storage: Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `torch.save` put into a file: plain containers with `LazyTensor` for tensors; `starts`: see `_starts`."""
+
+    path: Path
+    content: Any
+    starts: Mapping[str, tuple[int, int]]
+
+    def tensors(self, named: Any) -> tuple[ZippedTensor, ...]:
+        """A part of the content, which must be tensors by name, in the order of their bytes.
+
+        Raises:
+            UnsafeFile: it is something else, or a tensor does not lie inside its storage.
+        """
+        if not isinstance(named, Mapping) or len(named) > MOST_TENSORS:
+            raise UnsafeFile(f"{self.path} holds no state dict but {type(named).__name__}")
+        found = []
+        for key, value in named.items():
+            if not isinstance(key, str) or not isinstance(value, LazyTensor):
+                raise UnsafeFile(f"{self.path} has {key!r}: {type(value).__name__}, expected tensors by name")
+            found.append(_placed(self.path, key, value, self.starts))
+        return tuple(sorted(found, key=lambda tensor: (tensor.begin, tensor.key)))
 
 
 def is_zip(path: Path) -> bool:
@@ -77,16 +101,24 @@ def read_zip(path: Path) -> tuple[ZippedTensor, ...]:
     Raises:
         UnsafeFile: the file is broken, or its pickle asks for a name that a state dict does not need.
     """
+    saved = read_saved(path)
+    return saved.tensors(_state_dict(path, saved.content))
+
+
+def read_saved(path: Path) -> Saved:
+    """All that a zip written by `torch.save` holds; no element of a tensor is read.
+
+    Raises:
+        UnsafeFile: the file is broken, or its pickle asks for a name that tensors in containers do not need.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             root, content = _pickle(archive)
-            starts = _starts(path, archive, root)
+            return Saved(path, content, _starts(path, archive, root))
     except pickle.UnpicklingError as error:
         raise UnsafeFile(f"{path} cannot be unpickled safely: {error}") from None
     except Exception as error:  # broken zips and pickles raise almost anything; no code of theirs can have run
         raise UnsafeFile(f"{path} is not a sound torch file, or cannot be read safely: {error}") from None
-    tensors = [_placed(path, key, lazy, starts) for key, lazy in _state_dict(path, content)]
-    return tuple(sorted(tensors, key=lambda tensor: (tensor.begin, tensor.key)))
 
 
 def _pickle(archive: zipfile.ZipFile) -> tuple[str, Any]:
@@ -127,21 +159,18 @@ def _starts(path: Path, archive: zipfile.ZipFile, root: str) -> dict[str, tuple[
     return starts
 
 
-def _state_dict(path: Path, content: Any) -> Iterator[tuple[str, _Lazy]]:
+def _state_dict(path: Path, content: Any) -> Any:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        others = [key for key, value in content.items() if key != "state_dict" and isinstance(value, _Lazy | Mapping)]
+        others = [
+            key for key, value in content.items() if key != "state_dict" and isinstance(value, LazyTensor | Mapping)
+        ]
         if others:
             raise UnsafeFile(f"{path} holds {others[0]!r} beside its state_dict; save the state dict alone")
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or len(content) > MOST_TENSORS:
-        raise UnsafeFile(f"{path} holds no state dict but {type(content).__name__}")
-    for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, _Lazy):
-            raise UnsafeFile(f"{path} has {key!r}: {type(value).__name__}, expected tensors by name")
-        yield key, value
+        return content["state_dict"]
+    return content
 
 
-def _placed(path: Path, key: str, lazy: _Lazy, starts: Mapping[str, tuple[int, int]]) -> ZippedTensor:
+def _placed(path: Path, key: str, lazy: LazyTensor, starts: Mapping[str, tuple[int, int]]) -> ZippedTensor:
     storage = lazy.storage
     if storage.name not in starts:
         raise UnsafeFile(f"{path}: the storage of {key!r} is missing")
@@ -165,13 +194,13 @@ class _StorageKind:
     width: int
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> _Lazy:
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> LazyTensor:
     """rest: requires_grad, backward hooks, and since torch 1.12 metadata such as a sign bit."""
     if not isinstance(storage, Storage):
         raise pickle.UnpicklingError("a tensor without a storage")
     if any(rest[2:]):
         raise pickle.UnpicklingError(f"a tensor with metadata {rest[2:]}, such as a sign kept aside")
-    return _Lazy(storage, offset, tuple(shape), tuple(strides))
+    return LazyTensor(storage, offset, tuple(shape), tuple(strides))
 
 
 def _rebuild_parameter(data: Any, *_: Any) -> Any:
@@ -179,7 +208,7 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
 
 
 class _Reader(pickle.Unpickler):
-    """Builds dicts of `_Lazy` and nothing else."""
+    """Builds dicts of `LazyTensor` and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Stand-ins for the names of a state dict.

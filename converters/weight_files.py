@@ -16,12 +16,21 @@ def weight_files(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     Raises:
         UnsafeFile: there are none, two that contradict each other, or the index names something else than files here.
     """
-    there = [form for form in FORMS if any((folder / name).exists() for name in (form[0], f"{form[0]}.index.json"))]
+    there = _forms(folder)
     if not there:
         raise UnsafeFile(f"{folder} holds neither {SINGLE} nor {SINGLE}.index.json; {_other_weights(folder)}")
     found = _of_form(folder, *there[0])
     notes = [f"{found[0].name} is read, {single} is not: both are there" for single, _ in there[1:]]
     return found, tuple(notes)
+
+
+def holds_weights(folder: Path) -> bool:
+    """Whether a folder holds weights under the names of transformers."""
+    return bool(_forms(folder))
+
+
+def _forms(folder: Path) -> list[tuple[str, str]]:
+    return [form for form in FORMS if any((folder / name).exists() for name in (form[0], f"{form[0]}.index.json"))]
 
 
 def _of_form(folder: Path, single: str, suffix: str) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ from golden.evidence import Progress
 from golden.golden_file import read_golden
 from golden.loading import read_config
 from golden.lossy import recorded_steps
+from golden.references import is_native
 from golden.session import Outcome, run_session
 from golden.structure import judge_structure_and_weights
 from golden.verdict import LEVELS, LevelResult, Status, Verdict, conclude
@@ -81,7 +82,7 @@ def _known(what: str, names: Sequence[str] | dict[str, str], known: Sequence[str
 
 def _folder(path: Path | str) -> Path:
     folder = Path(path)
-    if not folder.is_dir():
+    if not folder.is_dir() and not is_native(folder):
         raise FolderError(f"{folder}: not a folder; expected one with config.json and safetensors")
     read_config(folder)
     return folder

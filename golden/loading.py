@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from golden.errors import FolderError, MissingDeviceError
+from golden.references import is_native, load_native, native_config, native_elements
 
 MIXFORMER = "mixformer-sequential"
 
@@ -33,7 +34,9 @@ class LoadedModel:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a folder. Raises FolderError where there is none or it is no JSON object."""
+    """``config.json`` of a folder, or what a native file says. Raises FolderError where it cannot be read."""
+    if is_native(folder):
+        return native_config(folder)
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -77,6 +80,8 @@ def tensor_headers(path: Path) -> dict[str, dict[str, Any]]:
 
 def stored_elements(folder: Path) -> int:
     """Number of weights in the folder, from headers alone."""
+    if is_native(folder):
+        return native_elements(folder)
     total = 0
     for path in weight_files(folder):
         for entry in tensor_headers(path).values():
@@ -102,6 +107,9 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
 
     import mixformer  # noqa: F401  registers the Auto classes
 
+    if is_native(folder):
+        with silenced():
+            return LoadedModel(folder, load_native(folder, dtype, attn), ())
     read_config(folder)
     for path in weight_files(folder):
         tensor_headers(path)

@@ -1,0 +1,76 @@
+"""The forms that a checkpoint comes in besides a folder with config.json: each a small reader of one file format.
+
+A reader gives named tensors on a file and a config whose `model_type` names the dialect, so that the rest of a
+conversion sees an ordinary checkpoint of an ordinary family. Which form a file is of is decided by its content; in a
+folder the usual names are looked at, and a Hugging Face model there comes first.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from converters.checkpoint import Checkpoint
+from converters.errors import UnsafeFile
+from converters.weight_files import holds_weights
+
+READERS = ("gguf_file", "llama2c_file", "meta_shards", "nanogpt_file")
+OWN_NAMES = ("config.json", "model.safetensors")  # a file of this name means its folder
+
+
+@dataclass(frozen=True)
+class Form:
+    """A file format: `name` in a word, `title` in words.
+
+    names: patterns of names in a folder. recognises: whether a file is of this form, by its content.
+    read: opens the checkpoint that a file belongs to; its second argument allows quantised tensors to be dequantised.
+    """
+
+    name: str
+    title: str
+    names: tuple[str, ...]
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, bool], Checkpoint]
+
+
+class Found(NamedTuple):
+    """A file and the form it is of."""
+
+    form: Form
+    path: Path
+
+
+def titles() -> list[str]:
+    """What is read, in words."""
+    return [form.title for form in _forms()]
+
+
+def find_form(source: Path) -> Found | None:
+    """The form of a source; None for a Hugging Face folder, and for what is of no known form.
+
+    Raises:
+        UnsafeFile: a folder holds several models.
+    """
+    if source.is_file():
+        return None if source.name in OWN_NAMES else next(_forms_of(source), None)
+    if not source.is_dir() or holds_weights(source):
+        return None
+    found = [one for file in sorted(source.iterdir()) if file.is_file() for one in _forms_of(file, by_name=True)]
+    if len(found) > 1:
+        listed = ", ".join(f"{one.path.name} ({one.form.title})" for one in found)
+        raise UnsafeFile(f"{source} holds {len(found)} models: {listed}; give the one you mean: {found[0].path}")
+    return found[0] if found else None
+
+
+def _forms_of(file: Path, *, by_name: bool = False) -> Iterator[Found]:
+    for form in _forms():
+        if (not by_name or any(fnmatchcase(file.name, name) for name in form.names)) and form.recognises(file):
+            yield Found(form, file)
+
+
+@cache
+def _forms() -> tuple[Form, ...]:
+    return tuple(import_module(f"{__name__}.{name}").FORM for name in READERS)

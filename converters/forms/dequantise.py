@@ -1,0 +1,74 @@
+"""Quantised tensors of a GGUF file as float32: a lossy step, for no conversion can make the blocks again.
+
+The arithmetic is that of the `gguf` package, which is kept by the authors of the format; it is an optional dependency.
+Rows are read, dequantised and written a few megabytes at a time.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+from converters.errors import NotInvertible, UnsafeFile
+from converters.gguf_header import TYPES, GgufTensor
+from converters.scratch import scratch_file
+
+AT_ONCE = 4 << 20  # elements
+INTERNAL = ("Q8_1", "Q8_K")  # types that ggml computes with and no file holds
+
+
+def check_types(path: Path, tensors: Sequence[GgufTensor], *, allowed: bool) -> None:
+    """Refuses quantised tensors that may not, or cannot, be dequantised.
+
+    Raises:
+        NotInvertible: naming the first tensor, its type, and what to do.
+    """
+    if not tensors:
+        return
+    first, more = tensors[0], f" and {len(tensors) - 1} more tensors" if len(tensors) > 1 else ""
+    if not allowed:
+        kinds = ", ".join(sorted({tensor.kind for tensor in tensors}))
+        raise NotInvertible(
+            f"{path}: {first.key}{more} are quantised ({kinds}); pass --dequantize to convert them as float32, which is"
+            f" a lossy step, or convert a GGUF with F32, F16 or BF16 tensors"
+        )
+    for tensor in tensors:
+        if tensor.kind in INTERNAL:
+            raise NotInvertible(f"{path}: {tensor.key} is of type {tensor.kind}, which cannot be dequantised")
+
+
+def as_float32(path: Path, tensors: Sequence[GgufTensor], place: Path) -> Path:
+    """A file in `place` with the tensors as float32, one after the other.
+
+    Raises:
+        UnsafeFile: the package is missing, or a tensor cannot be dequantised.
+    """
+    try:
+        import gguf  # noqa: F401
+    except ImportError:
+        raise UnsafeFile("--dequantize needs the gguf package; install it with: pip install gguf") from None
+    target = scratch_file(path.stem, place)
+    with path.open("rb") as source, target.open("wb") as out:
+        for tensor in tensors:
+            try:
+                _write(source, tensor, out)
+            except (ValueError, NotImplementedError) as error:
+                raise UnsafeFile(f"{path}: {tensor.key} ({tensor.kind}) cannot be dequantised: {error}") from None
+    return target
+
+
+def _write(source: BinaryIO, tensor: GgufTensor, out: BinaryIO) -> None:
+    import numpy as np
+    from gguf import GGMLQuantizationType, quants
+
+    _, block, width = next(known for known in TYPES.values() if known[0] == tensor.kind)
+    columns = tensor.shape[-1] if tensor.shape else 1
+    rows, row = prod(tensor.shape[:-1]), columns // block * width
+    source.seek(tensor.begin)
+    step = max(1, AT_ONCE // max(1, columns))
+    for start in range(0, rows, step):
+        count = min(step, rows - start)
+        data = np.frombuffer(source.read(count * row), np.uint8).reshape(count, row)
+        with np.errstate(all="ignore"):  # a scale may be anything; what comes out is looked at by the verdict
+            numbers = quants.dequantize(data, GGMLQuantizationType[tensor.kind])
+        out.write(np.ascontiguousarray(numbers, "<f4").tobytes())

@@ -1,0 +1,93 @@
+"""Models in the forms that transformers does not load, run by direct transcriptions of what was published with them.
+
+Each reads its file by itself (torch.load without code, numpy, or transformers' own GGUF support) and shares neither
+names nor layouts with converters, so that a verdict can tell a wrong reader from a right one. They answer like a model
+of transformers as far as golden asks: logits, a cache, hidden states, eager attention.
+
+| form | read by | run as |
+| --- | --- | --- |
+| Meta's params.json and *.pth | torch.load | `interleaved_llama`, rotary embeddings as complex numbers |
+| llama2.c's .bin | numpy, in the order of run.c's memory map | `interleaved_llama` |
+| nanoGPT's ckpt.pt | torch.load | `nanogpt` |
+| GGUF | transformers' `gguf_file` | transformers |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from golden.errors import FolderError
+
+EAGER = "eager"
+
+
+def is_native(path: Path) -> bool:
+    """Whether a reference is of one of these forms."""
+    return _kind(path) is not None
+
+
+def _kind(path: Path) -> str | None:
+    from converters.errors import ConversionError
+    from converters.forms import find_form
+
+    try:
+        found = find_form(path)
+    except ConversionError as error:
+        raise FolderError(str(error)) from error
+    return found.form.name if found else None
+
+
+def native_config(path: Path) -> dict[str, Any]:
+    """What golden asks of a config: at least `model_type` and `vocab_size`."""
+    return dict(_config(path))
+
+
+def native_elements(path: Path) -> int:
+    """Number of weights."""
+    return int(_config(path)["elements"])
+
+
+def _config(path: Path) -> Mapping[str, Any]:
+    """Of the file alone; nothing is loaded."""
+    from converters.checkpoint import open_checkpoint
+    from converters.errors import ConversionError
+
+    try:
+        checkpoint = open_checkpoint(path, dequantize=True)
+    except ConversionError as error:
+        raise FolderError(str(error)) from error
+    tables = [t.shape[0] for key, t in checkpoint.tensors.items() if key.endswith(EMBEDDINGS) and t.shape]
+    elements = sum(tensor.nbytes // tensor.width for tensor in checkpoint.tensors.values())
+    return {**checkpoint.config, "vocab_size": max(tables, default=0), "elements": elements}
+
+
+EMBEDDINGS = ("tok_embeddings.weight", "token_embd.weight", "wte.weight")
+
+
+def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
+    """The model of a native file in eval mode, its weights cast to `dtype`.
+
+    Raises:
+        FolderError: the file cannot be read.
+        ValueError: another attention than eager was asked for, where the transcription has no other.
+    """
+    kind = str(_kind(path))
+    try:
+        return _loader(kind)(path, dtype, attn)
+    except (OSError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as broken:
+        raise FolderError(f"{path}: the reference cannot read it: {type(broken).__name__}: {broken}") from broken
+
+
+def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
+    from golden.references import gguf_reference, llama_files, nanogpt
+
+    return {
+        "gguf": gguf_reference.load,
+        "llama2c": llama_files.load_llama2c,
+        "meta": llama_files.load_meta,
+        "nanogpt": nanogpt.load,
+    }[kind]
