@@ -76,7 +76,7 @@ def run_probe(runner: ModelRunner, role: str, given: Tensor, rounded_to: torch.d
     module = _find(layers[0], role) if layers else None
     if module is None:
         return None
-    given = given.to(runner.model.device)
+    given = given.to(runner.loaded.device)
     arguments = _surroundings(runner, module, given.shape[1]) if role == "attention" else {}
     if rounded_to is not None:
         module = _rounded(module, rounded_to)
