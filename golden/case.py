@@ -17,7 +17,6 @@ from golden.streamed_loading import largest_layer
 
 WIDE = {"float64": 8, "float32": 4}
 ATTENTION = ("eager", "sdpa", "flash")
-FLASH = "flash_attention_2"
 CPU_LIMIT = 1_000_000_000
 """Weights up to which L3 runs on a CPU."""
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from golden.layer_stream import LayerStream
 
 MIXFORMER = "mixformer-sequential"
+FLASH = "flash_attention_2"
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,12 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
 
     import mixformer  # noqa: F401  registers the Auto classes
 
-    read_config(folder)
+    own_flash = attn == FLASH and read_config(folder).get("model_type") == MIXFORMER
+    if own_flash:
+        check_flash(folder, device)
     for path in weight_files(folder):
         tensor_headers(path)
-    options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
+    options: dict[str, Any] = {} if attn is None or own_flash else {"attn_implementation": attn}
     with building(folder, attn), silenced():
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -152,7 +155,22 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
             **options,
         )
         model = model.to(device).eval()
+    if own_flash:
+        model.config._attn_implementation = FLASH
     return LoadedModel(folder, model, tuple(loading_problems(info)))
+
+
+def check_flash(folder: Path, device: str) -> None:
+    """Make sure that flash attention can run a MixFormer: our model calls the kernels itself, whatever transformers
+    thinks of the installation.
+
+    Raises:
+        MissingDeviceError: it cannot run on this machine.
+    """
+    from mixformer.attention import flash_obstacle
+
+    if obstacle := flash_obstacle(device):
+        raise MissingDeviceError(f"{folder}: attention 'flash' cannot run on this machine: {obstacle}")
 
 
 @contextmanager

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from golden.behaviour import judge_behaviour
-from golden.case import FLASH, Case
+from golden.case import Case
 from golden.diagnosis import Suspect, explain, first_divergence
 from golden.evidence import Evidence, Opener, ReferenceTerms, reference_evidence
 from golden.function import FLOAT64, Budget, float32_budget, judge_function
-from golden.kernels import judge_kernels
-from golden.loading import MIXFORMER, load_model, read_config
+from golden.kernels import check_device, judge_kernels
+from golden.loading import FLASH, MIXFORMER, check_flash, load_model, read_config
 from golden.lossy import cast_of
 from golden.memory import RunPlan
 from golden.prompts import reference_prompts
@@ -25,6 +25,7 @@ from golden.streamed_loading import open_streamed
 from golden.verdict import LevelResult, Status
 
 MODEL_LEVELS = frozenset({"L2", "L3", "L4"})
+UNCALIBRATED = "the golden has no calibration in a low precision"
 TOO_LARGE = "the models do not fit into memory"
 
 
@@ -39,6 +40,8 @@ class Outcome:
 
 def run_session(case: Case) -> Outcome:
     """L2, L4 and L3, as far as they are wanted and fit into memory."""
+    if "L3" in case.wanted:
+        _check_machine(case)
     plan = case.plan()
     if reason := _obstacle(case, plan):
         return Outcome([_unverified(name, reason) for name in sorted(case.wanted & MODEL_LEVELS)])
@@ -54,6 +57,13 @@ def run_session(case: Case) -> Outcome:
         if "L3" in case.wanted:
             outcome.levels += _judge_low(case, evidence)
     return outcome
+
+
+def _check_machine(case: Case) -> None:
+    """Raises MissingDeviceError for a device or a backend that is not here, before anything else takes its minutes."""
+    check_device(case.device)
+    if case.attn == "flash" and read_config(case.candidate).get("model_type") == MIXFORMER:
+        check_flash(case.candidate, case.device)
 
 
 def _obstacle(case: Case, plan: RunPlan) -> str | None:
@@ -150,11 +160,12 @@ def _judge_low(case: Case, evidence: Evidence) -> Iterator[LevelResult]:
     if case.too_large_for_kernels:
         yield _kernels_not_run()
     elif not case.low_precisions:
-        reason = "the golden has no calibration in a low precision"
-        yield LevelResult("L3", Status.NOT_RUN, detail=reason, required=False)
+        yield LevelResult("L3", Status.NOT_RUN, detail=UNCALIBRATED, required=False)
     else:
         yield judge_kernels(case.candidate, evidence, case.low_precisions, case.wide_attention, case.device)
-    if case.attn == "flash":
+    if case.attn == "flash" and not case.low_precisions:
+        yield _unverified("L3 flash", UNCALIBRATED)
+    elif case.attn == "flash":
         yield judge_kernels(case.candidate, evidence, case.low_precisions, FLASH, case.device)
     else:
         reason = "not asked for; give --attn flash on a machine that has it"

@@ -152,6 +152,18 @@ def flash(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, rule: ScoreRu
     return torch.zeros_like(rows).index_copy(0, queries.index, packed).view_as(q)
 
 
+def flash_obstacle(device: torch.device | str) -> str | None:
+    """Why `flash_attention_2` cannot run on a device, in a sentence, or None where it can."""
+    kind = torch.device(device).type
+    if kind not in FLASH_DEVICES:
+        return f"flash-attn's kernels run on {' and '.join(FLASH_DEVICES)}, not on {kind}."
+    try:
+        _flash_package()
+    except MissingPackageError as error:
+        return str(error)
+    return None
+
+
 def _check_flash(q: Tensor, rule: ScoreRule) -> None:
     if q.dtype not in FLASH_DTYPES:
         raise AttentionBackendError(
