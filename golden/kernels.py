@@ -16,7 +16,7 @@ from golden.errors import MissingDeviceError
 from golden.evidence import Evidence
 from golden.loading import FLASH, load_model
 from golden.precision import depends_on_length
-from golden.probes import error_of, run_probe
+from golden.probes import error_against_twin, error_of, run_probe
 from golden.running import ModelRunner
 from golden.stages import diagnosis_prompt
 from golden.verdict import LevelResult, Reading, Status
@@ -24,6 +24,9 @@ from golden.verdict import LevelResult, Reading, Status
 RMS_RATIO, MAX_RATIO, PROBE_RATIO = 1.5, 3.0, 1.5
 """How much worse than the reference's own error a candidate may be (attention facts, 6; for max flash-attn's own)."""
 KL_RATIO, KL_LEAST = 2.0, 1e-4
+CACHE, TWIN = "decoding on a cache", "activation"
+RULERS = {CACHE: "the error of a full pass", TWIN: "its error against the other GELU"}
+"""Measures whose ruler is not the reference's own error."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,20 @@ def _over(found: float, own: float) -> float:
 
 
 def probe_ratios(runner: ModelRunner, calibration: Calibration) -> dict[str, float]:
-    """Error of the candidate over the reference's own, for every probe whose module the candidate has."""
+    """Error of the candidate over the reference's own, for every probe whose module the candidate has.
+
+    For a GELU besides: its error over that against the other GELU, which is below one for the right one.
+    """
     ratios = {}
     for probe in calibration.probes:
         found = run_probe(runner, probe.role, probe.given)
-        if found is not None:
-            ratios[probe.name] = _over(error_of(found, probe.truth), probe.own)
+        if found is None:
+            continue
+        error = error_of(found, probe.truth)
+        ratios[probe.name] = _over(error, probe.own)
+        twin = error_against_twin(probe, found)
+        if twin is not None:
+            ratios[TWIN] = _over(error, twin)
     return ratios
 
 
@@ -134,7 +145,7 @@ def cache_ratio(runner: ModelRunner, evidence: Evidence) -> dict[str, float]:
     for logits in (torch.cat((full[:start], decoded)), full):
         found, true = evidence.pair(index, logits)
         errors.append(error_of(found[start:], true[start:]))
-    return {"decoding on a cache": _over(*errors)}
+    return {CACHE: _over(*errors)}
 
 
 def _decoded(runner: ModelRunner, ids: Sequence[int], start: int) -> Tensor | None:
@@ -150,6 +161,7 @@ def _decoded(runner: ModelRunner, ids: Sequence[int], start: int) -> Tensor | No
 
 
 def excesses(ratios: dict[str, float], found: Floor, own: Floor) -> Iterator[str]:
+    """What is over its budget, in sentences."""
     limits = {"rms": RMS_RATIO, "max": MAX_RATIO}
     for name, ratio in ratios.items():
         if name == "kl":
@@ -157,4 +169,5 @@ def excesses(ratios: dict[str, float], found: Floor, own: Floor) -> Iterator[str
                 yield f"KL {found.kl:.3g} nats, the reference's own is {own.kl:.3g}"
         elif not ratio <= limits.get(name, PROBE_RATIO):
             what = f"{name} error of the logits" if name in limits else name
-            yield f"{what}: {ratio:.3g} times the reference's own error (budget {limits.get(name, PROBE_RATIO):g})"
+            ruler = RULERS.get(name, "the reference's own error")
+            yield f"{what}: {ratio:.3g} times {ruler} (budget {limits.get(name, PROBE_RATIO):g})"

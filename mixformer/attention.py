@@ -45,7 +45,8 @@ def eager(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, rule: ScoreRu
     if groups > 1:
         k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))  # (B, H, Sk, D)
     acc = accumulation_dtype(q.dtype)
-    scores = (torch.matmul(q, k.transpose(-1, -2)) * rule.scale).to(acc)  # (B, H, Sq, Sk)
+    # Scores are accumulated wide, as flash-attn's kernels and CodeGen's own attention do.
+    scores = torch.matmul(q.to(acc), k.to(acc).transpose(-1, -2)) * rule.scale  # (B, H, Sq, Sk)
     if rule.softcap:
         scores = rule.softcap * torch.tanh(scores / rule.softcap)
     if rule.alibi_slopes is not None:
