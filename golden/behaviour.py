@@ -112,7 +112,7 @@ def _padded_is_single(candidate: ModelRunner, row: tuple[int, ...], budget: Budg
     for side in ("left", "right"):
         left = side == "left"
         short = [*padding, *row[:SHORT]] if left else [*row[:SHORT], *padding]
-        ids = torch.tensor([short, list(row)], device=candidate.model.device)  # (2, TOKENS)
+        ids = torch.tensor([short, list(row)], device=candidate.loaded.device)  # (2, TOKENS)
         mask = torch.ones_like(ids)
         kept = slice(TOKENS - SHORT, None) if left else slice(0, SHORT)
         mask[0] = 0

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from golden.loading import load_model
-from golden.lossy import round_weights
 from golden.measure import ErrorMeter
 from golden.probes import Probe, make_probes
 from golden.prompts import Prompt
@@ -78,7 +77,7 @@ def calibrate(
     """
     own = ModelRunner(load_model(folder, LOW_PRECISION[dtype], "eager"))
     if rounded_to is not None:
-        round_weights(own.model, rounded_to)
+        own.loaded.round_through(rounded_to)
     indices = chosen_prompts(truth.prompts)
     floor, _ = measure_floor(own, truth, indices)
     return Calibration(dtype, floor, indices, make_probes(exact, own, LOW_PRECISION[dtype]))

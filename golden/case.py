@@ -13,10 +13,10 @@ from golden.golden_file import GoldenEvidence
 from golden.loading import read_config, stored_elements
 from golden.memory import RunPlan, available_bytes, plan_run
 from golden.prompts import prompt_length
+from golden.streamed_loading import largest_layer
 
 WIDE = {"float64": 8, "float32": 4}
 ATTENTION = ("eager", "sdpa", "flash")
-FLASH = "flash_attention_2"
 CPU_LIMIT = 1_000_000_000
 """Weights up to which L3 runs on a CPU."""
 
@@ -56,16 +56,16 @@ class Case:
         return self.device == "cpu" and stored_elements(self.candidate) > CPU_LIMIT
 
     def plan(self) -> RunPlan:
-        """In which precision L2 and L4 run, and whether both models stay in memory."""
+        """In which precision L2 and L4 run, and how much of both models is in memory at a time."""
         asked = WIDE.get(self.dtype or "")
         narrowest, widest = (asked, asked) if asked else (4, 8)
-        candidate = stored_elements(self.candidate)
+        candidate, layers = stored_elements(self.candidate), largest_layer(self.candidate)
         if self.golden is not None:
             if self.golden.header["dtype"] == "float32":
                 narrowest = widest = 4
             columns = prompt_length(candidate) * int(self.golden.header["vocab"])
-            return plan_run(0, candidate, columns, available_bytes(), narrowest, widest)
+            return plan_run(0, candidate, columns, available_bytes(), narrowest, widest, layers)
         assert self.reference is not None
-        reference = stored_elements(self.reference)
+        reference, layers = stored_elements(self.reference), layers + largest_layer(self.reference)
         columns = prompt_length(reference) * int(read_config(self.reference).get("vocab_size") or 0)
-        return plan_run(reference, candidate, columns, available_bytes(), narrowest, widest)
+        return plan_run(reference, candidate, columns, available_bytes(), narrowest, widest, layers)

@@ -14,12 +14,10 @@ from golden.golden_file import read_golden
 from golden.loading import read_config
 from golden.lossy import recorded_steps
 from golden.references import is_native
-from golden.session import Outcome, run_session
+from golden.session import MODEL_LEVELS, Outcome, run_session
 from golden.structure import judge_structure_and_weights
 from golden.verdict import LEVELS, LevelResult, Status, Verdict, conclude
 from golden.versions import installed_versions
-
-MODEL_LEVELS = frozenset({"L2", "L3", "L4"})
 
 
 def compare(

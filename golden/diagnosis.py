@@ -71,12 +71,13 @@ def explain(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path)
     """The one mistake without which the candidate would pass, or None where no single one explains it.
 
     Every hypothesis that fits the place of the divergence is undone in the candidate, in memory or in a config beside
-    links to its weights, and the candidate runs one short prompt. Models of more than 500 M weights are not tried.
+    links to its weights, and the candidate runs one short prompt. Models of more than 500 M weights are not tried, nor
+    are those that do not fit into memory.
 
     Args:
         scratch: an empty folder for changed configs.
     """
-    if stored_elements(suspect.folder) > LARGEST:
+    if suspect.runner.loaded.stream is not None or stored_elements(suspect.folder) > LARGEST:
         return None
     config = read_config(suspect.folder)
     weights = suspect.runner.model.state_dict()

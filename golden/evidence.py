@@ -16,8 +16,7 @@ from torch import Tensor
 from golden.calibration import Calibration, calibrate, chosen_prompts, divergence
 from golden.continuation import Continuation, continue_greedily
 from golden.errors import NondeterministicReferenceError, UnusableReferenceError
-from golden.loading import load_model, name_nonfinite, read_config
-from golden.lossy import round_weights
+from golden.loading import LoadedModel, load_model, read_config
 from golden.measure import ErrorMeter
 from golden.prompts import Prompt
 from golden.running import TOKENS, ModelRunner, attention_spread
@@ -33,6 +32,9 @@ Progress = Callable[[str, int, int], None]
 
 PromptMaker = Callable[[ModelRunner, int], tuple[Prompt, ...]]
 """Makes the prompts for a loaded reference and its number of used token rows."""
+
+Opener = Callable[[Path, torch.dtype, str | None], LoadedModel]
+"""Opens a folder in a dtype with an attention backend: whole, or to be run a layer at a time."""
 
 
 class Evidence(Truth, Protocol):
@@ -193,42 +195,56 @@ def spill(evidence: LiveEvidence, folder: Path, dtypes: Iterable[str]) -> Spille
     )
 
 
-@contextmanager
-def reference_evidence(
-    folder: Path,
-    make_prompts: PromptMaker,
-    dtype: torch.dtype,
-    keep: bool,
-    calibrated: Iterable[str] = (),
-    rounded_to: torch.dtype | None = None,
-    ruler: Path | None = None,
-) -> Iterator[LiveEvidence | SpilledEvidence]:
-    """The reference in ``folder``, eager on the CPU; ``keep`` says that it may stay in memory.
+@dataclass(frozen=True)
+class ReferenceTerms:
+    """How a reference is opened and kept.
 
-    Args:
+    Attributes:
+        dtype: what it computes in.
+        keep: whether it may stay in memory beside the candidate.
+        opener: how its folder is opened.
         calibrated: low-precision dtypes that will be asked for, where it may not stay.
         rounded_to: a dtype to round its weights through, because the candidate's were.
         ruler: the folder whose low-precision error L3 is measured by, if not the reference.
+    """
+
+    dtype: torch.dtype
+    keep: bool = True
+    opener: Opener = load_model
+    calibrated: Iterable[str] = ()
+    rounded_to: torch.dtype | None = None
+    ruler: Path | None = None
+
+
+@contextmanager
+def reference_evidence(
+    folder: Path, make_prompts: PromptMaker, terms: ReferenceTerms
+) -> Iterator[LiveEvidence | SpilledEvidence]:
+    """The reference in ``folder``, eager on the CPU.
 
     Raises:
         UnusableReferenceError: its files do not fit its architecture, or its logits are not finite.
         NondeterministicReferenceError: it answers one prompt in two ways.
     """
-    live = replace(open_reference(folder, make_prompts, dtype, rounded_to), ruler=ruler)
-    if keep:
+    live = replace(open_reference(folder, make_prompts, terms.dtype, terms.rounded_to, terms.opener), ruler=terms.ruler)
+    if terms.keep:
         yield live
         return
     with tempfile.TemporaryDirectory(prefix="golden-") as temporary:
-        spilled = spill(live, Path(temporary), calibrated)
+        spilled = spill(live, Path(temporary), terms.calibrated)
         del live
         yield spilled
 
 
 def open_reference(
-    folder: Path, make_prompts: PromptMaker, dtype: torch.dtype, rounded_to: torch.dtype | None = None
+    folder: Path,
+    make_prompts: PromptMaker,
+    dtype: torch.dtype,
+    rounded_to: torch.dtype | None = None,
+    opener: Opener = load_model,
 ) -> LiveEvidence:
-    """Load the reference and make sure that it can serve as one; see :func:`reference_evidence`."""
-    loaded = load_model(folder, dtype, "eager")
+    """Open the reference and make sure that it can serve as one; see :func:`reference_evidence`."""
+    loaded = opener(folder, dtype, "eager")
     if loaded.problems:
         raise UnusableReferenceError(f"{folder}: not a complete model: {'; '.join(loaded.problems[:5])}")
     runner = ModelRunner(loaded)
@@ -245,7 +261,7 @@ def _check_serves(runner: ModelRunner, prompt: Prompt) -> None:
     folder = runner.loaded.folder
     first, again = runner.logits(prompt.ids), runner.logits(prompt.ids)
     if not bool(torch.isfinite(first).all()):
-        why = name_nonfinite(runner.model) or "its weights are finite, its forward pass overflows"
+        why = runner.loaded.name_nonfinite() or "its weights are finite, its forward pass overflows"
         raise UnusableReferenceError(f"{folder}: the reference's logits are NaN or infinite: {why}")
     if not torch.equal(first, again):
         raise NondeterministicReferenceError(
@@ -257,7 +273,7 @@ def _check_serves(runner: ModelRunner, prompt: Prompt) -> None:
 def _round(runner: ModelRunner, prompt: Prompt, dtype: torch.dtype) -> float:
     """Put the reference through a recorded cast; returns the relative rms that this moves its logits by."""
     before = runner.logits(prompt.ids)
-    round_weights(runner.model, dtype)
+    runner.loaded.round_through(dtype)
     meter = ErrorMeter()
     meter.add(prompt.name, runner.logits(prompt.ids), before)
     return meter.total().rms

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from golden.evidence import CHUNK, Evidence, Progress
-from golden.loading import name_nonfinite
 from golden.measure import ErrorMeter
 from golden.prompts import unreached
 from golden.running import TOKENS, ModelRunner
@@ -76,7 +75,7 @@ def _result(
             f"judged against the reference after the recorded cast, rms {evidence.distance:.3g} from it before"
         )
     if meter.nonfinite:
-        why = name_nonfinite(candidate.model) or "its weights are finite, its forward pass overflows"
+        why = candidate.loaded.name_nonfinite() or "its weights are finite, its forward pass overflows"
         details.insert(0, f"{meter.nonfinite} of the candidate's logits are NaN or infinite: {why}")
     details += _notes(candidate, evidence)
     status = Status.FAIL if over else Status.PASS

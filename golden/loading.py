@@ -9,28 +9,64 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from golden.errors import FolderError, MissingDeviceError
 from golden.references import is_native, load_native, native_config, native_elements
 
+if TYPE_CHECKING:
+    from golden.layer_stream import LayerStream
+
 MIXFORMER = "mixformer-sequential"
+FLASH = "flash_attention_2"
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in eval mode, with what was wrong between its files and its architecture, in sentences."""
+    """A model in eval mode, with what was wrong between its files and its architecture, in sentences.
+
+    ``stream`` reads its weights a layer at a time where the model does not fit into memory.
+    """
 
     folder: Path
     model: Any
     problems: tuple[str, ...]
+    stream: LayerStream | None = None
 
     @property
     def is_mixformer(self) -> bool:
         """Whether this is our own model, whose dtype policy is part of what is judged."""
         return bool(self.model.config.model_type == MIXFORMER)
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs belong."""
+        return torch.device("cpu") if self.stream is not None else torch.device(self.model.device)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Parameters and persistent buffers by name; a streamed model reads each when it is asked for."""
+        yield from self.model.state_dict().items() if self.stream is None else self.stream.weights()
+
+    def round_through(self, dtype: torch.dtype) -> None:
+        """Round all parameters through ``dtype``, in place or from the next reading on."""
+        if self.stream is not None:
+            self.stream.rounded_to = dtype
+            self.stream.release()
+            return
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                parameter.copy_(parameter.to(dtype))
+
+    def name_nonfinite(self) -> str | None:
+        """The first weight or buffer that holds NaN or infinity, as a sentence, or None."""
+        for key, tensor in self.weights():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                bad = int((~torch.isfinite(tensor)).sum())
+                return f"{key}: {bad} of {tensor.numel()} values are NaN or infinite"
+        return None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -102,7 +138,6 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
         FolderError: the folder cannot be read or its config describes no model that can be built.
         MissingDeviceError: the attention backend or the device is not on this machine.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     import mixformer  # noqa: F401  registers the Auto classes
@@ -110,33 +145,60 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
     if is_native(folder):
         with silenced():
             return LoadedModel(folder, load_native(folder, dtype, attn), ())
-    read_config(folder)
+    config = read_config(folder)
+    own_flash = attn == FLASH and config.get("model_type") == MIXFORMER
+    if own_flash:
+        check_flash(folder, device)
     for path in weight_files(folder):
         tensor_headers(path)
-    options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
+    options: dict[str, Any] = {} if attn is None or own_flash else {"attn_implementation": attn}
+    with building(folder, attn), silenced():
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+        model = model.to(device).eval()
+    if own_flash:
+        model.config._attn_implementation = FLASH
+    return LoadedModel(folder, model, tuple(loading_problems(info)))
+
+
+def check_flash(folder: Path, device: str) -> None:
+    """Make sure that flash attention can run a MixFormer: our model calls the kernels itself, whatever transformers
+    thinks of the installation.
+
+    Raises:
+        MissingDeviceError: it cannot run on this machine.
+    """
+    from mixformer.attention import flash_obstacle
+
+    if obstacle := flash_obstacle(device):
+        raise MissingDeviceError(f"{folder}: attention 'flash' cannot run on this machine: {obstacle}")
+
+
+@contextmanager
+def building(folder: Path, attn: str | None) -> Iterator[None]:
+    """What goes wrong while a model is built, as an error of ours; see :func:`load_model`."""
+    from safetensors import SafetensorError
+
     try:
-        with silenced():
-            model, info = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **options,
-            )
-            model = model.to(device).eval()
+        yield
     except ImportError as missing:
         raise MissingDeviceError(f"{folder}: attention {attn!r} cannot run on this machine: {missing}") from missing
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as broken:
         if attn is not None and attn.startswith("flash"):
             raise MissingDeviceError(f"{folder}: attention {attn!r} cannot run on this machine: {broken}") from broken
         raise FolderError(f"{folder}: the model cannot be built: {type(broken).__name__}: {broken}") from broken
-    return LoadedModel(folder, model, tuple(_loading_problems(info)))
 
 
-def _loading_problems(info: Mapping[str, Any]) -> Iterator[str]:
+def loading_problems(info: Mapping[str, Any]) -> Iterator[str]:
+    """What was wrong between files and architecture, in sentences, from transformers' ``loading_info``."""
     for key in sorted(info["missing_keys"]):
         yield f"{key}: the model needs it, the files do not have it"
     for key in sorted(info["unexpected_keys"]):
@@ -163,12 +225,3 @@ def silenced() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if had_bars:
             transformers_logging.enable_progress_bar()
-
-
-def name_nonfinite(model: Any) -> str | None:
-    """The first parameter or buffer that holds NaN or infinity, as a sentence, or None."""
-    for key, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            bad = int((~torch.isfinite(tensor)).sum())
-            return f"{key}: {bad} of {tensor.numel()} values are NaN or infinite"
-    return None

@@ -35,10 +35,3 @@ def cast_of(steps: tuple[Mapping[str, Any], ...]) -> torch.dtype | None:
     """The 16-bit dtype that the recorded steps cast weights to, or None: ``{"step": "cast", "dtype": ...}``."""
     found = [NAMES.get(str(step.get("dtype", "")).lower()) for step in steps if step.get("step") == "cast"]
     return next((dtype for dtype in found if dtype is not None), None)
-
-
-def round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Round all parameters through ``dtype``, in place."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(parameter.to(dtype))

@@ -66,6 +66,20 @@ def error_of(found: Tensor, truth: Tensor) -> float:
     return float((found.double() - truth.double()).square().mean().sqrt())
 
 
+def error_against_twin(probe: Probe, found: Tensor) -> float | None:
+    """rms error of an activation's output against the other GELU, or None where the truth of the probe is no GELU.
+
+    Written out step by step in bfloat16, as transformers has it, the tanh form loses more than the two forms differ by.
+    So a kernel of the wrong form can be nearer to the truth than the reference is; but it is nearer yet to its own.
+    """
+    given, truth = probe.given.double(), probe.truth.double()
+    forms = {form: nn.functional.gelu(given, approximate=form) for form in ("tanh", "none")}
+    right = [form for form, values in forms.items() if torch.allclose(values, truth, rtol=0.0, atol=1e-6)]
+    if probe.role != "activation" or len(right) != 1:
+        return None
+    return error_of(found, forms["none" if right == ["tanh"] else "tanh"])
+
+
 def run_probe(runner: ModelRunner, role: str, given: Tensor, rounded_to: torch.dtype | None = None) -> Tensor | None:
     """Output of the module of ``role`` in layer 0 on ``given``, on the CPU; None where the model has no such module.
 
@@ -76,7 +90,7 @@ def run_probe(runner: ModelRunner, role: str, given: Tensor, rounded_to: torch.d
     module = _find(layers[0], role) if layers else None
     if module is None:
         return None
-    given = given.to(runner.model.device)
+    given = given.to(runner.loaded.device)
     arguments = _surroundings(runner, module, given.shape[1]) if role == "attention" else {}
     if rounded_to is not None:
         module = _rounded(module, rounded_to)

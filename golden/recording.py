@@ -84,9 +84,8 @@ def _dtype(folder: Path) -> torch.dtype:
     elements = stored_elements(folder)
     vocab = int(read_config(folder).get("vocab_size") or 0)
     plan = plan_run(elements, 0, prompt_length(elements) * vocab, available_bytes())
-    if plan.need > plan.have:
-        need, have = plan.need / 2**30, plan.have / 2**30
-        raise UnverifiableError(f"{folder}: recording needs {need:.1f} GiB of memory, {have:.1f} GiB are available")
+    if not plan.fits:
+        raise UnverifiableError(f"{folder}: recording {plan}")
     return torch.float64 if plan.itemsize == 8 else torch.float32
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from golden.errors import UnverifiableError
 from golden.loading import LoadedModel, silenced
 from golden.measure import ErrorMeter
 from golden.precision import Float64Mode, needs_priming, rebuild_sinusoids
@@ -53,17 +54,28 @@ class ModelRunner:
 
     def batch(self, ids: Sequence[int]) -> Tensor:
         """One prompt as a batch (1, tokens) on the model's device."""
-        return torch.tensor([list(ids)], device=self.model.device)
+        return torch.tensor([list(ids)], device=self.loaded.device)
 
     def forward(self, **inputs: Any) -> Any:
-        """The model's forward pass in the mode of its kind, with any inputs it takes."""
-        with torch.no_grad(), silenced(), self.lifting():
-            return self.model(**inputs)
+        """The model's forward pass in the mode of its kind, with any inputs it takes.
+
+        Raises:
+            UnverifiableError: it is run layer by layer, and reaches for weights whose turn has not come.
+        """
+        try:
+            with torch.no_grad(), silenced(), self.lifting():
+                return self.model(**inputs)
+        except RuntimeError as broken:
+            if self.loaded.stream is None or "meta" not in str(broken):
+                raise
+            raise UnverifiableError(
+                f"{self.loaded.folder}: does not fit into memory, and cannot be run layer by layer: {broken}"
+            ) from broken
 
     def rows(self, table: str, start: int, stop: int) -> Tensor:
         """Rows (stop - start, width) of an embedding table, by calling the module as a forward pass would."""
         with torch.no_grad(), self.lifting():
-            rows: Tensor = self.tables[table](torch.arange(start, stop, device=self.model.device))
+            rows: Tensor = self.tables[table](torch.arange(start, stop, device=self.loaded.device))
         return rows
 
     def lifting(self) -> Any:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from golden.behaviour import judge_behaviour
-from golden.case import FLASH, Case
+from golden.case import Case
 from golden.diagnosis import Suspect, explain, first_divergence
-from golden.evidence import Evidence, reference_evidence
+from golden.evidence import Evidence, Opener, ReferenceTerms, reference_evidence
 from golden.function import FLOAT64, Budget, float32_budget, judge_function
-from golden.kernels import judge_kernels
-from golden.loading import MIXFORMER, load_model, read_config
+from golden.kernels import check_device, judge_kernels
+from golden.loading import FLASH, MIXFORMER, check_flash, load_model, read_config
 from golden.lossy import cast_of
 from golden.memory import RunPlan
 from golden.prompts import reference_prompts
 from golden.running import ModelRunner
+from golden.streamed_loading import open_streamed
 from golden.verdict import LevelResult, Status
+
+MODEL_LEVELS = frozenset({"L2", "L3", "L4"})
+UNCALIBRATED = "the golden has no calibration in a low precision"
+TOO_LARGE = "the models do not fit into memory"
 
 
 @dataclass
@@ -35,14 +40,17 @@ class Outcome:
 
 def run_session(case: Case) -> Outcome:
     """L2, L4 and L3, as far as they are wanted and fit into memory."""
+    if "L3" in case.wanted:
+        _check_machine(case)
     plan = case.plan()
-    if plan.need > plan.have:
-        text = f"needs {plan.need / 2**30:.1f} GiB of memory, {plan.have / 2**30:.1f} GiB are available"
-        return Outcome(_unverified(case, text))
-    if case.golden is not None and cast_of(case.lossy_steps) is not None:
-        text = "the candidate's weights were cast, the golden is of those before; give the reference's folder"
-        return Outcome(_unverified(case, text))
+    if reason := _obstacle(case, plan):
+        return Outcome([_unverified(name, reason) for name in sorted(case.wanted & MODEL_LEVELS)])
     outcome = Outcome()
+    if plan.streamed:
+        outcome.levels += _levels_of_whole_models(case)
+        case = replace(case, wanted=case.wanted - {"L3", "L4"})
+    if not case.wanted & MODEL_LEVELS:
+        return outcome
     with _evidence(case, plan) as evidence:
         if case.wanted & {"L2", "L4"}:
             _judge_wide(case, plan, evidence, outcome)
@@ -51,9 +59,39 @@ def run_session(case: Case) -> Outcome:
     return outcome
 
 
-def _unverified(case: Case, reason: str) -> list[LevelResult]:
-    names = sorted(case.wanted & {"L2", "L3", "L4"})
-    return [LevelResult(name, Status.UNVERIFIED, detail=reason) for name in names]
+def _check_machine(case: Case) -> None:
+    """Raises MissingDeviceError for a device or a backend that is not here, before anything else takes its minutes."""
+    check_device(case.device)
+    if case.attn == "flash" and read_config(case.candidate).get("model_type") == MIXFORMER:
+        check_flash(case.candidate, case.device)
+
+
+def _obstacle(case: Case, plan: RunPlan) -> str | None:
+    """Why no model can be run, or None."""
+    if not plan.fits:
+        return f"even layer by layer {plan}"
+    if case.golden is not None and cast_of(case.lossy_steps) is not None:
+        return "the candidate's weights were cast, the golden is of those before; give the reference's folder"
+    return None
+
+
+def _unverified(name: str, reason: str) -> LevelResult:
+    return LevelResult(name, Status.UNVERIFIED, detail=reason)
+
+
+def _levels_of_whole_models(case: Case) -> Iterator[LevelResult]:
+    """L3 and L4 of models that are run layer by layer: each would read all weights dozens of times."""
+    if "L4" in case.wanted:
+        yield _unverified("L4", f"{TOO_LARGE}: greedy text and caches need whole models")
+    if "L3" in case.wanted and case.too_large_for_kernels and case.attn != "flash":
+        yield _kernels_not_run()
+    elif "L3" in case.wanted:
+        yield _unverified("L3", f"{TOO_LARGE}: kernels need whole models")
+
+
+def _kernels_not_run() -> LevelResult:
+    reason = "too large for bfloat16 and float16 on a CPU; give a device"
+    return LevelResult("L3", Status.NOT_RUN, detail=reason, required=False)
 
 
 @contextmanager
@@ -64,16 +102,15 @@ def _evidence(case: Case, plan: RunPlan) -> Iterator[Evidence]:
     folder = case.reference
     assert folder is not None
     calibrated = case.low_precisions if "L3" in case.wanted and not case.too_large_for_kernels else ()
-    with reference_evidence(
-        folder,
-        lambda runner, used: reference_prompts(folder, runner.model.config, used),
-        _dtype(plan),
-        plan.together,
-        calibrated,
-        cast_of(case.lossy_steps),
-        _ruler(case),
-    ) as evidence:
+    terms = ReferenceTerms(
+        _dtype(plan), plan.together, _opener(plan), calibrated, cast_of(case.lossy_steps), _ruler(case)
+    )
+    with reference_evidence(folder, lambda r, used: reference_prompts(folder, r.model.config, used), terms) as evidence:
         yield evidence
+
+
+def _opener(plan: RunPlan) -> Opener:
+    return open_streamed if plan.streamed else load_model
 
 
 def _ruler(case: Case) -> Path | None:
@@ -94,13 +131,18 @@ def _dtype(plan: RunPlan) -> torch.dtype:
 def _judge_wide(case: Case, plan: RunPlan, evidence: Evidence, outcome: Outcome) -> None:
     """L2 and L4 with one candidate in memory, and the diagnosis if one of them fails."""
     budget = FLOAT64 if plan.itemsize == 8 else float32_budget(evidence.spread())
-    candidate = ModelRunner(load_model(case.candidate, _dtype(plan), case.wide_attention))
+    candidate = ModelRunner(_opener(plan)(case.candidate, _dtype(plan), case.wide_attention))
     if "L2" in case.wanted:
-        outcome.levels.append(judge_function(candidate, evidence, budget, case.progress))
+        level = judge_function(candidate, evidence, budget, case.progress)
+        outcome.levels.append(_noted(level, f"{TOO_LARGE}: run layer by layer") if plan.streamed else level)
     if "L4" in case.wanted:
         outcome.levels.append(judge_behaviour(candidate, evidence, budget))
     if any(level.name == "L2" and level.status is Status.FAIL and level.number is not None for level in outcome.levels):
         _diagnose(case, candidate, evidence, budget, outcome)
+
+
+def _noted(level: LevelResult, note: str) -> LevelResult:
+    return replace(level, detail="; ".join(text for text in (level.detail, note) if text))
 
 
 def _diagnose(case: Case, candidate: ModelRunner, evidence: Evidence, budget: Budget, outcome: Outcome) -> None:
@@ -116,14 +158,14 @@ def _diagnose(case: Case, candidate: ModelRunner, evidence: Evidence, budget: Bu
 def _judge_low(case: Case, evidence: Evidence) -> Iterator[LevelResult]:
     """L3 with a backend that every machine has, and with flash where it was asked for."""
     if case.too_large_for_kernels:
-        reason = "too large for bfloat16 and float16 on a CPU; give a device"
-        yield LevelResult("L3", Status.NOT_RUN, detail=reason, required=False)
+        yield _kernels_not_run()
     elif not case.low_precisions:
-        reason = "the golden has no calibration in a low precision"
-        yield LevelResult("L3", Status.NOT_RUN, detail=reason, required=False)
+        yield LevelResult("L3", Status.NOT_RUN, detail=UNCALIBRATED, required=False)
     else:
         yield judge_kernels(case.candidate, evidence, case.low_precisions, case.wide_attention, case.device)
-    if case.attn == "flash":
+    if case.attn == "flash" and not case.low_precisions:
+        yield _unverified("L3 flash", UNCALIBRATED)
+    elif case.attn == "flash":
         yield judge_kernels(case.candidate, evidence, case.low_precisions, FLASH, case.device)
     else:
         reason = "not asked for; give --attn flash on a machine that has it"

@@ -45,7 +45,8 @@ def eager(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, rule: ScoreRu
     if groups > 1:
         k, v = (x.repeat_interleave(groups, dim=1) for x in (k, v))  # (B, H, Sk, D)
     acc = accumulation_dtype(q.dtype)
-    scores = (torch.matmul(q, k.transpose(-1, -2)) * rule.scale).to(acc)  # (B, H, Sq, Sk)
+    # Scores are accumulated wide, as flash-attn's kernels and CodeGen's own attention do.
+    scores = torch.matmul(q.to(acc), k.to(acc).transpose(-1, -2)) * rule.scale  # (B, H, Sq, Sk)
     if rule.softcap:
         scores = rule.softcap * torch.tanh(scores / rule.softcap)
     if rule.alibi_slopes is not None:
@@ -150,6 +151,18 @@ def flash(q: Tensor, k: Tensor, v: Tensor, visibility: Visibility, rule: ScoreRu
         )
     )
     return torch.zeros_like(rows).index_copy(0, queries.index, packed).view_as(q)
+
+
+def flash_obstacle(device: torch.device | str) -> str | None:
+    """Why `flash_attention_2` cannot run on a device, in a sentence, or None where it can."""
+    kind = torch.device(device).type
+    if kind not in FLASH_DEVICES:
+        return f"flash-attn's kernels run on {' and '.join(FLASH_DEVICES)}, not on {kind}."
+    try:
+        _flash_package()
+    except MissingPackageError as error:
+        return str(error)
+    return None
 
 
 def _check_flash(q: Tensor, rule: ScoreRule) -> None:

@@ -1,8 +1,12 @@
-"""LLaMA folders as transformers saves them, hot, in every variant that converts; made once per test session."""
+"""LLaMA folders as transformers saves them, hot, in every variant that converts; and flash-attn without a GPU."""
 
+import importlib
+import importlib.util
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -105,3 +109,39 @@ def llama(tmp_path_factory) -> Make:
 def every_llama(request, llama) -> Path:
     """The folder of each variant in turn."""
     return llama(request.param)
+
+
+@pytest.fixture(scope="session")
+def standin() -> ModuleType:
+    """The kernels of flash-attn written in torch."""
+    path = Path(__file__).parent / "mixformer" / "flash_standin.py"
+    spec = importlib.util.spec_from_file_location("flash_standin", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def flash_over_standin(standin: ModuleType) -> ModuleType:
+    """The real flash_attn package over kernels in torch if it is installed without its own, else a small fake of it."""
+    found = {name: importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_2_cuda")}
+    if found["flash_attn"] is None or found["flash_attn_2_cuda"] is not None:
+        return standin.package()
+    sys.modules["flash_attn_2_cuda"] = standin.kernels()
+    package = importlib.import_module("flash_attn")
+    interface = sys.modules["flash_attn.flash_attn_interface"]
+    for operator in (interface._flash_attn_forward, interface._flash_attn_varlen_forward):
+        operator.register_kernel("cpu", operator._init_fn)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("flash_attn", "flash_attn_2_cuda")]:
+        del sys.modules[name]  # transformers must not take it for an installation with kernels
+    return package
+
+
+@pytest.fixture
+def flash_package(flash_over_standin: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """flash_attn as `mixformer.attention` imports it, allowed on the CPU."""
+    from mixformer import attention
+
+    monkeypatch.setitem(sys.modules, "flash_attn", flash_over_standin)
+    monkeypatch.setattr(attention, "FLASH_DEVICES", ("cpu",))
+    return flash_over_standin

@@ -43,11 +43,22 @@ def patient(reference: Path) -> Patient:
 @pytest.fixture(scope="session")
 def mixformer(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The reference as a MixFormer, put together by hand from the description of the format, not by a converter."""
+    return as_mixformer(reference, tmp_path_factory.mktemp("mixformer"))
+
+
+@pytest.fixture(scope="session")
+def windowed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A Mistral that sees 24 tokens, and the MixFormer that it is, by hand: 23 to the left of each token."""
+    folder = tmp_path_factory.mktemp("windowed")
+    source = make_hot("mistral", folder / "mistral", seed=9)
+    return source, as_mixformer(source, folder / "mixformer", window_size="(23, 0)")
+
+
+def as_mixformer(reference: Path, folder: Path, **mixer: Any) -> Path:
     source = admit(reference)
-    folder = tmp_path_factory.mktemp("mixformer")
-    weights = dict(_mixformer_weights(source))
     config = _mixformer_config(source.config)
-    return discharge(Patient(weights, config, source.anatomy), reference, folder)
+    config["architecture"]["mixer"] |= mixer
+    return discharge(Patient(dict(_mixformer_weights(source)), config, source.anatomy), reference, folder)
 
 
 def _mixformer_weights(source: Patient) -> Iterator[tuple[str, torch.Tensor]]:

@@ -167,3 +167,54 @@ def test_length_dependent_rope_is_compared_by_full_passes_only(tmp_path: Path) -
     assert level.status is Status.PASS
     assert level.measures["checks"] == 2.0
     assert "rope depends on the length" in level.detail
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("family", ["gpt2", "phi"])
+def test_a_gelu_kernel_of_the_other_form_is_caught_though_the_reference_rounds_coarser(
+    family: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from golden import kernels
+    from golden.hot import make_hot
+    from golden.modules import activation, blocks
+
+    source = make_hot(family, tmp_path)
+    assert compare(source, source, levels=["L3"], dtype=dtype).verdict is Status.PASS
+
+    def with_the_other_form(*args: Any) -> Any:
+        loaded = load_model(*args)
+        act: Any = activation(blocks(loaded.model)[0])
+        act.forward = torch.nn.functional.gelu
+        return loaded
+
+    monkeypatch.setattr(kernels, "load_model", with_the_other_form)
+    level = compare(source, source, levels=["L3"], dtype=dtype).level("L3")
+    assert level.status is Status.FAIL and "times its error against the other GELU" in level.detail
+
+
+def test_a_dtype_in_which_the_reference_overflows_is_no_ruler(tmp_path: Path) -> None:
+    from golden.hot import make_hot
+    from golden.patient import admit, discharge
+
+    patient = admit(make_hot("llama", tmp_path / "source"))
+    for role in ("1.up", "1.gate"):
+        patient.part(role).mul_(2000.0)
+    wild = discharge(patient, tmp_path / "source", tmp_path / "wild")
+    level = compare(wild, wild, levels=["L3"]).level("L3")
+    assert level.status is Status.PASS
+    assert "float16: the reference itself is not finite" in level.detail
+    assert {key.split()[0] for key in level.measures} == {"attention", "bfloat16"}
+    assert compare(wild, wild, levels=["L3"], dtype="float16").verdict is Status.UNVERIFIED
+
+
+def test_a_candidate_that_cannot_run_in_low_precision_fails_with_its_words(
+    mixformer: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from golden import kernels
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("expected mat1 and mat2 to have the same dtype")
+
+    monkeypatch.setattr(kernels, "measure_floor", broken)
+    level = compare(mixformer, reference, levels=["L3"], dtype="bfloat16").level("L3")
+    assert level.status is Status.FAIL and "cannot run: RuntimeError: expected mat1" in level.detail

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -95,37 +90,3 @@ def relative_rms() -> Callable[[Tensor, Tensor], float]:
         return float((found - truth).pow(2).mean().sqrt() / truth.std())
 
     return run
-
-
-def load_standin() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("flash_standin", Path(__file__).with_name("flash_standin.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def flash_over_standin() -> ModuleType:
-    """The real flash_attn package over kernels in torch if it is installed without its own, else a small fake of it."""
-    standin = load_standin()
-    found = {name: importlib.util.find_spec(name) for name in ("flash_attn", "flash_attn_2_cuda")}
-    if found["flash_attn"] is None or found["flash_attn_2_cuda"] is not None:
-        return standin.package()
-    sys.modules["flash_attn_2_cuda"] = standin.kernels()
-    package = importlib.import_module("flash_attn")
-    interface = sys.modules["flash_attn.flash_attn_interface"]
-    for operator in (interface._flash_attn_forward, interface._flash_attn_varlen_forward):
-        operator.register_kernel("cpu", operator._init_fn)
-    for name in [name for name in sys.modules if name.split(".")[0] in ("flash_attn", "flash_attn_2_cuda")]:
-        del sys.modules[name]  # transformers must not take it for an installation with kernels
-    return package
-
-
-@pytest.fixture
-def flash_package(flash_over_standin: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """flash_attn as `mixformer.attention` imports it, allowed on the CPU."""
-    from mixformer import attention
-
-    monkeypatch.setitem(sys.modules, "flash_attn", flash_over_standin)
-    monkeypatch.setattr(attention, "FLASH_DEVICES", ("cpu",))
-    return flash_over_standin
