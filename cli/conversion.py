@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -139,6 +138,8 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
 @contextmanager
 def _reference(report: "ConversionReport") -> Iterator[Path]:
     """The source, or a plain copy of it where transformers would not load it as what it is."""
+    from tempfile import TemporaryDirectory
+
     from converters.checkpoint import open_checkpoint
     from converters.plain import is_plain, write_plain
 

@@ -7,17 +7,20 @@ import io
 import os
 import sys
 from collections.abc import Iterable
+from functools import partial
 
 import typer
 
 from cli import conversion, diff, families, golden_files, inspect, parity, plan
 from cli.console import error
+from cli.words import Verb, Verbs
 from converters.family import OURS, Family, list_families
 from converters.plugins import COMMANDS
 
 EPILOG = "For example: convert llama ./my-llama --to mixformer"
 
 app = typer.Typer(
+    cls=Verbs,
     help="Move model checkpoints between MixFormer and other families without losing a bit, and prove it.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -27,26 +30,28 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
+command = partial(app.command, cls=Verb)
+
 
 def _add_verbs(families: Iterable[Family]) -> None:
     for family in families:
-        app.command(family.name, help=f"Convert a {family.name} checkpoint: {family.title}.", epilog=EPILOG)(
+        command(family.name, help=f"Convert a {family.name} checkpoint: {family.title}.", epilog=EPILOG)(
             conversion.verb(family.name)
         )
 
 
 _add_verbs(list_families(plugins=False))
-app.command(
+command(
     OURS,
     help="Convert a MixFormer checkpoint to another family.",
     epilog="For example: convert mixformer ./m --to llama",
 )(conversion.verb(OURS))
-app.command("plan", epilog="For example: convert plan llama ./my-llama --to mixformer")(plan.plan)
-app.command("parity", epilog="For example: convert parity ./my-mixformer --reference ./my-llama")(parity.parity)
+command("plan", epilog="For example: convert plan llama ./my-llama --to mixformer")(plan.plan)
+command("parity", epilog="For example: convert parity ./my-mixformer --reference ./my-llama")(parity.parity)
 app.add_typer(golden_files.app, name="golden")
-app.command("inspect", epilog="For example: convert inspect ./my-llama")(inspect.inspect)
-app.command("diff", epilog="For example: convert diff ./my-llama ./my-llama-back")(diff.diff)
-app.command("families", epilog="For example: convert families --json")(families.families)
+command("inspect", epilog="For example: convert inspect ./my-llama")(inspect.inspect)
+command("diff", epilog="For example: convert diff ./my-llama ./my-llama-back")(diff.diff)
+command("families", epilog="For example: convert families --json")(families.families)
 
 
 def main() -> None:

@@ -1,21 +1,20 @@
 """Bytes of a tensor as a plan would make them, compared with the bytes that a checkpoint holds."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
-from pathlib import Path
-from typing import IO
 
-from converters.casts import cast
-from converters.checkpoint import Checkpoint, StoredTensor
+from converters.boxes import take, whole
+from converters.checkpoint import Checkpoint
+from converters.digest import CHUNK
+from converters.filling import GAP, SPACE, fill
+from converters.making import Maker, Space
 from converters.moving import TargetTensor
-from converters.safetensors_header import BITS
-from converters.steps import Cast, Copy, Literal, tensor_steps
-from converters.strided import assemble
-from converters.tensor_bytes import row_major_bytes
-
-CHUNK = 1 << 20  # bytes
+from converters.source_files import opened
+from converters.steps import Gather, Recall, Step, tensor_steps
+from converters.stored_pieces import stored_pieces
+from converters.tiles import Tile
 
 
 @dataclass(frozen=True)
@@ -32,64 +31,71 @@ class Difference:
 
 def differing_element(source: Checkpoint, tensor: TargetTensor, held: Checkpoint) -> Difference | None:
     """The first element of `tensor`, made from `source`, that `held` has otherwise; None if all bytes are equal."""
-    stored = held.tensors[tensor.key]
-    with ExitStack() as stack:
-        files = {path: stack.enter_context(path.open("rb")) for path in {*source.files, stored.file}}
-        at = 0
-        for expected in _made(source, tensor, files):
-            found = _held(stored, files[stored.file], at, len(expected))
-            if found != expected:
-                return _first(expected, found, at // stored.width, stored.width)
-            at += len(expected)
+    with opened(source) as files, opened(held) as theirs:
+        made, other = _Made(Maker(files)), _Held(Maker(theirs), tensor.key)
+        unordered: list[Difference] = []
+        for step in tensor_steps(tensor, 0, source):
+            found = next(other.differences(made.parts(step)), None)
+            unordered += [found] if found else []
+            if unordered and not (isinstance(step, Gather) and not step.tile.in_order):
+                return min(unordered, key=lambda difference: difference.element)
     return None
 
 
-def _held(stored: StoredTensor, file: IO[bytes], at: int, length: int) -> bytes:
-    """Bytes at..at + length of a stored tensor."""
-    if stored.strides is None:
-        return _read(file, stored.begin + at, length)
-    return row_major_bytes(stored, lambda begin, size: _read(file, begin, size))[at : at + length]
+@dataclass(frozen=True)
+class _Made:
+    """Steps as bytes, with the byte of the tensor where they belong."""
+
+    maker: Maker
+    buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(CHUNK)))
+
+    @cached_property
+    def space(self) -> Space:
+        return Space()
+
+    def parts(self, step: Step) -> Iterator[tuple[int, memoryview]]:
+        if isinstance(step, Gather):
+            yield from self.maker.tile(step, self.space)
+        elif not isinstance(step, Recall):
+            for start in range(0, step.length, CHUNK):
+                into = self.buffer[: min(CHUNK, step.length - start)]
+                self.maker.fill(step, start, into)
+                yield step.at + start, into
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The bytes of a stored tensor, row by row, however it lies in its file."""
+
+    maker: Maker
+    key: str
+
+    @cached_property
+    def space(self) -> memoryview:
+        return memoryview(bytearray(SPACE + GAP))
+
+    def differences(self, parts: Iterator[tuple[int, memoryview]]) -> Iterator[Difference]:
+        """The first element of each part that is otherwise here."""
+        width = self.maker.files.source.tensors[self.key].width
+        for at, expected in parts:
+            found = self._read(at, len(expected))
+            if found != expected:
+                yield _first(bytes(expected), bytes(found), at // width, width)
+
+    def _read(self, at: int, length: int) -> memoryview:
+        """Bytes at..at + length."""
+        stored = self.maker.files.source.tensors[self.key]
+        into = memoryview(bytearray(length))
+        if stored.strides is None:
+            self.maker.read(self.key, at, [into])
+            return into
+        first, count = at // stored.width, length // stored.width
+        parts = tuple(take(whole(self.key, stored.shape), (prod(stored.shape),), 0, first, first + count))
+        tile = Tile(stored_pieces(parts, self.maker.files.source.tensors), 1, count, 0, count)
+        fill(tile, stored.width, into, self.space, self.maker.read)
+        return into
 
 
 def _first(expected: bytes, found: bytes, element: int, width: int) -> Difference:
     k = next(k for k in range(0, len(expected), width) if expected[k : k + width] != found[k : k + width])
     return Difference(element + k // width, expected[k : k + width][::-1].hex(), found[k : k + width][::-1].hex())
-
-
-def _made(source: Checkpoint, tensor: TargetTensor, files: Mapping[Path, IO[bytes]]) -> Iterator[bytes]:
-    """The tensor's bytes in order, in chunks of whole elements."""
-    for step in tensor_steps(tensor, 0, source):
-        for start in range(0, step.length, CHUNK):
-            length = min(CHUNK, step.length - start)
-            if isinstance(step, Copy):
-                yield _read(files[source.files[step.file]], step.begin + start, length)
-            elif isinstance(step, Cast):
-                was = str(tensor.cast_from)
-                wide, narrow = BITS[tensor.dtype] // 8, BITS[was] // 8
-                data = _read(
-                    files[source.files[step.file]], step.begin + start // wide * narrow, length // wide * narrow
-                )
-                yield cast(data, was, tensor.dtype, tensor.key).data
-            elif isinstance(step, Literal):
-                yield step.pattern * (length // len(step.pattern))
-            else:
-                yield from _gathered(source, tensor, files)
-                return
-
-
-def _gathered(source: Checkpoint, tensor: TargetTensor, files: Mapping[Path, IO[bytes]]) -> Iterator[bytes]:
-    def read(key: str) -> bytes:
-        stored = source.tensors[key]
-        return row_major_bytes(stored, lambda begin, length: _read(files[stored.file], begin, length))
-
-    width = BITS[tensor.cast_from or tensor.dtype] // 8
-    data = assemble(prod(tensor.shape), width, tensor.pieces, read).view("u1").data
-    if tensor.cast_from:
-        data = memoryview(cast(data, tensor.cast_from, tensor.dtype, tensor.key).data)
-    for start in range(0, len(data), CHUNK):
-        yield bytes(data[start : start + CHUNK])
-
-
-def _read(file: IO[bytes], begin: int, length: int) -> bytes:
-    file.seek(begin)
-    return file.read(length)

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageError
 from converters.json_files import read_json
 from converters.safetensors_header import BITS, read_header
-from converters.torch_legacy import as_safetensors
-from converters.torch_zip import is_zip, read_zip
 from converters.weight_files import SINGLE, check_index, weight_files
 
 
@@ -139,17 +137,29 @@ def tensors_of(file: Path, shard: int) -> Iterator[StoredTensor]:
     Raises:
         UnsafeFile: the file is broken.
     """
-    if file.suffix == ".safetensors" or not is_zip(file):
+    if file.suffix == ".safetensors" or not _is_zip(file):
         for entry in read_header(file).tensors:
             yield StoredTensor(entry.key, entry.key, entry.dtype, entry.shape, file, shard, entry.begin)
         return
+    from converters.torch_zip import read_zip
+
     for found in read_zip(file):
         yield StoredTensor(found.key, found.key, found.dtype, found.shape, file, shard, found.begin, found.strides)
 
 
 def readable(file: Path) -> Path:
     """The file itself, or for a legacy pickle a temporary safetensors file with the same tensors."""
-    return file if file.suffix == ".safetensors" or is_zip(file) else as_safetensors(file)
+    if file.suffix == ".safetensors" or _is_zip(file):
+        return file
+    from converters.torch_legacy import as_safetensors
+
+    return as_safetensors(file)
+
+
+def _is_zip(file: Path) -> bool:
+    from converters.torch_zip import is_zip
+
+    return is_zip(file)
 
 
 def _refuse_adapter(folder: Path) -> None:

@@ -5,6 +5,8 @@ another thread can finish with a buffer before it is filled again.
 """
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from types import TracebackType
@@ -23,6 +25,10 @@ class Digest(Protocol):
 
     def take(self, buffer: memoryview, length: int) -> None:
         """The first `length` bytes of a buffer have been written."""
+        ...
+
+    def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
+        """Bytes in memory of somebody else's have been written; `then` is called when they are no longer needed."""
         ...
 
 
@@ -45,6 +51,11 @@ class NoDigest:
     def take(self, buffer: memoryview, length: int) -> None:
         """Nothing to do."""
 
+    def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
+        """Needs nothing."""
+        if then:
+            then()
+
     def hexdigest(self) -> str | None:
         """There is none."""
         return None
@@ -61,6 +72,11 @@ class InlineDigest(NoDigest):
         """Hashes at once."""
         self._hash.update(buffer[:length])
 
+    def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
+        """Hashes at once."""
+        self._hash.update(data)
+        super().lend(data, then)
+
     def hexdigest(self) -> str | None:
         """The sha256 of all bytes taken."""
         return self._hash.hexdigest()
@@ -72,7 +88,7 @@ class ThreadedDigest:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._free: SimpleQueue[memoryview] = SimpleQueue()
-        self._full: SimpleQueue[tuple[memoryview, int] | None] = SimpleQueue()
+        self._full: SimpleQueue[tuple[memoryview, Callable[[], object] | None] | None] = SimpleQueue()
         for _ in range(RING):
             self._free.put(memoryview(bytearray(CHUNK)))
         self._thread = Thread(target=self._consume, daemon=True)
@@ -88,9 +104,10 @@ class ThreadedDigest:
 
     def _consume(self) -> None:
         while (item := self._full.get()) is not None:
-            buffer, length = item
-            self._hash.update(buffer[:length])
-            self._free.put(buffer)
+            data, then = item
+            self._hash.update(data)
+            if then:
+                then()
 
     def _finish(self) -> None:
         if self._running:
@@ -104,7 +121,11 @@ class ThreadedDigest:
 
     def take(self, buffer: memoryview, length: int) -> None:
         """Hands the buffer to the hashing thread."""
-        self._full.put((buffer, length))
+        self._full.put((buffer[:length], partial(self._free.put, buffer)))
+
+    def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
+        """Hands the bytes to the hashing thread."""
+        self._full.put((data, then))
 
     def hexdigest(self) -> str | None:
         """The sha256 of all bytes taken; waits for the thread."""

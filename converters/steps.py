@@ -1,4 +1,4 @@
-"""A shard as a list of steps in file order: ranged copies wherever pieces are contiguous, gathers elsewhere."""
+"""A shard as a list of steps in file order: ranged copies wherever pieces are contiguous, tiles elsewhere."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +8,8 @@ from converters.checkpoint import Checkpoint
 from converters.moving import TargetTensor
 from converters.safetensors_header import BITS
 from converters.shards import Shard
+from converters.stored_pieces import stored_pieces
+from converters.tiles import Tile, tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +33,24 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """A whole tensor put together in memory from strided pieces, at byte `at` of the target file."""
+    """A tile of a tensor put together from strided pieces; the tensor begins at byte `at` of the target file."""
 
     tensor: TargetTensor
+    tile: Tile
     at: int
 
     @property
     def length(self) -> int:
-        """Bytes of the tensor."""
-        return self.tensor.nbytes
+        """Bytes of the tile."""
+        return self.tile.count * BITS[self.tensor.dtype] // 8
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """`length` bytes from byte `at` of the target file on, which the tiles before have written out of order."""
+
+    at: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,7 @@ class Cast:
         return self.count * BITS[self.tensor.dtype] // 8
 
 
-Step = Copy | Literal | Gather | Cast
+Step = Copy | Literal | Gather | Recall | Cast
 
 
 def steps_of(shard: Shard, source: Checkpoint) -> list[Step]:
@@ -88,11 +99,12 @@ def tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[
     """How one tensor is written, from byte `at` of its file on."""
     if not tensor.nbytes:
         return
-    if not in_ranges(tensor, source):
-        yield Gather(tensor, at)
+    pieces = stored_pieces(tensor.pieces, source.tensors)
+    if not all(map(contiguous, pieces)):
+        yield from _gathered(tensor, pieces, at)
         return
     width = BITS[tensor.dtype] // 8
-    for piece in tensor.pieces:
+    for piece in pieces:
         place = at + piece.target_offset * width
         if piece.source is None:
             yield Literal(piece.value.to_bytes(width, "little"), place, piece.count * width)
@@ -105,10 +117,19 @@ def tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[
             yield Copy(stored.shard, begin, place, piece.count * width)
 
 
+def _gathered(tensor: TargetTensor, pieces: tuple[Piece, ...], at: int) -> Iterator[Step]:
+    """The tiles of a tensor, those of one band of rows recalled when they have all been written."""
+    width = BITS[tensor.dtype] // 8
+    for tile in tiles(tensor.shape, pieces, BITS[tensor.cast_from or tensor.dtype] // 8):
+        yield Gather(tensor, tile, at)
+        begin, last = tile.first // tile.pitch * tile.pitch, tile.first + (tile.rows - 1) * tile.pitch + tile.columns
+        if not tile.in_order and last % tile.pitch == 0:
+            yield Recall(at + begin * width, (last - begin) * width)
+
+
 def in_ranges(tensor: TargetTensor, source: Checkpoint) -> bool:
     """Whether a tensor is made of ranged copies alone."""
-    lying = all(source.tensors[piece.source].strides is None for piece in tensor.pieces if piece.source is not None)
-    return lying and all(map(contiguous, tensor.pieces))
+    return all(map(contiguous, stored_pieces(tensor.pieces, source.tensors)))
 
 
 def contiguous(piece: Piece) -> bool:

@@ -1,0 +1,105 @@
+"""The bytes that steps stand for, made from a source's files in chunks, for whoever writes or compares them."""
+
+from collections.abc import Iterator, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+from converters.casts import cast
+from converters.digest import CHUNK
+from converters.filling import GAP, SPACE, fill
+from converters.moving import TargetTensor
+from converters.safetensors_header import BITS
+from converters.source_files import SourceFiles
+from converters.steps import Cast, Copy, Gather, Literal
+from converters.tiles import BLOCK
+
+BLOCKS = 3  # tiles in the making at any time: what keeps two cores busy and one hash fed
+
+
+class Space:
+    """Memory for one tile: `block` for its elements, `space` for what is read at once."""
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self.block = np.empty(BLOCK, np.uint8).data
+        self.space = memoryview(bytearray(SPACE + GAP))
+
+
+class Spaces:
+    """A few spaces that all threads share; who needs one more waits."""
+
+    def __init__(self, count: int = BLOCKS) -> None:
+        self._free: SimpleQueue[Space | None] = SimpleQueue()
+        for _ in range(count):
+            self._free.put(None)
+
+    def take(self) -> Space:
+        """A space of one's own, until it is given back."""
+        return self._free.get() or Space()
+
+    def give(self, space: Space) -> None:
+        """Lets the next have it."""
+        self._free.put(space)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes bytes of target tensors; `errors` gets the largest error of each tensor that is cast."""
+
+    files: SourceFiles
+    errors: MutableMapping[str, float] = field(default_factory=dict)
+
+    def fill(self, step: Copy | Literal | Cast, start: int, into: memoryview) -> None:
+        """Fills a buffer with the bytes of a step from `start` on.
+
+        Raises:
+            UnsafeFile: a source file ended early.
+            NotInvertible: a number that is cast does not fit.
+        """
+        if isinstance(step, Copy):
+            self.files.read(step.file, step.begin + start, [into])
+        elif isinstance(step, Literal):
+            into[:] = _repeated(step, start, len(into))
+        else:
+            into[:] = self._cast(step, start, len(into))
+
+    def _cast(self, step: Cast, start: int, length: int) -> bytes:
+        """The cast of as many elements as `length` bytes hold, `start` bytes behind the step's first."""
+        tensor = step.tensor
+        width, narrow = BITS[tensor.dtype] // 8, BITS[str(tensor.cast_from)] // 8
+        data = memoryview(bytearray(length // width * narrow))
+        self.files.read(step.file, step.begin + start // width * narrow, [data])
+        return self._converted(tensor, data)
+
+    def _converted(self, tensor: TargetTensor, data: memoryview) -> bytes:
+        done = cast(data, str(tensor.cast_from), tensor.dtype, tensor.key)
+        self.errors[tensor.key] = max(self.errors.get(tensor.key, 0.0), done.error)
+        return done.data
+
+    def tile(self, step: Gather, space: Space) -> Iterator[tuple[int, memoryview]]:
+        """The runs of a tile, each with the byte of the target file where it belongs; valid while the space is."""
+        tile, tensor = step.tile, step.tensor
+        was, width = (BITS[dtype] // 8 for dtype in (tensor.cast_from or tensor.dtype, tensor.dtype))
+        fill(tile, was, space.block, space.space, self.read)
+        run = tile.count if tile.in_order else tile.columns
+        together = CHUNK // was if tile.in_order else max(1, CHUNK // (run * was)) * run
+        for start in range(0, tile.count, together):
+            data = space.block[start * was : min(tile.count, start + together) * was]
+            made = memoryview(self._converted(tensor, data)) if tensor.cast_from else data
+            for k in range(0, len(made), run * width):
+                row, column = divmod(start + k // width, run)
+                place = tile.first + row * tile.pitch + column
+                yield step.at + place * width, made[k : k + run * width]
+
+    def read(self, key: str, begin: int, into: Sequence[memoryview]) -> None:
+        """Fills views, one after the other, with the bytes of a source tensor from `begin` on, as they are stored."""
+        stored = self.files.source.tensors[key]
+        self.files.read(stored.shard, stored.begin + begin, into)
+
+
+def _repeated(step: Literal, start: int, length: int) -> bytes:
+    """Bytes start..start + length of the repeated pattern."""
+    size = len(step.pattern)
+    skip = start % size
+    return (step.pattern * (-(-(skip + length) // size)))[skip : skip + length]

@@ -1,0 +1,210 @@
+"""Strided pieces in tiles: for any moves, widths, strides and threads, the bytes that a naive assembly gives."""
+
+import hashlib
+import os
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from converters import filling, steps, tiles
+from converters.algebra import View
+from converters.boxes import row_major
+from converters.bytewise import differing_element
+from converters.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.dims import Dims
+from converters.engine import Writing, write_shards
+from converters.errors import Interrupted, UnsafeFile
+from converters.filling import fill
+from converters.moves import Concat, Fill, Rows, Split, Transpose
+from converters.moving import TargetTensor
+from converters.shards import Shard
+from converters.stored_pieces import stored_pieces
+from converters.strided import assemble, gather
+
+DRAWS = st.integers(0, 2**32).map(random.Random)
+DTYPES = {"U8": 1, "BF16": 2, "F32": 4, "F64": 8}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small():
+    """Limits so small that tensors of some hundred bytes take every way there is."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"SPACE": 512, "GAP": 24, "SHORT": 16, "SIDE": 4, "MOST_VIEWS": 6}.items():
+            patch.setattr(filling, name, value)
+        patch.setattr(tiles, "LEAST", 16)
+        patch.setattr(steps, "tiles", lambda shape, pieces, width: tiles.tiles(shape, pieces, width, 256))
+        yield
+
+
+def divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def any_view(draw: random.Random, dtype: str) -> tuple[View, dict[str, tuple[int, ...]]]:
+    """A tensor made from one or two others by a random chain of moves, and the shapes of those others."""
+    shapes = {f"t{k}": (draw.randint(1, 24), draw.randint(1, 24)) for k in range(2)}
+    view = View.of("t0", shapes["t0"], dtype)
+    for _ in range(draw.randint(1, 5)):
+        rows, columns = view.shape
+        kind = draw.choice(["transpose", "rows", "split", "concat", "pad"])
+        if kind == "transpose":
+            (view,) = Transpose()([view], Dims({})).views
+        elif kind == "rows":
+            d = draw.choice(divisors(rows))
+            e = draw.choice(divisors(rows // d))
+            order = draw.sample(range(3), 3)
+            (view,) = Rows((d, e, rows // d // e), tuple(order))([view], Dims({})).views
+        elif kind == "split":
+            axis = draw.randint(0, 1)
+            size = view.shape[axis]
+            at = draw.randint(0, size)
+            parts = Split(("a", "b"), axis)([view], Dims({"a": at, "b": size - at})).views
+            view = parts[0] if at else parts[1]
+        elif kind == "concat" and "t1" not in {piece.source for piece in view.pieces}:
+            axis = draw.randint(0, 1)
+            other = (draw.randint(1, 9), columns) if axis == 0 else (rows, draw.randint(1, 9))
+            shapes["t1"] = other
+            sizes = Dims({"a": view.shape[axis], "b": other[axis]})
+            (view,) = Concat(("a", "b"), axis)([view, View.of("t1", other, dtype)], sizes).views
+        elif kind == "pad":
+            sizes = Dims({"a": rows, "b": 2, "c": columns})
+            more = Fill(("b", "c"), dtype, draw.randint(0, 255))([], sizes).views
+            (view,) = Concat(("a", "b"))([view, *more], sizes).views
+    return view, shapes
+
+
+def stored_in_any_order(draw: random.Random, folder, shapes, dtype: str) -> tuple[Checkpoint, dict[str, bytes]]:
+    """Files of random bytes in which tensors lie with strides of any order; and their bytes row by row."""
+    width, files, tensors, values = DTYPES[dtype], [], {}, {}
+    for shard, (key, shape) in enumerate(shapes.items()):
+        files.append(folder / f"{key}.bin")
+        turned = row_major(shape[::-1])[::-1]
+        gapped = tuple(2 * stride for stride in row_major(shape))
+        strides = draw.choice([None, None, turned, gapped, (0, 1)])
+        begin = draw.randint(0, 50)
+        used = row_major(shape) if strides is None else strides
+        last = sum((n - 1) * s for n, s in zip(shape, used, strict=True))
+        data = draw.randbytes(begin + (last + 1) * width)
+        files[-1].write_bytes(data)
+        values[key] = gather(data[begin:], shape, used, width)
+        tensors[key] = StoredTensor(key, key, dtype, shape, files[-1], shard, begin, strides)
+    states = tuple(FileState.of(path) for path in files)
+    return Checkpoint(folder, {}, tensors, tuple(files), tuple(files), (), states), values
+
+
+def target(key: str, view: View) -> TargetTensor:
+    pieces = tuple(sorted(view.pieces, key=lambda piece: piece.target_offset))
+    return TargetTensor(key, view.dtype, view.shape, pieces, ())
+
+
+@settings(deadline=None)
+@given(DRAWS, st.sampled_from(sorted(DTYPES)))
+def test_tiles_cover_a_tensor_once_and_hold_what_a_naive_assembly_gives(draw, dtype):
+    width = DTYPES[dtype]
+    view, shapes = any_view(draw, dtype)
+    data = {key: draw.randbytes(shape[0] * shape[1] * width) for key, shape in shapes.items()}
+    expected = assemble(view.shape[0] * view.shape[1], width, view.pieces, data.__getitem__)
+    found, made = np.zeros_like(expected), np.zeros(expected.shape, int)
+    space, block = (memoryview(bytearray(n)) for n in (filling.SPACE + filling.GAP, 1 << 16))
+
+    def read(key, begin, into):
+        for part in into:
+            assert len(part) > 0 and begin + len(part) <= len(data[key])
+            part[:] = data[key][begin : begin + len(part)]
+            begin += len(part)
+
+    for tile in tiles.tiles(view.shape, view.pieces, width, draw.choice([8, 64, 256, 1 << 14])):
+        fill(tile, width, block, space, read)
+        got = np.frombuffer(block[: tile.count * width], f"u{width}").reshape(tile.rows, tile.columns)
+        for row in range(tile.rows):
+            begin = tile.first + row * tile.pitch
+            found[begin : begin + tile.columns] = got[row]
+            made[begin : begin + tile.columns] += 1
+    assert (made == 1).all()
+    assert (found == expected).all()
+
+
+@settings(deadline=None)
+@given(DRAWS, st.sampled_from(sorted(DTYPES)), st.integers(1, 4), st.booleans())
+def test_files_hold_what_a_naive_assembly_gives_and_their_hash(tmp_path_factory, draw, dtype, threads, hashed):
+    folder = tmp_path_factory.mktemp("any")
+    views = [any_view(draw, dtype) for _ in range(3)]
+    shapes = {f"{k}{key}": shape for k, (_, own) in enumerate(views) for key, shape in own.items()}
+    source, data = stored_in_any_order(draw, folder, shapes, dtype)
+    named = [
+        replace(view, pieces=tuple(replace(p, source=p.source and f"{k}{p.source}") for p in view.pieces))
+        for k, (view, _) in enumerate(views)
+    ]
+    tensors = [target(f"x{k}", view) for k, view in enumerate(named)]
+    shards = [Shard("a", b"header", tuple(tensors[:2])), Shard("b", b"", tuple(tensors[2:]))][: draw.randint(1, 2)]
+    told: list[int] = []
+    how = Writing(hash=hashed, fsync=draw.random() < 0.2, threads=threads, progress=told.append)
+    digests = write_shards(shards, source, folder, how)
+    for shard in shards:
+        written = (folder / shard.name).read_bytes()
+        whole = b"".join(
+            assemble(int(np.prod(t.shape)), DTYPES[dtype], t.pieces, data.__getitem__).tobytes() for t in shard.tensors
+        )
+        assert written == shard.header + whole
+        assert digests[shard.name] == (hashlib.sha256(written).hexdigest() if hashed else None)
+    assert sum(told) == sum(shard.nbytes for shard in shards)
+
+
+@settings(deadline=None)
+@given(DRAWS, st.sampled_from(sorted(DTYPES)))
+def test_the_first_differing_element_is_found_wherever_it_lies(tmp_path_factory, draw, dtype):
+    folder, held_folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("held")
+    view, shapes = any_view(draw, dtype)
+    source, data = stored_in_any_order(draw, folder, shapes, dtype)
+    held, values = stored_in_any_order(draw, held_folder, {"x": view.shape}, dtype)
+    tensor, width = target("x", view), DTYPES[dtype]
+    expected = assemble(int(np.prod(view.shape)), width, view.pieces, data.__getitem__)
+    found = np.frombuffer(values["x"], expected.dtype)
+    where = np.flatnonzero(found != expected)
+    difference = differing_element(source, tensor, held)
+    assert (difference.element if difference else None) == (where[0] if len(where) else None)
+    if difference:
+        assert int(difference.expected, 16) == expected[where[0]] and int(difference.found, 16) == found[where[0]]
+
+
+@settings(deadline=None)
+@given(DRAWS)
+def test_a_transposed_view_that_is_transposed_is_a_copy(draw):
+    rows, columns = draw.randint(2, 9), draw.randint(2, 9)
+    lies = StoredTensor("t", "t", "F32", (rows, columns), None, 0, 0, (1, rows))
+    view = Transpose()([View.of("t", (rows, columns), "F32")], Dims({})).views[0]
+    pieces = stored_pieces(view.pieces, {"t": lies})
+    assert len(pieces) == 1 and steps.contiguous(pieces[0])
+
+
+def test_a_file_that_ends_early_is_told_and_nobody_waits_for_ever(tmp_path):
+    view = Transpose()([View.of("t", (40, 40), "F32")], Dims({})).views[0]
+    path = tmp_path / "t.bin"
+    path.write_bytes(bytes(40 * 40 * 4 - 1))
+    stored = StoredTensor("t", "t", "F32", (40, 40), path, 0, 0)
+    source = Checkpoint(tmp_path, {}, {"t": stored}, (path,), (path,), (), (FileState.of(path),))
+    tensors = tuple(target(f"x{k}", view) for k in range(12))
+    for hashed in (True, False):
+        with pytest.raises((UnsafeFile, Interrupted), match=r"ended at byte 6399|stopped"):
+            write_shards([Shard(f"a{hashed}", b"", tensors)], source, tmp_path, Writing(hash=hashed, threads=4))
+
+
+def test_real_sizes_are_read_in_long_ranges():
+    """GPT-2's largest matrix: one system call for a few dozen rows, however many rows there are."""
+    calls = []
+    view = Transpose()([View.of("t", (1600, 6400), "F32")], Dims({})).views[0]
+    block = memoryview(bytearray(16 << 20))
+    space = memoryview(bytearray((1 << 20) + (8 << 10)))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"SPACE": 1 << 20, "GAP": 8 << 10, "SHORT": 1 << 10, "SIDE": 32, "MOST_VIEWS": 1024}.items():
+            patch.setattr(filling, name, value)
+        patch.setattr(tiles, "LEAST", 4 << 10)
+        for tile in tiles.tiles(view.shape, view.pieces, 4):
+            assert tile.in_order and tile.count * 4 <= 16 << 20
+            fill(tile, 4, block, space, lambda key, begin, into: calls.append(sum(map(len, into))))
+    assert sum(calls) < 2.2 * 1600 * 6400 * 4
+    assert os.cpu_count() and len(calls) <= 3 * 1600
