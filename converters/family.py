@@ -108,6 +108,11 @@ def _found() -> dict[str, Family]:
     return {module.FAMILY.name: module.FAMILY for module in modules if hasattr(module, "FAMILY")}
 
 
+def dialect_of(name: str) -> str:
+    """The family whose models a family is another form of; empty for one of its own."""
+    return "" if name == OURS else get_family(name).dialect_of
+
+
 def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
     """The name of the family that a config.json belongs to, by `model_type` or, without one, by `architectures`.
 

@@ -9,7 +9,7 @@ from converters.algebra import Check
 from converters.casts import header_dtype
 from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.errors import NotProved, UsageError
-from converters.family import OURS, family_of, get_family
+from converters.family import OURS, dialect_of, family_of, get_family
 from converters.moving import TargetTensor, casted, in_order
 from converters.options import DEFAULTS, Options
 from converters.proof import Box, fault, source_box, target_box
@@ -56,7 +56,7 @@ def make_plan(
     """
     checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(Path(source))
     found = family_of(checkpoint.config, family)
-    if family not in (None, found):
+    if family not in (None, found) and family != dialect_of(found):
         raise UsageError(f"{checkpoint.folder} is a {found} checkpoint by its model_type, not {family}")
     if found == to:
         raise UsageError(f"{checkpoint.folder} is a {to} checkpoint already")

@@ -24,6 +24,7 @@ ARCHITECTURES = ("llama", "gpt2")
 IGNORED = ("general.", "tokenizer.", "quantize.")
 TOKENS = tuple(f"tokenizer.ggml.{name}_token_id" for name in ("bos", "eos", "padding"))
 EMBEDDING, HEAD, FREQUENCIES = "token_embd.weight", "output.weight", "rope_freqs.weight"
+BIAS = "blk.0.attn_q.bias"
 SCALE = "rope_freqs.factor"  # not in the metadata: the largest element of the tensor
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 
@@ -79,6 +80,8 @@ def _config(metadata: Mapping[str, Any], architecture: str, tensors: Mapping[str
         embedding = tensors[EMBEDDING]
         config.setdefault(f"{architecture}.vocab_size", embedding.shape[0] if embedding.shape else 0)
         config["dtype"] = DTYPES.get(embedding.dtype)
+    if architecture == "llama" and BIAS in tensors:
+        config["attention_bias"] = True
     if FREQUENCIES in tensors:
         config[SCALE] = _largest(tensors[FREQUENCIES])
     return {**config, "tie_word_embeddings": HEAD not in tensors}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +23,28 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
     file = path if path.is_file() else next(iter(sorted(path.glob("*.gguf"))), None)
     if file is None:
         raise FolderError(f"{path}: there is no GGUF file in it")
-    config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name)
-    for name, value in vars(config).items():
+    config = _spelled(AutoConfig.from_pretrained(file.parent, gguf_file=file.name))
+    options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
+    with redirect_stderr(StringIO()):  # it draws a bar whatever it is told
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent,
+            gguf_file=file.name,
+            config=config,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=dtype,
+            **options,
+        )
+    return model.eval()
+
+
+def _spelled(config: Any) -> Any:
+    """The config with short floats, and with two sizes that transformers 5.23 reads under names GPT-2 does not have."""
+    for name, value in list(vars(config).items()):
         if isinstance(value, float):
             setattr(config, name, shortest(value))
-    options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
-    return AutoModelForCausalLM.from_pretrained(
-        file.parent,
-        gguf_file=file.name,
-        config=config,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=dtype,
-        **options,
-    )
+    if config.model_type == "gpt2":
+        config.n_positions, config.n_inner = config.n_ctx, config.feed_forward_length
+    return config
 
 
 def shortest(value: float) -> float:
