@@ -156,7 +156,7 @@ def _resolve_mixer(flat: dict[str, Any]) -> None:
     width = _positive(flat, "n_embd")
     _default(flat, path + "n_head_kv", flat["n_head_kv"] or n_head)
     _default(flat, path + "head_dim", width // n_head)
-    _default(flat, path + "rotary_dim", flat["rotary_dim"] or width // _positive(flat, "n_head"))
+    _default(flat, path + "rotary_dim", flat["rotary_dim"] or flat[path + "head_dim"])
     _default(flat, path + "out_bias", flat[path + "bias"])
 
 
