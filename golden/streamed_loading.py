@@ -19,16 +19,23 @@ from golden.loading import (
     MIXFORMER,
     LoadedModel,
     building,
+    load_model,
     loading_problems,
     read_config,
     silenced,
     tensor_headers,
     weight_files,
 )
+from golden.references import is_native, native_elements
 
 
 def largest_layer(folder: Path) -> int:
-    """Weights of the largest layer, from headers alone: tensors with one number in their keys belong together."""
+    """Weights of the largest layer, from headers alone: tensors with one number in their keys belong together.
+
+    A native file is loaded whole by its transcription, so it is one layer.
+    """
+    if is_native(folder):
+        return native_elements(folder)
     sizes: Counter[str] = Counter()
     for path in weight_files(folder):
         for key, entry in tensor_headers(path).items():
@@ -40,6 +47,8 @@ def largest_layer(folder: Path) -> int:
 def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> LoadedModel:
     """Open a folder as :func:`golden.loading.load_model` does, but leave its weights on disk until they are needed.
 
+    A native file is read whole: its transcription knows no layers.
+
     Raises:
         FolderError: the folder cannot be read or its config describes no model that can be built.
         UnverifiableError: transformers would not load these weights as they are stored.
@@ -48,6 +57,8 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
 
     import mixformer  # noqa: F401  registers the Auto classes
 
+    if is_native(folder):
+        return load_model(folder, dtype, attn)
     config = read_config(folder)
     stored = {key: (path, entry) for path in weight_files(folder) for key, entry in tensor_headers(path).items()}
     options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
