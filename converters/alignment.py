@@ -83,20 +83,24 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     """
     one, other = open_checkpoint(Path(candidate)), open_checkpoint(Path(reference))
     families = family_of(one.config), family_of(other.config)
-    if families[0] != families[1] and OURS not in families:
-        return Alignment(False, (f"no mapping leads from {families[1]} to {families[0]}",))
     if families[0] == families[1]:
         return _aligned(identity(other), one, families, swapped=False)
+    cast = replace(DEFAULTS, dtype=recorded_cast(one.folder) if casts else None)
+    if OURS not in families:
+        try:
+            plan = checked_plan(other, None, families[0], cast)
+        except Refused as error:
+            return Alignment(False, (f"no mapping leads from {families[1]} to {families[0]}: {error}",))
+        return _aligned(plan, one, families, swapped=False)
     if families[0] == OURS:
-        options = replace(DEFAULTS, dtype=recorded_cast(one.folder) if casts else None, pad_vocab=_padding(other, one))
+        options = replace(cast, pad_vocab=_padding(other, one))
         return _aligned(checked_plan(other, None, OURS, options), one, families, swapped=False)
     try:
         plan = checked_plan(one, None, OURS, replace(DEFAULTS, pad_vocab=_padding(one, other)))
     except Refused as error:
         return Alignment(True, (str(error),))
-    back = recorded_cast(one.folder) if casts else None
-    if back:
-        plan = checked_plan(other, None, families[0], replace(DEFAULTS, dtype=back))
+    if cast.dtype:
+        plan = checked_plan(other, None, families[0], cast)
         return _aligned(plan, one, families, swapped=False)
     return _aligned(plan, other, families, swapped=True)
 
@@ -151,8 +155,9 @@ def _config(candidate: Mapping[str, Any], reference: Mapping[str, Any], families
 
 def _spoken(families: tuple[str, str]) -> set[str] | None:
     """The paths of ours that both families speak of; None between two MixFormers."""
-    theirs = [get_family(name).config for name in families if name != OURS]
-    return {path for entry in theirs[0].entries for path in entry.ours} if theirs else None
+    tables = [get_family(name).config for name in families if name != OURS]
+    spoken = [{path for entry in table.entries for path in entry.ours} for table in tables]
+    return set.intersection(*spoken) if spoken else None
 
 
 def _meaning(config: Mapping[str, Any], family: str) -> dict[str, Any]:
