@@ -12,7 +12,7 @@ from converters import layout
 from converters.boxes import whole
 from converters.bytewise import Difference, differing_element
 from converters.checkpoint import Checkpoint, open_checkpoint
-from converters.config_table import BASE, OURS_FREE
+from converters.config_table import BASE, OURS_FREE, RESIDUE
 from converters.conversion import checked_plan
 from converters.errors import Refused
 from converters.family import OURS, family_of, get_family
@@ -82,27 +82,34 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
         ConversionError: one of the two cannot be read, or the reference itself is not a sound checkpoint.
     """
     one, other = open_checkpoint(Path(candidate)), open_checkpoint(Path(reference))
-    families = family_of(one.config), family_of(other.config)
+    families = family_of(one.config, _origin(other.config)), family_of(other.config, _origin(one.config))
     if families[0] == families[1]:
         return _aligned(identity(other), one, families, swapped=False)
     cast = replace(DEFAULTS, dtype=recorded_cast(one.folder) if casts else None)
     if OURS not in families:
         try:
-            plan = checked_plan(other, None, families[0], cast)
+            plan = checked_plan(other, families[1], families[0], cast)
         except Refused as error:
             return Alignment(False, (f"no mapping leads from {families[1]} to {families[0]}: {error}",))
         return _aligned(plan, one, families, swapped=False)
     if families[0] == OURS:
         options = replace(cast, pad_vocab=_padding(other, one))
-        return _aligned(checked_plan(other, None, OURS, options), one, families, swapped=False)
+        return _aligned(checked_plan(other, families[1], OURS, options), one, families, swapped=False)
     try:
-        plan = checked_plan(one, None, OURS, replace(DEFAULTS, pad_vocab=_padding(one, other)))
+        plan = checked_plan(one, families[0], OURS, replace(DEFAULTS, pad_vocab=_padding(one, other)))
     except Refused as error:
         return Alignment(True, (str(error),))
     if cast.dtype:
-        plan = checked_plan(other, None, families[0], cast)
+        plan = checked_plan(other, families[1], families[0], cast)
         return _aligned(plan, one, families, swapped=False)
     return _aligned(plan, other, families, swapped=True)
+
+
+def _origin(config: Mapping[str, Any]) -> str | None:
+    """The family that a MixFormer says it came from, which tells what the other is where several families fit it."""
+    residue = config.get(RESIDUE)
+    family = residue.get("family") if isinstance(residue, dict) else None
+    return family if isinstance(family, str) else None
 
 
 def _padding(theirs: Checkpoint, ours: Checkpoint) -> int | None:

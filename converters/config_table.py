@@ -51,10 +51,12 @@ class ConfigTable:
     """The config side of a family.
 
     entries: how fields map. free: fields of theirs that say nothing about the function, besides the base ones.
+    unread: paths of ours that say nothing about a block of the family's own.
     """
 
     entries: tuple[Entry, ...]
     free: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
 
     def to_ours(
         self, theirs: Config, family: str, waived: Collection[str] = (), extra: Mapping[str, Any] | None = None
@@ -140,7 +142,7 @@ class ConfigTable:
             raise ConfigRefused(_unknown(unknown, known))
 
     def _account_ours(self, live: Config, waived: Collection[str]) -> None:
-        known = {path for entry in self.entries for path in (*entry.ours, *entry.also)}
+        known = {path for entry in self.entries for path in (*entry.ours, *entry.also)} | self.unread
         unknown = [path for path in live if path not in known | OURS_FREE | BASE and path not in waived]
         if unknown:
             raise ConfigRefused(_unknown(unknown, known))

@@ -51,7 +51,8 @@ class Family:
     base: the prefix of all keys but the head's, which a bare decoder leaves out. head: the key of the output head.
     tied: what a config means that does not say whether head and embedding are one. buffers: stored tensors that a
     formula gives. tensors: from our resolved config to the shape of each tensor of ours; only a family that brings a
-    block of its own has its own. dialect_of: the family whose models this is another form of.
+    block of its own has its own. dialect_of: the family whose models this is another form of. hot: for
+    families of other packages, transformers' config class and the sizes of a small model to be tested with.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Family:
     buffers: tuple[BufferRule, ...] = ()
     tensors: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] = layout.tensors
     dialect_of: str = ""
+    hot: tuple[str, Mapping[str, Any]] | None = None
 
     @property
     def head_prefix(self) -> str:
@@ -116,15 +118,16 @@ def dialect_of(name: str) -> str:
 def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
     """The name of the family that a config.json belongs to, by `model_type` or, without one, by `architectures`.
 
-    chosen: the family to take where several fit.
+    chosen: the family to take where several fit; one that does not fit, or does not exist, is not asked.
 
     Raises:
         ConfigRefused: no family fits, or several do and none is chosen.
     """
     if config.get("model_type") == MODEL_TYPE:
         return OURS
-    if chosen not in (None, OURS) and _fits(get_family(str(chosen)), config):
-        return str(chosen)
+    wanted = {} if chosen in (None, OURS) else _found() if chosen in _found() else _plugins()
+    if chosen in wanted and _fits(wanted[chosen], config):
+        return chosen
     fitting = [family.name for family in list_families(plugins=chosen not in _found()) if _fits(family, config)]
     if len(fitting) == 1:
         return fitting[0]

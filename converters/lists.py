@@ -33,7 +33,7 @@ def per_layer(values: Sequence[Any]) -> Any:
 def as_list(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with a list for its architecture, if its windows differ from layer to layer."""
     architecture = config["architecture"]
-    windows = architecture["mixer"].get(WINDOW)
+    windows = architecture.get("mixer", {}).get(WINDOW)
     if not isinstance(windows, PerLayer):
         return dict(config)
     shared = {name: part for name, part in architecture.items() if name not in ("head", "loss")}

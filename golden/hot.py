@@ -55,6 +55,27 @@ RECIPES: Mapping[str, tuple[str, dict[str, Any]]] = {
 """Family -> transformers' config class and the sizes of its hot model."""
 
 
+def recipe(family: str) -> tuple[str, Mapping[str, Any]]:
+    """The class and sizes of a family's hot model: those above, or what the family itself says.
+
+    Raises:
+        UnknownLevelError: there is no recipe for the family.
+    """
+    from converters.family import get_family
+
+    found = RECIPES.get(family) or get_family(family).hot
+    if found is None:
+        raise UnknownLevelError(f"no hot model is known for {family!r}; give its FAMILY a `hot` recipe")
+    return found
+
+
+def has_recipe(family: str) -> bool:
+    """Whether there is a hot model of a family."""
+    from converters.family import get_family
+
+    return family in RECIPES or get_family(family).hot is not None
+
+
 def make_hot(family: str, folder: Path, seed: int = 0, **overrides: Any) -> Path:
     """Save a hot transformers model of ``family`` into ``folder`` and return it.
 
@@ -66,10 +87,8 @@ def make_hot(family: str, folder: Path, seed: int = 0, **overrides: Any) -> Path
     """
     import transformers
 
-    if family not in RECIPES:
-        raise UnknownLevelError(f"no hot model is known for {family!r}; known are {', '.join(RECIPES)}")
-    name, sizes = RECIPES[family]
-    config = getattr(transformers, name)(**(sizes | overrides))
+    name, sizes = recipe(family)
+    config = getattr(transformers, name)(**{**sizes, **overrides})
     with silenced(), torch.random.fork_rng():
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -2,5 +2,6 @@
 
     pytest -p golden.conformance.plugin --pyargs golden.conformance --family llama
 
-It needs a hot recipe for the family (`golden.hot.RECIPES`), because a freshly initialised model hides faults.
+It needs a hot recipe for the family (`golden.hot.RECIPES`, or `hot` of its FAMILY), because a freshly initialised model
+hides faults.
 """

@@ -72,6 +72,7 @@ def test_every_wrong_table_round_trips_and_fails_by_its_function(
     for k, (name, table) in enumerate(chosen[n * len(chosen) // count] for n in range(count)):
         with monkeypatch.context() as patch:
             patch.setattr(registry, "_found", lambda table=table: {conforming.name: table})
+            patch.setattr(registry, "_plugins", dict)
             ours, back = both_ways(hot_checkpoint, conforming, tmp_path / str(k))
             assert equal_folders(hot_checkpoint, back) == [], name
         (ours / "conversion.json").unlink()

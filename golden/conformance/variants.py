@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from golden.hot import RECIPES
+from golden.hot import recipe
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "num_hidden_layers": (1, 2, 4),
@@ -65,7 +65,7 @@ def variant(family: str, seed: int) -> dict[str, Any]:
     if not seed:
         return {}
     draw = random.Random(seed)
-    known = vars(getattr(transformers, RECIPES[family][0])())
+    known = vars(getattr(transformers, recipe(family)[0])())
     choices = {name: values for name, values in CHOICES.items() if name in known} | dict(ONLY.get(family, {}))
     drawn = {name: draw.choice(values) for name, values in choices.items()}
     return {name: dict(value) if isinstance(value, dict) else value for name, value in drawn.items()}

@@ -1,0 +1,1 @@
+"""Starcoder2 for MixFormer Convert."""

@@ -1,0 +1,96 @@
+"""Starcoder2: a sequential MixFormer with LayerNorm, a plain MLP, biases, grouped heads and a window.
+
+Source: transformers 5.23 `models/starcoder2`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from converters.common_fields import (
+    ATTENTION_DROPOUT,
+    LAYER_NORM,
+    NO_QK_NORM,
+    PLAIN_MLP,
+    PLAIN_SCALE,
+    SAME_SCALE,
+    biases,
+    block,
+    eps,
+    heads,
+    mlp,
+    model,
+    positions,
+)
+from converters.common_rules import LAYER, linear, llama_attention, mlp_of, norm, vocabulary
+from converters.config_table import ConfigTable
+from converters.family import Family, Rule
+from converters.fields import Field, Theirs
+from converters.kinds import FRACTION
+from converters.layout import dims_of
+from converters.rope import Rope
+from converters.windows import SlidingWindow
+
+CONFIG = ConfigTable(
+    entries=(
+        *model("starcoder2", "Starcoder2ForCausalLM", "Starcoder2Model", tied=True, bos=50256, eos=50256),
+        *block("sequential"),
+        *heads(default_kv=2),
+        *biases(True, True),
+        *mlp("gelu_pytorch_tanh"),
+        PLAIN_MLP,
+        LAYER_NORM,
+        NO_QK_NORM,
+        PLAIN_SCALE,
+        SAME_SCALE,
+        ATTENTION_DROPOUT,
+        positions(4096),
+        eps("norm_epsilon", 1e-5),
+        Field("embedding_dropout", ("embd_pdrop",), FRACTION, 0.0),
+        Field("residual_dropout", ("resid_pdrop",), FRACTION, 0.0),
+        Theirs("use_bias", (True,), "an MLP of a MixFormer has biases"),
+        SlidingWindow(None),
+        Rope(),
+    ),
+)
+
+
+def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
+    """The tensors of a Starcoder2, by our resolved config."""
+    return [
+        *norm(LAYER + "input_layernorm", "layers.{b}.ln_1", ours),
+        *norm(LAYER + "post_attention_layernorm", "layers.{b}.ln_2", ours),
+        *llama_attention(ours),
+        *linear([LAYER + "mlp.c_fc"], f"{mlp_of(ours)}.fc1", True),
+        *linear([LAYER + "mlp.c_proj"], f"{mlp_of(ours)}.fc2", True),
+        *norm("model.norm", "layers.{h}.ln", ours),
+        *vocabulary(ours, "model.embed_tokens.weight", "lm_head"),
+    ]
+
+
+FAMILY = Family(
+    name="starcoder2",
+    title="Starcoder2",
+    model_types=("starcoder2",),
+    config=CONFIG,
+    rules=rules,
+    dims=dims_of,
+    base="model.",
+    head="lm_head.weight",
+    tied=True,
+    expresses="MHA, GQA; biases; one sliding window; any activation and rope type; tied or untied",
+    hot=(
+        "Starcoder2Config",
+        {
+            "vocab_size": 331,
+            "hidden_size": 48,
+            "intermediate_size": 88,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 160,
+            "sliding_window": 24,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+    ),
+)

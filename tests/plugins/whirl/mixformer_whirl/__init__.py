@@ -1,0 +1,1 @@
+"""Whirl, a family with a block of its own, for MixFormer Convert."""

@@ -1,0 +1,156 @@
+"""Families of other packages: found by their entry points, tested by the same suite, with nothing central edited."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).parent.parent
+PLUGINS = Path(__file__).parent / "plugins"
+
+
+def installed(name: str, place: Path) -> dict[str, str]:
+    """An environment in which a plugin is installed: its folder and its metadata are on the path."""
+    project = tomllib.loads((PLUGINS / name / "pyproject.toml").read_text())["project"]
+    metadata = place / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    metadata.mkdir()
+    named = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    (metadata / "METADATA").write_text(named)
+    groups = ([f"[{group}]", *(f"{k} = {v}" for k, v in found.items())] for group, found in
+              project["entry-points"].items())  # fmt: skip
+    (metadata / "entry_points.txt").write_text("\n".join(line for group in groups for line in group) + "\n")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), str(PLUGINS / name)])}
+
+
+def run(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    return subprocess.run([sys.executable, "-c", "from cli.start import main; main()", *map(str, words)],
+                          cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    return folder
+
+
+def test_starcoder2_passes_the_conformance_suite_as_a_plugin(place, tmp_path):
+    env = installed("starcoder2", place)
+    suite = ["-p", "golden.conformance.plugin", "--pyargs", "golden.conformance", "--family", "starcoder2"]
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "not slow", *suite, "-p", "no:cacheprovider"],
+                          cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "8 passed" in done.stdout  # five variants, the laws, the wrong tables, fine-tuning
+
+
+def test_a_plugin_is_listed_and_is_a_verb(place):
+    env = installed("starcoder2", place)
+    listed = json.loads(run("families", "--json", env=env).stdout)["families"]
+    assert "starcoder2" in [family["name"] for family in listed]
+    assert "starcoder2" not in run("families", env={**os.environ}).stdout
+    assert "Convert a starcoder2 checkpoint" in run("starcoder2", "--help", env=env).stdout
+
+
+@pytest.mark.parametrize(
+    ("family", "sentence"),
+    [
+        ("raise RuntimeError('no such luck')", "cannot be imported (no such luck)"),
+        ("FAMILY = 3", "has no FAMILY"),
+        ("from converters.families.llama import FAMILY", "a name that is taken"),
+        (
+            "from dataclasses import replace\nfrom converters.families.llama import FAMILY as F\n"
+            "FAMILY = replace(F, name='push')",
+            "'push', a name that is taken",
+        ),
+    ],
+)
+def test_a_broken_plugin_is_refused_by_the_name_of_its_package(family, sentence, place, tmp_path):
+    package = tmp_path / "mixformer_starcoder2"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "family.py").write_text(family)
+    env = {**installed("starcoder2", place), "PYTHONPATH": os.pathsep.join([str(place), str(tmp_path)])}
+    done = run("families", env=env)
+    assert done.returncode == 3 and sentence in done.stderr and "mixformer-starcoder2" in done.stderr
+    assert run("convert-nothing", env=env).returncode == 3
+
+
+def test_a_config_that_fits_two_families_is_refused_until_one_is_chosen(place, tmp_path):
+    package = tmp_path / "mixformer_starcoder2"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    double = "from converters.families.llama import FAMILY as F\nFAMILY = replace(F, name='lama')\n"
+    (package / "family.py").write_text("from dataclasses import replace\n" + double)
+    env = {**installed("starcoder2", place), "PYTHONPATH": os.pathsep.join([str(place), str(tmp_path)])}
+    from converters.sample import write_sample
+
+    source = write_sample(tmp_path / "source")
+    done = run("diff", source, source, env=env)
+    assert done.returncode == 3 and "of lama and of llama; say which it is" in done.stderr
+    for name in ("lama", "llama"):
+        words = (name, source, "--to", "mixformer", "-o", tmp_path / f"{name}-out", "--no-parity")
+        assert run(*words, env=env).returncode == 0
+    assert run("diff", source, tmp_path / "lama-out", env=env).returncode == 0  # its residue says which it was
+    record = json.loads((tmp_path / "lama-out" / "config.json").read_text())
+    assert record["converted_from"]["family"] == "lama"
+
+
+WIDTH, ROWS, DEPTH = 6, 11, 2
+
+
+def whirl(folder: Path) -> dict[str, torch.Tensor]:
+    """A Whirl checkpoint with random weights; gives them."""
+    draw = torch.Generator().manual_seed(3)
+    shapes = {"embedding": (ROWS, WIDTH), "head": (ROWS, WIDTH), "norm.weight": (WIDTH,), "norm.bias": (WIDTH,)}
+    shapes |= {f"gates.{i}.weight": (WIDTH, WIDTH) for i in range(DEPTH)}
+    shapes |= {f"gates.{i}.bias": (WIDTH,) for i in range(DEPTH)}
+    weights = {key: torch.randn(shape, generator=draw) for key, shape in shapes.items()}
+    folder.mkdir()
+    save_file(weights, folder / "model.safetensors")
+    config = {"model_type": "whirl", "vocab_size": ROWS, "width": WIDTH, "depth": DEPTH, "eps": 1e-3}
+    (folder / "config.json").write_text(json.dumps(config))
+    return weights
+
+
+def whirls_logits(weights: dict[str, torch.Tensor], ids: torch.Tensor) -> torch.Tensor:
+    """Its function in float64, (S, ROWS), written from its description."""
+    w = {key: tensor.double() for key, tensor in weights.items()}
+    x = w["embedding"][ids]
+    for i in range(DEPTH):
+        means = torch.stack([x[: t + 1].mean(0) for t in range(len(x))])
+        x = x + torch.sigmoid(x @ w[f"gates.{i}.weight"].T + w[f"gates.{i}.bias"]) * means
+    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-3).sqrt()
+    return (x * w["norm.weight"] + w["norm.bias"]) @ w["head"].T
+
+
+RUN_OURS = """
+import sys, torch, mixformer
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float64).eval()
+with torch.no_grad():
+    torch.save(model(torch.arange(9)[None], use_cache=False).logits[0], sys.argv[2])
+"""
+
+
+def test_a_block_of_a_plugin_converts_both_ways_and_asks_for_its_package(place, tmp_path):
+    env = installed("whirl", place)
+    weights = whirl(tmp_path / "source")
+    ours, back, logits = tmp_path / "ours", tmp_path / "back", tmp_path / "logits.pt"
+    assert run("whirl", tmp_path / "source", "--to", "mixformer", "-o", ours, "--no-parity", env=env).returncode == 0
+    assert run("mixformer", ours, "--to", "whirl", "-o", back, "--no-parity", env=env).returncode == 0
+    assert run("diff", tmp_path / "source", back, env=env).returncode == 0
+    load = [sys.executable, "-c", RUN_OURS, str(ours), str(logits)]
+    done = subprocess.run(load, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = whirls_logits(weights, torch.arange(9))
+    assert (torch.load(logits, weights_only=True) - expected).abs().max() <= 1e-10 * expected.std()
+    without = subprocess.run(load, cwd=ROOT, env={**os.environ}, capture_output=True, text=True)
+    assert without.returncode != 0
+    assert "a part of the package mixformer-whirl, which is not installed here" in without.stderr
