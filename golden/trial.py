@@ -122,7 +122,7 @@ def known_families() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Families of converters with a hot model, and those without."""
     from converters import list_families
 
-    names = [family.name for family in list_families() if family.name != "mixformer"]
+    names = [family.name for family in list_families() if not family.dialect_of]
     return tuple(name for name in names if name in RECIPES), tuple(name for name in names if name not in RECIPES)
 
 

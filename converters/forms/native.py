@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converters.engine import Writing
 from converters.errors import NotInvertible, UsageError
 from converters.forms.llama2c_file import HEADERS, MAGIC, SIZES, TABLES, keys_in_order
+from converters.forms.nanogpt_file import KEPT
 from converters.moving import TargetTensor
 from converters.plan import Plan
 from converters.shards import Shard, lay_out
@@ -31,7 +33,20 @@ class NativeForm:
 
     name: str
     lay_out: Callable[[Plan], tuple[Shard, ...]]
-    finish: Callable[[Plan, Path], None] = lambda plan, folder: None
+    finish: Callable[[Plan, Path], None] | None = None
+
+    def finished(
+        self, plan: Plan, folder: Path, digests: Mapping[str, str | None], how: Writing
+    ) -> dict[str, str | None]:
+        """Ends what the engine began; gives the sha256 of the file, None where nothing is hashed."""
+        if self.finish is None:
+            return dict(digests)
+        self.finish(plan, folder)
+        with (folder / self.name).open("rb") as file:
+            os.fchmod(file.fileno(), 0o644)  # whatever the umask
+            if how.fsync:
+                os.fsync(file.fileno())
+            return {self.name: hashlib.file_digest(file, "sha256").hexdigest() if how.hash else None}
 
 
 def native_form(family: str) -> NativeForm:
@@ -82,16 +97,9 @@ def _nanogpt(plan: Plan, folder: Path) -> None:
 
     weights = load_file(folder / "model.safetensors")
     _share(weights)
-    config = plan.config
-    content = {
-        "model": weights,
-        "model_args": {name: config[name] for name in ARGUMENTS if name in config},
-        "iter_num": config.get("iter_num", 0),
-        "best_val_loss": config.get("best_val_loss", 1e9),
-        "config": config.get("config", {}),
-    }
-    torch.save(content, folder / "ckpt.pt")
-    os.chmod(folder / "ckpt.pt", 0o644)  # noqa: PTH101  (whatever the umask)
+    arguments = {name: plan.config[name] for name in ARGUMENTS if name in plan.config}
+    known = {name: plan.config[name] for name in KEPT if name in plan.config}
+    torch.save({"model": weights, "model_args": arguments, **known}, folder / "ckpt.pt")
     (folder / "model.safetensors").unlink()
 
 
@@ -100,12 +108,6 @@ def _share(weights: "dict[str, torch.Tensor]") -> None:
     head = next((key for key in weights if key.endswith("lm_head.weight")), None)
     if head is not None:
         weights[head] = weights[f"{head.removesuffix('lm_head.weight')}transformer.wte.weight"]
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 FORMS = {

@@ -18,6 +18,7 @@ from converters.gguf_header import TYPES, read_gguf
 from converters.plan import make_plan
 
 INNER = {"intermediate_size": 64}
+QUANTISABLE = {"hidden_size": 64, "head_dim": 8, "intermediate_size": 96}  # rows of whole blocks
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_every_type_has_the_sizes_of_the_gguf_package():
 
 
 def test_a_quantised_gguf_names_its_remedy(hot_llama, writers, tmp_path):
-    source = writers["gguf"](hot_llama(hidden_size=64), tmp_path / "q.gguf", kind="Q8_0")
+    source = writers["gguf"](hot_llama(**QUANTISABLE), tmp_path / "q.gguf", kind="Q8_0")
     said = refusal(source)
     assert "quantised (Q8_0)" in said and "--dequantize" in said and "token_embd.weight" in said
 
