@@ -101,7 +101,17 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     if cast.dtype:
         plan = checked_plan(other, None, families[0], cast)
         return _aligned(plan, one, families, swapped=False)
-    return _aligned(plan, other, families, swapped=True)
+    found = _aligned(plan, other, families, swapped=True)
+    return _other_way(one, other, families) or found if found.problems else found
+
+
+def _other_way(one: Checkpoint, other: Checkpoint, families: tuple[str, str]) -> Alignment | None:
+    """A candidate that is what the mapping makes of ours, though it says more than ours does (biases of zero)."""
+    try:
+        found = _aligned(checked_plan(other, None, families[0], DEFAULTS), one, families, swapped=False)
+    except Refused:
+        return None
+    return None if found.problems else found
 
 
 def _reference(path: Path, candidate: Checkpoint) -> Checkpoint:
