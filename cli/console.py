@@ -15,6 +15,7 @@ Device = Annotated[str, typer.Option("--device", help="Where models run: cpu or 
 Waive = Annotated[list[str] | None, typer.Option("--waive", help="Config field to ignore; may be repeated.")]
 DropBuffers = Annotated[bool, typer.Option("--drop-buffers", help="Leave stored rotary tables out.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="Cast floating tensors: a lossy step, recorded.")]
+Dequantize = Annotated[bool, typer.Option("--dequantize", help="Read quantised tensors as float32: a lossy step.")]
 PadVocab = Annotated[
     int | None, typer.Option("--pad-vocab", min=1, help="Pad MixFormer's vocabulary to a multiple of this.")
 ]

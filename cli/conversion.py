@@ -11,6 +11,7 @@ import typer
 
 from cli.console import (
     Debug,
+    Dequantize,
     Device,
     DropBuffers,
     Dtype,
@@ -31,11 +32,17 @@ if TYPE_CHECKING:
     from converters.checkpoint import Checkpoint
     from golden import Verdict
 
-Source = Annotated[Path | None, typer.Argument(help="Model folder; left out, the family's built-in sample is used.")]
+Source = Annotated[
+    Path | None, typer.Argument(help="Model folder or file; left out, the family's built-in sample is used.")
+]
 To = Annotated[str, typer.Option("--to", help="The family to convert to.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Target folder [default: ./<source name>-<to>].")]
 ShardSize = Annotated[
     str | None, typer.Option("--max-shard-size", help="Largest file, such as 5GB [default: the source's files].")
+]
+FORMATS = ("safetensors", "native")
+Format = Annotated[
+    str, typer.Option("--format", help="safetensors, or native: llama2.c's .bin (--to llama2c), nanoGPT's ckpt.pt.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
 Parity = Annotated[bool, typer.Option("--parity/--no-parity", help="Judge the result by running both models.")]
@@ -63,6 +70,8 @@ def verb(family: str) -> Callable[..., None]:
         drop_buffers: DropBuffers = False,
         pad_vocab: PadVocab = None,
         dtype: Dtype = None,
+        dequantize: Dequantize = False,
+        format: Format = "safetensors",
         device: Device = "cpu",
         json: Json = False,
         quiet: Quiet = False,
@@ -73,8 +82,11 @@ def verb(family: str) -> Callable[..., None]:
         from converters.options import Options
 
         writing = Writing(hash=hash, fsync=fsync, threads=threads)
+        if format not in FORMATS:
+            raise typer.BadParameter(f"--format is {format!r}, expected {' or '.join(FORMATS)}")
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
-        request = Request(Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype), limit, force, writing)
+        options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize)
+        request = Request(options, limit, force, writing, native=format == "native")
         raise typer.Exit(_convert(family, source, to, output, request, device if parity else None, json, quiet))
 
     return run
@@ -86,7 +98,7 @@ def _convert(
 ) -> int:  # fmt: skip
     from converters.checkpoint import open_checkpoint
 
-    checkpoint = open_checkpoint(source or _sample(family, output))
+    checkpoint = open_checkpoint(source or _sample(family, output), dequantize=request.options.dequantize)
     report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
     verdict = _judged(report, device, quiet=quiet or as_json)
     content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
@@ -137,14 +149,14 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
 
 @contextmanager
 def _reference(report: "ConversionReport") -> Iterator[Path]:
-    """The source, or a plain copy of it where transformers would not load it as what it is."""
+    """The source, or a plain copy of it where neither golden nor transformers would load it as what it is."""
     from tempfile import TemporaryDirectory
 
     from converters.checkpoint import open_checkpoint
+    from converters.family import dialect_of
     from converters.plain import is_plain, write_plain
 
-    source = open_checkpoint(report.source)
-    if is_plain(source):
+    if dialect_of(report.family) or is_plain(source := open_checkpoint(report.source)):
         yield report.source
         return
     place = report.output.absolute().parent

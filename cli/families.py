@@ -7,8 +7,10 @@ def families(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> 
     """List the families and what each can express."""
     from converters.family import OURS, list_families
 
-    found = [{"name": f.name, "title": f.title, "expresses": f.expresses} for f in list_families()]
+    names = ("name", "title", "expresses", "dialect_of")
+    listed = sorted(list_families(), key=lambda family: (family.dialect_of or family.name, family.dialect_of != ""))
+    found = [{name: getattr(family, name) for name in names} for family in listed]
     ours = {"name": OURS, "title": "MixFormer (mixformer-sequential)", "expresses": "everything on this list"}
     rows = [("family", "what it is", "converted both ways")]
-    rows += [(f["name"], f["title"], f["expresses"]) for f in (*found, ours)]
+    rows += [(f"{'  ' if f.get('dialect_of') else ''}{f['name']}", f["title"], f["expresses"]) for f in (*found, ours)]
     show(table(rows), {"families": [*found, ours]}, as_json=json, quiet=quiet)

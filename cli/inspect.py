@@ -9,7 +9,7 @@ import typer
 
 from cli.console import Debug, Json, Quiet, in_words, show, table
 
-Where = Annotated[Path, typer.Argument(help="A model folder, or one safetensors file.")]
+Where = Annotated[Path, typer.Argument(help="A model folder, or one file: safetensors, GGUF, llama2.c, ckpt.pt.")]
 
 
 def inspect(path: Where, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
@@ -33,7 +33,7 @@ def _folder(path: Path) -> dict[str, Any]:
     from converters.json_files import read_json
     from converters.provenance import NAME
 
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, dequantize=True)  # nothing is, headers tell
     tensors = [_tensor(t.key, t.dtype, t.shape, t.file.name) for t in checkpoint.tensors.values()]
     try:
         family = family_of(checkpoint.config)

@@ -34,7 +34,7 @@ command = partial(app.command, cls=Verb)
 
 
 def _add_verbs(families: Iterable[Family]) -> None:
-    for family in families:
+    for family in (family for family in families if not family.dialect_of):
         command(family.name, help=f"Convert a {family.name} checkpoint: {family.title}.", epilog=EPILOG)(
             conversion.verb(family.name)
         )

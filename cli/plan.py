@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import Debug, DropBuffers, Dtype, Json, PadVocab, Quiet, Waive, in_words, show, table
+from cli.console import Debug, Dequantize, DropBuffers, Dtype, Json, PadVocab, Quiet, Waive, in_words, show, table
 
 if TYPE_CHECKING:
     from converters import Plan
@@ -23,6 +23,7 @@ def plan(
     drop_buffers: DropBuffers = False,
     pad_vocab: PadVocab = None,
     dtype: Dtype = None,
+    dequantize: Dequantize = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -31,7 +32,8 @@ def plan(
     from converters.options import Options
     from converters.plan import make_plan
 
-    made = make_plan(source, family, to, Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype))
+    options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize)
+    made = make_plan(source, family, to, options)
     show(_lines(made), _content(made), as_json=json, quiet=quiet)
 
 

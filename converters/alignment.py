@@ -3,6 +3,8 @@
 The mapping is derived from both config files. Nothing that a conversion wrote about itself is read.
 """
 
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +17,13 @@ from converters.checkpoint import Checkpoint, open_checkpoint
 from converters.config_table import BASE, OURS_FREE, RESIDUE
 from converters.conversion import checked_plan
 from converters.errors import Refused
-from converters.family import OURS, family_of, get_family
+from converters.family import OURS, dialect_of, family_of, get_family
 from converters.fields import Theirs
 from converters.kinds import same
 from converters.moving import TargetTensor
-from converters.options import DEFAULTS
+from converters.options import DEFAULTS, Options
 from converters.plan import Plan
-from converters.provenance import recorded_cast
+from converters.provenance import recorded_cast, recorded_dequantisation
 from converters.side_files import differing_side_files
 
 # Fields that may differ between two checkpoints of one function.
@@ -81,17 +83,14 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     Raises:
         ConversionError: one of the two cannot be read, or the reference itself is not a sound checkpoint.
     """
-    one, other = open_checkpoint(Path(candidate)), open_checkpoint(Path(reference))
+    one = open_checkpoint(Path(candidate))
+    other = _reference(Path(reference), one)
     families = family_of(one.config, _origin(other.config)), family_of(other.config, _origin(one.config))
     if families[0] == families[1]:
         return _aligned(identity(other), one, families, swapped=False)
     cast = replace(DEFAULTS, dtype=recorded_cast(one.folder) if casts else None)
     if OURS not in families:
-        try:
-            plan = checked_plan(other, families[1], families[0], cast)
-        except Refused as error:
-            return Alignment(False, (f"no mapping leads from {families[1]} to {families[0]}: {error}",))
-        return _aligned(plan, one, families, swapped=False)
+        return _translated(one, other, families, cast)
     if families[0] == OURS:
         options = replace(cast, pad_vocab=_padding(other, one))
         return _aligned(checked_plan(other, families[1], OURS, options), one, families, swapped=False)
@@ -102,7 +101,40 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     if cast.dtype:
         plan = checked_plan(other, families[1], families[0], cast)
         return _aligned(plan, one, families, swapped=False)
-    return _aligned(plan, other, families, swapped=True)
+    found = _aligned(plan, other, families, swapped=True)
+    return (_other_way(one, other, families) or found) if found.problems else found
+
+
+def _other_way(one: Checkpoint, other: Checkpoint, families: tuple[str, str]) -> Alignment | None:
+    """A candidate that is what the mapping makes of ours, though it says more than ours does (biases of zero)."""
+    try:
+        found = _aligned(checked_plan(other, families[1], families[0], DEFAULTS), one, families, swapped=False)
+    except Refused:
+        return None
+    return None if found.problems else found
+
+
+def _reference(path: Path, candidate: Checkpoint) -> Checkpoint:
+    """The reference, dequantised where the candidate's record says that it was."""
+    if not recorded_dequantisation(candidate.folder):
+        return open_checkpoint(path)
+    beside = candidate.folder.absolute().parent
+    place = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
+    return open_checkpoint(path, dequantize=True).unpacked(place)
+
+
+def _translated(one: Checkpoint, other: Checkpoint, families: tuple[str, str], cast: Options) -> Alignment:
+    """Two families that are not ours: the reference, translated, against the candidate, or the other way round.
+
+    A dialect is the one that is translated, for it may hold tables that a formula gives and the other does not have.
+    """
+    swapped = dialect_of(families[0]) != "" and cast == DEFAULTS
+    source, held, to = (one, other, families[1]) if swapped else (other, one, families[0])
+    try:
+        plan = checked_plan(source, None, to, cast)
+    except Refused as error:
+        return Alignment(False, (f"no mapping leads from {family_of(source.config)} to {to}: {error}",))
+    return _aligned(plan, held, families, swapped=swapped)
 
 
 def _origin(config: Mapping[str, Any]) -> str | None:

@@ -13,6 +13,7 @@ from converters.config_table import RESIDUE
 from converters.engine import Writing, write_shards
 from converters.errors import HeadDiffers, TargetRefused
 from converters.family import OURS
+from converters.forms.native import NativeForm, native_form
 from converters.json_files import as_bytes
 from converters.options import DEFAULTS, Options
 from converters.output import check_target, new_folder, write_file
@@ -40,12 +41,16 @@ class ConversionReport:
 
 @dataclass(frozen=True)
 class Request:
-    """Options of a conversion, as on the command line; `max_shard_size` in bytes, None for the source's own shards."""
+    """Options of a conversion, as on the command line.
+
+    max_shard_size: in bytes, None for the source's own shards. native: write the target family's own file form.
+    """
 
     options: Options = DEFAULTS
     max_shard_size: int | None = None
     force: bool = False
     writing: Writing = field(default_factory=Writing)
+    native: bool = False
 
 
 def convert(
@@ -69,16 +74,23 @@ def convert(
         OSError: the disk failed while writing; nothing was kept.
     """
     request = request or Request()
-    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(Path(source))
-    plan = checked_plan(checkpoint, family, to, request.options)
+    options = request.options
+    if not isinstance(source, Checkpoint):
+        source = open_checkpoint(Path(source), dequantize=options.dequantize)
+    checkpoint = source
     target = Path(output) if output else default_output(checkpoint.folder, to)
-    asked = provenance.request(plan, request.max_shard_size)
+    plan = (make_plan if checkpoint.unpack else checked_plan)(checkpoint, family, to, options)
+    form = native_form(to) if request.native else None
+    asked = provenance.request(plan, request.max_shard_size, native=request.native)
     if not request.force and provenance.up_to_date(target, asked):
         return _report(plan, target, (), up_to_date=True)
     check_target(checkpoint.folder, target, force=request.force)
-    shards = lay_out(plan, request.max_shard_size)
+    if checkpoint.unpack:
+        _check_space(target, 2 * plan.nbytes)
+        plan = checked_plan(checkpoint.unpacked(_place(target)), family, to, options)
+    shards = form.lay_out(plan) if form else lay_out(plan, request.max_shard_size)
     _check_space(target, sum(shard.nbytes for shard in shards))
-    files = _write(plan, shards, target, request, asked)
+    files = _write(plan, shards, target, request, asked, form)
     return _report(plan, target, files)
 
 
@@ -94,6 +106,8 @@ def checked_plan(source: Checkpoint, family: str | None, to: str, options: Optio
         plan = make_plan(source, family, to, options)
         run_checks(plan)
     except HeadDiffers:
+        if options.own_head:  # then it was not the head that differed
+            raise
         return checked_plan(source, family, to, replace(options, own_head=True))
     return plan
 
@@ -106,6 +120,8 @@ def default_output(source: Path, to: str) -> Path:
 
 def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: bool = False) -> ConversionReport:
     source, dropped = plan.source.folder, tuple(f"{key} was left out (--drop-buffers)" for key in plan.dropped)
+    for step in plan.source.lossy:
+        dropped += (f"quantised tensors ({', '.join(step['types'])}) were read as float32 (a lossy step, recorded)",)
     if any(tensor.cast_from for tensor in plan.tensors):
         dropped += (f"every floating tensor was cast to {plan.options.dtype} (a lossy step, recorded)",)
     size = (len(plan.tensors), plan.nbytes)
@@ -114,22 +130,34 @@ def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: boo
 
 def _check_space(target: Path, need: int) -> None:
     """Refuses to begin what the disk cannot hold."""
-    place = target.absolute()
-    while not place.exists():
-        place = place.parent
-    have = shutil.disk_usage(place).free
+    have = shutil.disk_usage(_place(target)).free
     if have < need + MARGIN:
         raise TargetRefused(f"{target} needs {need + MARGIN:,} bytes of disk, {have:,} are free")
 
 
+def _place(target: Path) -> Path:
+    """The folder on whose disk a target will lie."""
+    place = target.absolute().parent
+    while not place.exists():
+        place = place.parent
+    return place
+
+
 def _write(
-    plan: Plan, shards: tuple[Shard, ...], target: Path, request: Request, asked: dict[str, object]
+    plan: Plan,
+    shards: tuple[Shard, ...],
+    target: Path,
+    request: Request,
+    asked: dict[str, object],
+    form: NativeForm | None,
 ) -> tuple[str, ...]:
     durable = request.writing.fsync
     with new_folder(target, replace=request.force, durable=durable) as folder:
         try:
             digests = write_shards(shards, plan.source, folder, request.writing)
-            digests |= _write_small(plan, shards, folder, durable=durable)
+            if form:
+                digests = form.finished(plan, folder, digests, request.writing)
+            digests |= _write_small(plan, shards, folder, durable=durable, native=form is not None)
         except OSError as error:
             free = shutil.disk_usage(folder).free
             reason = f"{os.strerror(error.errno) if error.errno else error} ({free:,} bytes free)"
@@ -144,10 +172,12 @@ def _write(
     return tuple(sorted([*digests, provenance.NAME]))
 
 
-def _write_small(plan: Plan, shards: tuple[Shard, ...], folder: Path, *, durable: bool) -> dict[str, str | None]:
-    """config.json, the index and the side files; gives their sha256."""
-    contents = {"config.json": as_bytes(plan.config)}
-    index = index_json(shards)
+def _write_small(
+    plan: Plan, shards: tuple[Shard, ...], folder: Path, *, durable: bool, native: bool
+) -> dict[str, str | None]:
+    """config.json, the index and the side files; gives their sha256. A native form holds its config itself."""
+    contents = {} if native else {"config.json": as_bytes(plan.config)}
+    index = None if native else index_json(shards)
     if index:
         contents["model.safetensors.index.json"] = index.encode()
     residue = plan.source.config.get(RESIDUE)

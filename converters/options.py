@@ -10,7 +10,7 @@ class Options:
     waive: fields of config.json that may be ignored although no rule knows them. drop_buffers: stored buffers that a
     formula gives are left out, whatever they hold. pad_vocab: rows of the vocabulary in ours become a multiple of this.
     own_head: the head of a model that says it is tied was found to differ from the embedding. dtype: floating tensors
-    are cast to this one.
+    are cast to this one. dequantize: quantised tensors are turned into float32.
     """
 
     waive: tuple[str, ...] = ()
@@ -18,6 +18,7 @@ class Options:
     pad_vocab: int | None = None
     own_head: bool = False
     dtype: str | None = None
+    dequantize: bool = False
 
 
 DEFAULTS = Options()

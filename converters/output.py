@@ -32,8 +32,13 @@ def check_target(source: Path, target: Path, *, force: bool) -> None:
         raise TargetRefused(f"the output {target} exists and is not a folder; choose another --output")
     if not force and target.exists() and any(target.iterdir()):
         raise TargetRefused(f"the output {target} exists and is not empty; pass --force to replace it")
-    if force and target.exists() and any(target.iterdir()) and not (target / "config.json").is_file():
+    if force and target.exists() and any(target.iterdir()) and not _is_model(target):
         raise TargetRefused(f"the output {target} holds no model (no config.json), so --force does not replace it")
+
+
+def _is_model(target: Path) -> bool:
+    """Whether a folder holds a model, or what a conversion to another form has written."""
+    return (target / "config.json").is_file() or (target / "conversion.json").is_file()
 
 
 @contextmanager

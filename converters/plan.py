@@ -54,7 +54,9 @@ def make_plan(
         UsageError: no such source or family, or a pair that is not converted.
         Refused: see `converters.errors`: config, keys, shapes or files are not fit.
     """
-    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(Path(source))
+    checkpoint = (
+        source if isinstance(source, Checkpoint) else open_checkpoint(Path(source), dequantize=options.dequantize)
+    )
     found = family_of(checkpoint.config, family)
     if family not in (None, found) and family != dialect_of(found):
         raise UsageError(f"{checkpoint.folder} is a {found} checkpoint by its model_type, not {family}")

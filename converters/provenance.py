@@ -32,7 +32,7 @@ def fingerprint(source: Checkpoint) -> dict[str, Any]:
     return {"name": name, "files": files, "headers_sha256": digest.hexdigest()}
 
 
-def request(plan: Plan, max_shard_size: int | None) -> dict[str, Any]:
+def request(plan: Plan, max_shard_size: int | None, *, native: bool = False) -> dict[str, Any]:
     """What was asked for: equal requests of equal versions give equal outputs."""
     return {
         "version": __version__,
@@ -41,6 +41,7 @@ def request(plan: Plan, max_shard_size: int | None) -> dict[str, Any]:
         "source": fingerprint(plan.source),
         "options": {**asdict(plan.options), "waive": sorted(plan.options.waive)},
         "max_shard_size": max_shard_size,
+        "format": "native" if native else "safetensors",
     }
 
 
@@ -51,7 +52,8 @@ def record(
 
     files: name -> sha256, None where it was not hashed. errors: largest error of each tensor that was cast.
     """
-    steps = [{"step": "drop buffers", "keys": list(plan.dropped)}] if plan.dropped else []
+    steps = [dict(step) for step in plan.source.lossy]
+    steps += [{"step": "drop buffers", "keys": list(plan.dropped)}] if plan.dropped else []
     if any(tensor.cast_from for tensor in plan.tensors):
         steps.append(step_record(header_dtype(str(plan.options.dtype)), errors))
     keys = {tensor.key: list(tensor.sources) for tensor in plan.tensors}
@@ -60,12 +62,22 @@ def record(
 
 def recorded_cast(folder: Path) -> str | None:
     """The dtype that a folder's conversion.json says its tensors were cast to, or None."""
+    found = [step.get("dtype") for step in _recorded(folder, "cast")]
+    return found[0] if found and found[0] in NAMES else None
+
+
+def recorded_dequantisation(folder: Path) -> bool:
+    """Whether a folder's conversion.json says that its tensors were quantised before."""
+    return bool(_recorded(folder, "dequantize"))
+
+
+def _recorded(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The lossy steps of that name in a folder's conversion.json; none where there is none to read."""
     try:
         steps = read_json(folder / NAME).get("lossy_steps")
     except ConversionError:
-        return None
-    found = [s.get("dtype") for s in steps if isinstance(s, dict) and s.get("step") == "cast"] if steps else []
-    return found[0] if found and found[0] in NAMES else None
+        return []
+    return [s for s in steps if isinstance(s, dict) and s.get("step") == name] if isinstance(steps, list) else []
 
 
 def up_to_date(folder: Path, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:

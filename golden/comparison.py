@@ -56,6 +56,8 @@ def compare(
     wanted = _known("level", levels if levels is not None else LEVELS, LEVELS)
     _known("dtype", [dtype] if dtype else [], [*WIDE, *LOW_PRECISION])
     _known("attention", [attn] if attn else [], ATTENTION)
+    if is_native(Path(candidate)):
+        wanted -= MODEL_LEVELS - {"L2"}  # a transcription has neither kernels nor text generation
     case = Case(
         candidate=_folder(candidate),
         reference=None if reference is None else _folder(reference),

@@ -7,6 +7,7 @@ Source: transformers 5.23 `models/gpt2`. Its matrices are stored as `Conv1D`, (i
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from converters.absent_biases import BiasFlag, has_biases, zero_in_theirs
 from converters.buffers import Table
 from converters.causal_masks import CausalMask
 from converters.common_fields import (
@@ -15,7 +16,6 @@ from converters.common_fields import (
     NO_QK_NORM,
     NO_WINDOW,
     PLAIN_MLP,
-    biases,
     block,
     eps,
     model,
@@ -29,12 +29,19 @@ from converters.layout import dims_of
 from converters.moves import Transpose
 
 BLOCK = "transformer.h.{i}."
+BIASES = (  # and their sizes, that are zero where ours has none
+    (BLOCK + "ln_1", "n_embd"),
+    (BLOCK + "ln_2", "n_embd"),
+    (BLOCK + "attn.c_attn", "qkv_rows"),
+    (BLOCK + "attn.c_proj", "n_embd"),
+    ("transformer.ln_f", "n_embd"),
+)
 CONFIG = ConfigTable(
     entries=(
         *model("gpt2", "GPT2LMHeadModel", "GPT2Model", tied=True, bos=50256, eos=50256),
         *block("sequential", "positional"),
         *gpt_sizes(n_positions=1024, dropout=0.1),
-        *biases(True, True),
+        BiasFlag(),
         PLAIN_MLP,
         LAYER_NORM,
         NO_WINDOW,
@@ -59,18 +66,19 @@ def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
         Rule(("transformer.wpe.weight",), ("layers.0.wpe.weight",)),
         *norm(BLOCK + "ln_1", "layers.{b}.ln_1", ours),
         *norm(BLOCK + "ln_2", "layers.{b}.ln_2", ours),
-        *_conv("attn.c_attn", "attn.Wqkv"),
-        *_conv("attn.c_proj", "attn.out_proj"),
+        *_conv("attn.c_attn", "attn.Wqkv", has_biases(ours)),
+        *_conv("attn.c_proj", "attn.out_proj", has_biases(ours)),
         *_conv("mlp.c_fc", f"{mlp_of(ours)}.fc1"),
         *_conv("mlp.c_proj", f"{mlp_of(ours)}.fc2"),
         *norm("transformer.ln_f", "layers.{h}.ln", ours),
         *vocabulary(ours, "transformer.wte.weight", "lm_head"),
+        *([] if has_biases(ours) else [zero_in_theirs(ours, f"{key}.bias", size) for key, size in BIASES]),
     ]
 
 
-def _conv(theirs: str, ours: str) -> list[Rule]:
-    weight, bias = linear([BLOCK + theirs], ours, True)
-    return [Rule(weight.theirs, weight.ours, Transpose()), bias]
+def _conv(theirs: str, ours: str, has_bias: bool = True) -> list[Rule]:
+    weight, *bias = linear([BLOCK + theirs], ours, has_bias)
+    return [Rule(weight.theirs, weight.ours, Transpose()), *bias]
 
 
 FAMILY = Family(

@@ -8,44 +8,22 @@ stored under both names.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from converters.absent_biases import BiasFlag, has_biases, zero_in_ours
 from converters.algebra import Then
-from converters.casts import NAMES
 from converters.causal_masks import CausalMask
 from converters.common_fields import MIXER, MLP, NORM
 from converters.common_rules import VOCAB, linear, mlp_of, norm
 from converters.config_table import ConfigTable, residue_of
 from converters.dialect_fields import IDS, Implied, Unsaid, dialect, even_heads, gpt2_block, sizes
-from converters.errors import ConfigRefused
 from converters.family import Family, Rule
-from converters.fields import Config, Field, Ours, Theirs, Written
+from converters.fields import Field, Ours, Theirs, Written
 from converters.heads import TIE, head_of
-from converters.kinds import BOOL, FRACTION
+from converters.kinds import FRACTION
 from converters.layout import dims_of
-from converters.moves import Tie, Vanish
+from converters.moves import Tie
 
 BLOCK, EMBEDDING, HEAD = "transformer.h.{i}.", "transformer.wte.weight", "lm_head.weight"
-
-
-class Bias:
-    """One flag for all biases: of attention and of norms; those of the MLP are zero in ours where it is off."""
-
-    theirs: tuple[str, ...] = ("bias",)
-    ours: tuple[str, ...] = (MIXER + "bias", MIXER + "out_bias", NORM + "bias")
-    also: tuple[str, ...] = ()
-
-    def read(self, theirs: Config) -> dict[str, Any]:
-        """Flags of ours; that of norms is written only if it is off."""
-        bias = theirs.get("bias", True)
-        if not BOOL.holds(bias):
-            raise ConfigRefused(f"bias is {bias!r}, expected {BOOL.words}")
-        return {MIXER + "bias": bias, MIXER + "out_bias": bias, **({} if bias else {NORM + "bias": False})}
-
-    def write(self, ours: Config) -> dict[str, Any]:
-        """The flag, if all agree."""
-        found = {path: ours.get(path, True) for path in self.ours}
-        if len(set(map(bool, found.values()))) != 1:
-            raise ConfigRefused(f"{found}: there is one flag for all biases")
-        return {"bias": bool(ours[MIXER + "bias"])}
+MLP_BIASES = (("fc1", "n_inner"), ("fc2", "n_embd"))
 
 
 CONFIG = ConfigTable(
@@ -55,7 +33,7 @@ CONFIG = ConfigTable(
         *sizes("n_embd", "n_layer", "n_head", "block_size", 1024),
         even_heads("n_embd", "n_head", rotating=False),
         Implied((MLP + "n_inner",), (("n_embd", "n_embd"),), lambda width: 4 * width, "4 n_embd", ("n_inner",)),
-        Bias(),
+        BiasFlag("bias"),
         Ours(TIE, (True,)),
         Theirs(TIE, (True,), "nanoGPT's head and embedding are one tensor; these differ", written=False),
         Ours(MLP + "act_fn", ("gelu",)),
@@ -71,7 +49,7 @@ CONFIG = ConfigTable(
 
 def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
     """The tensors of a nanoGPT, by our resolved config."""
-    bias, mlp = bool(ours[MIXER + "bias"]), mlp_of(ours)
+    bias, mlp = has_biases(ours), mlp_of(ours)
     both = head_of(ours).kind == "redundant" or not residue_of(ours, "nanogpt")
     return [
         Rule(("transformer.wpe.weight",), ("layers.0.wpe.weight",)),
@@ -81,23 +59,12 @@ def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
         *linear([BLOCK + "attn.c_proj"], "attn.out_proj", bias),
         *linear([BLOCK + "mlp.c_fc"], f"{mlp}.fc1", bias),
         *linear([BLOCK + "mlp.c_proj"], f"{mlp}.fc2", bias),
-        *([] if bias else _zeros(ours, mlp)),
+        *([] if bias else [zero_in_ours(ours, f"layers.{{b}}.{mlp}.{fc}.bias", size) for fc, size in MLP_BIASES]),
         *norm("transformer.ln_f", "layers.{h}.ln", ours),
         Rule((EMBEDDING, HEAD), ("layers.0.wte.weight",), Then((Tie(), VOCAB)))
         if both
         else Rule((EMBEDDING,), ("layers.0.wte.weight",), VOCAB),
     ]
-
-
-def _zeros(ours: Mapping[str, Any], mlp: str) -> list[Rule]:
-    """Biases that only ours has."""
-    dtype = NAMES.get(str(ours.get("dtype")))
-    if dtype is None:
-        raise ConfigRefused(
-            "the weights have no one dtype, so it is unclear of which dtype absent biases are; cast them"
-        )
-    names = (("fc1", "n_inner"), ("fc2", "n_embd"))
-    return [Rule((), (f"layers.{{b}}.{mlp}.{fc}.bias",), Vanish((size,), dtype).inverse) for fc, size in names]
 
 
 FAMILY = Family(

@@ -17,7 +17,7 @@ from converters.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.errors import ConfigRefused, UnsafeFile
 from converters.forms import Form
 from converters.forms.dequantise import as_float32, check_types
-from converters.gguf_header import GgufTensor, is_gguf, read_gguf
+from converters.gguf_header import GgufHeader, GgufTensor, is_gguf, read_gguf
 from converters.safetensors_header import BITS
 
 ARCHITECTURES = ("llama", "gpt2")
@@ -46,52 +46,53 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
         raise UnsafeFile(f"{path} is one of several parts; merge them first: llama-gguf-split --merge {path.name} ...")
     quantised = [tensor for tensor in header.tensors if tensor.kind not in BITS]
     check_types(path, quantised, allowed=dequantize)
-    made = [tensor for tensor in header.tensors if quantised and tensor.kind != "F32"]
-    tensors = {tensor.key: tensor for tensor in _stored(path, header.tensors, made)}
-    config = {"model_type": f"{architecture}-gguf", **_config(header.metadata, str(architecture), tensors)}
-    files, state = ((path, path) if made else (path,)), FileState.of(path)
+    tensors = {tensor.key: tensor for tensor in (_as_float32 if quantised else _in_place)(path, header.tensors)}
+    config = {"model_type": f"{architecture}-gguf", **_config(path, header, str(architecture), tensors)}
     notes = ("the tokenizer inside the file is not carried; take tokenizer files from the original model",)
-    unpack = partial(as_float32, path, made) if made else None
-    lossy = (_step(made),) if made else ()
-    return Checkpoint(path, config, tensors, files, (path,), notes, (state,) * len(files), lossy, unpack)
+    unpack = partial(as_float32, path, header.tensors) if quantised else None
+    lossy = (_step(quantised),) if quantised else ()
+    return Checkpoint(path, config, tensors, (path,), (path,), notes, (FileState.of(path),), lossy, unpack)
 
 
-def _stored(path: Path, tensors: Sequence[GgufTensor], made: Sequence[GgufTensor]) -> Iterator[StoredTensor]:
-    """Tensors in place, and those that are made where they will lie in a file of their own."""
-    at, keys = 0, {tensor.key for tensor in made}
+def _in_place(path: Path, tensors: Sequence[GgufTensor]) -> Iterator[StoredTensor]:
     for tensor in tensors:
-        if tensor.key not in keys:
-            yield StoredTensor(tensor.key, tensor.key, tensor.kind, tensor.shape, path, 0, tensor.begin)
-            continue
-        yield StoredTensor(tensor.key, tensor.key, "F32", tensor.shape, path, 1, at)
+        yield StoredTensor(tensor.key, tensor.key, tensor.kind, tensor.shape, path, 0, tensor.begin)
+
+
+def _as_float32(path: Path, tensors: Sequence[GgufTensor]) -> Iterator[StoredTensor]:
+    """Where each tensor will lie once all are float32, one after the other."""
+    at = 0
+    for tensor in tensors:
+        yield StoredTensor(tensor.key, tensor.key, "F32", tensor.shape, path, 0, at)
         at += prod(tensor.shape) * 4
 
 
-def _step(made: Sequence[GgufTensor]) -> dict[str, Any]:
+def _step(quantised: Sequence[GgufTensor]) -> dict[str, Any]:
     """The lossy step as conversion.json has it."""
-    kinds = sorted({tensor.kind for tensor in made})
-    return {"step": "dequantize", "dtype": "float32", "types": {k: sum(t.kind == k for t in made) for k in kinds}}
+    kinds = sorted({tensor.kind for tensor in quantised})
+    return {"step": "dequantize", "dtype": "float32", "types": {k: sum(t.kind == k for t in quantised) for k in kinds}}
 
 
-def _config(metadata: Mapping[str, Any], architecture: str, tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    config = {name: value for name, value in metadata.items() if not name.startswith(IGNORED)}
-    config |= {name: metadata[name] for name in TOKENS if name in metadata}
+def _config(path: Path, header: GgufHeader, architecture: str, tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
+    config = {name: value for name, value in header.metadata.items() if not name.startswith(IGNORED)}
+    config |= {name: header.metadata[name] for name in TOKENS if name in header.metadata}
     if EMBEDDING in tensors:
         embedding = tensors[EMBEDDING]
         config.setdefault(f"{architecture}.vocab_size", embedding.shape[0] if embedding.shape else 0)
         config["dtype"] = DTYPES.get(embedding.dtype)
     if architecture == "llama" and BIAS in tensors:
         config["attention_bias"] = True
-    if FREQUENCIES in tensors:
-        config[SCALE] = _largest(tensors[FREQUENCIES])
+    factors = next((tensor for tensor in header.tensors if tensor.key == FREQUENCIES), None)
+    if factors:
+        config[SCALE] = _largest(path, factors)
     return {**config, "tie_word_embeddings": HEAD not in tensors}
 
 
-def _largest(tensor: StoredTensor) -> float:
+def _largest(path: Path, tensor: GgufTensor) -> float:
     """The largest of the factors by which frequencies are divided."""
-    if tensor.dtype != "F32" or tensor.shard or not 0 < tensor.nbytes <= 1 << 16:
-        raise UnsafeFile(f"{tensor.key} is {tensor.dtype} {list(tensor.shape)}, expected a few numbers of float32")
-    with tensor.file.open("rb") as file:
+    if tensor.kind != "F32" or not 0 < tensor.nbytes <= 1 << 16:
+        raise UnsafeFile(f"{path}: {tensor.key} is {tensor.kind} {list(tensor.shape)}, expected a few float32 numbers")
+    with path.open("rb") as file:
         file.seek(tensor.begin)
         factors: tuple[float, ...] = struct.unpack(f"<{tensor.nbytes // 4}f", file.read(tensor.nbytes))
     return max(factors)

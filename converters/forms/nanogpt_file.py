@@ -4,6 +4,7 @@ The file is a zip written by torch.save; its tensors are read in place and nothi
 is left out. Source: nanoGPT at 3adf61e, `train.py` and `model.py`.
 """
 
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 from converters.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.errors import ConfigRefused, CoverageRefused
 from converters.forms import Form
-from converters.torch_zip import LARGEST_PICKLE, Saved, is_zip, read_saved
+from converters.torch_zip import LARGEST_PICKLE, LazyTensor, Saved, is_zip, read_saved
 
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 KEPT = ("iter_num", "best_val_loss", "config")  # of the training run, where they are plain values
+NUMBERS = {"F32": "<f", "F64": "<d", "F16": "<e"}
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -42,7 +44,7 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     """
     saved = read_saved(path)
     tensors = _tensors(saved)
-    config = {**_arguments(saved), **_training(saved.content), "dtype": _dtype(tensors)}
+    config = {**_arguments(saved), **_training(saved), "dtype": _dtype(tensors)}
     notes = ("the state of the optimizer is not carried",) if "optimizer" in saved.content else ()
     return Checkpoint(path, config, tensors, (path,), (path,), notes, (FileState.of(path),))
 
@@ -67,16 +69,30 @@ def _arguments(saved: Saved) -> dict[str, Any]:
     return {**given, "model_type": "nanogpt"}
 
 
-def _training(content: Mapping[str, Any]) -> dict[str, Any]:
+def _training(saved: Saved) -> dict[str, Any]:
     """What is known of the training run, as far as JSON can hold it."""
     found = {}
     for name in KEPT:
-        value = content.get(name)
+        value = saved.content.get(name)
+        if isinstance(value, LazyTensor):
+            value = _number(saved, name, value)
         if isinstance(value, Mapping):
             value = {key: one for key, one in value.items() if isinstance(key, str) and _is_json(one)}
         if value is not None and (_is_json(value) or isinstance(value, dict)):
             found[name] = value
     return found
+
+
+def _number(saved: Saved, name: str, lazy: LazyTensor) -> float | None:
+    """The one number of a tensor without axes, as train.py saves its loss."""
+    (tensor,) = saved.tensors({name: lazy})
+    if tensor.shape or tensor.dtype not in NUMBERS:
+        return None
+    with saved.path.open("rb") as file:
+        file.seek(tensor.begin)
+        form = NUMBERS[tensor.dtype]
+        (number,) = struct.unpack(form, file.read(struct.calcsize(form)))
+    return float(number)
 
 
 def _is_json(value: Any) -> bool:

@@ -10,6 +10,7 @@ of transformers as far as golden asks: logits, a cache, hidden states, eager att
 | llama2.c's .bin | numpy, in the order of run.c's memory map | `interleaved_llama` |
 | nanoGPT's ckpt.pt | torch.load | `nanogpt` |
 | GGUF | transformers' `gguf_file` | transformers |
+| these but GGUF, written as safetensors | safetensors | the same transcriptions |
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ def is_native(path: Path) -> bool:
 def _kind(path: Path) -> str | None:
     from converters.errors import ConversionError
     from converters.forms import find_form
+    from golden.references.dialect_folders import is_dialect_folder
 
+    if is_dialect_folder(path):
+        return "folder"
     try:
         found = find_form(path)
     except ConversionError as error:
@@ -83,9 +87,10 @@ def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
 
 
 def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
-    from golden.references import gguf_reference, llama_files, nanogpt
+    from golden.references import dialect_folders, gguf_reference, llama_files, nanogpt
 
     return {
+        "folder": dialect_folders.load,
         "gguf": gguf_reference.load,
         "llama2c": llama_files.load_llama2c,
         "meta": llama_files.load_meta,

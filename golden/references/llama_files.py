@@ -24,7 +24,13 @@ def load_meta(path: Path, dtype: torch.dtype, attn: str | None) -> InterleavedLl
     folder = path if path.is_dir() else path.parent
     params = json.loads((folder / "params.json").read_text())
     files = sorted(folder.glob("*.pth"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])
-    shards = [torch.load(file, map_location="cpu", weights_only=True) for file in files]
+    return meta_model(params, [torch.load(file, map_location="cpu", weights_only=True) for file in files], dtype)
+
+
+def meta_model(
+    params: Mapping[str, Any], shards: Sequence[Mapping[str, Tensor]], dtype: torch.dtype
+) -> InterleavedLlama:
+    """The model of some params and the tensors of each rank."""
     weights = {key: _gathered(key, [shard[key] for shard in shards], params["dim"]) for key in shards[0]}
     scaled = params.get("use_scaled_rope", False)
     args = Args(
@@ -42,7 +48,7 @@ def load_meta(path: Path, dtype: torch.dtype, attn: str | None) -> InterleavedLl
 
 def _gathered(key: str, parts: Sequence[Tensor], dim: int) -> Tensor:
     """The parts of all ranks as fairscale's layers put their results together."""
-    name = key.split(".")[-2]
+    name = key.removesuffix(".weight").rpartition(".")[2]
     if name in COLUMN_PARALLEL:
         return torch.cat(list(parts))
     if name in ROW_PARALLEL:

@@ -19,12 +19,17 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> NanoGPT:
     """The model of a ckpt.pt, or of the folder that holds it."""
     file = next(iter(sorted(path.glob("*.pt")))) if path.is_dir() else path
     saved = torch.load(file, map_location="cpu", weights_only=True)
+    return built(saved["model_args"], saved["model"], dtype)
+
+
+def built(args: Mapping[str, Any], stored: Mapping[str, Tensor], dtype: torch.dtype) -> NanoGPT:
+    """The model of some `model_args` and a state dict, whatever wraps its keys."""
     weights = {}
-    for key, weight in saved["model"].items():
+    for key, weight in stored.items():
         while key.startswith(WRAPPERS):
             key = key.partition(".")[2]
         weights[key] = weight.to(dtype) if weight.is_floating_point() else weight
-    return NanoGPT(saved["model_args"], weights).eval()
+    return NanoGPT(args, weights).eval()
 
 
 class Linear(nn.Module):

@@ -108,6 +108,16 @@ def test_nanogpt_checkpoints_are_one_function(bias, prefix, writers, tmp_path):
     assert equal_folders(native, back) == []
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_nanogpt_becomes_a_gpt2_of_transformers(bias, writers, tmp_path):
+    """Without biases too: those of GPT-2 are zero then."""
+    native = writers["nanogpt"](tmp_path / "ckpt.pt", bias=bias)
+    gpt2 = convert(native, to="gpt2", output=tmp_path / "gpt2").output
+    judged(gpt2, native)
+    ours = convert(native, output=tmp_path / "ours").output
+    judged(convert(ours, to="gpt2", output=tmp_path / "second").output, ours)
+
+
 def cases(hot_llama, writers, tmp_path):
     """A native file of each dialect."""
     yield "llama-meta", writers["meta"](hot_llama(**INNER), tmp_path / "meta")
