@@ -140,7 +140,9 @@ def check_config(folder: Path) -> None:
     """
     config, stored = read_config(folder), stored_elements(folder)
     if config.get("quantization_config"):
-        raise FolderError(f"{folder}: config.json has a quantization_config; golden judges plain weights: dequantise it")
+        raise FolderError(
+            f"{folder}: config.json has a quantization_config; golden judges plain weights: dequantise it"
+        )
     width = next((config[name] for name in _WIDTHS if type(config.get(name)) is int), 1)
     for name in _COUNTS:
         count = config.get(name)
