@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import Debug, Json, Quiet, in_words, show
+from cli.parity import wait_without_spinning
 
 Source = Annotated[Path, typer.Argument(help="The model folder of the reference.")]
 File = Annotated[Path, typer.Argument(help="A golden file.")]
@@ -29,6 +30,7 @@ def record(
     debug: Debug = False,
 ) -> None:
     """Run a reference and write prompts, logits, its own error floors and hashes into one safetensors file."""
+    wait_without_spinning()
     from golden import describe
     from golden import record as write
 

@@ -178,6 +178,15 @@ def _structure(plan: Plan, held: Checkpoint) -> Iterator[str]:
             yield f"{key} is {was}, expected {is_}"
 
 
+def config_problems(candidate: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
+    """What two config.json say differently of one model, one sentence each, in our words.
+
+    Raises:
+        ConfigRefused: one of them is of no known family.
+    """
+    return list(_config(candidate, reference, (family_of(candidate), family_of(reference))))
+
+
 def _config(candidate: Mapping[str, Any], reference: Mapping[str, Any], families: tuple[str, str]) -> Iterator[str]:
     """Fields that mean different things on both sides, in our words."""
     try:

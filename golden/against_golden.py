@@ -14,10 +14,22 @@ from golden.verdict import LevelResult, Status
 
 
 def judge_structure_against(candidate: Path, golden: GoldenEvidence) -> LevelResult:
-    """Family and tokenizer of the candidate against those of the golden; sizes are judged by L2."""
+    """Family, config and tokenizer of the candidate against those of the golden; sizes are judged by L2."""
     problems = [*_family_problems(candidate, golden), *_tokenizer_problems(candidate, golden)]
-    note = problems or ["from a golden: family and tokenizer only; keys and config need the reference's folder"]
+    problems = problems or list(_config_problems(candidate, golden))
+    note = problems or ["from a golden: config and tokenizer only; keys need the reference's folder"]
     return LevelResult("L0", Status.FAIL if problems else Status.PASS, float(len(problems)), 0.0, "; ".join(note))
+
+
+def _config_problems(candidate: Path, golden: GoldenEvidence) -> Iterator[str]:
+    """What no prompt may reach: a window or a context longer than any, special ids. Of families we know."""
+    from converters.alignment import config_problems
+    from converters.errors import ConversionError
+
+    try:
+        yield from config_problems(read_config(candidate), golden.config)
+    except ConversionError as unknown:
+        yield from () if read_config(candidate).get("model_type") != MIXFORMER else (str(unknown),)
 
 
 def _family_problems(candidate: Path, golden: GoldenEvidence) -> Iterator[str]:

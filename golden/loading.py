@@ -128,6 +128,31 @@ def stored_elements(folder: Path) -> int:
     return total
 
 
+_WIDTHS = ("hidden_size", "n_embd")
+_COUNTS = ("vocab_size", "num_hidden_layers", "n_layer", "intermediate_size", "n_inner")
+
+
+def check_config(folder: Path) -> None:
+    """Make sure that a model of its config's size could be in its files, before memory is asked for.
+
+    Raises:
+        FolderError: config.json describes a model that is too large to be this one, or quantised weights.
+    """
+    config, stored = read_config(folder), stored_elements(folder)
+    if config.get("quantization_config"):
+        raise FolderError(
+            f"{folder}: config.json has a quantization_config; golden judges plain weights: dequantise it"
+        )
+    width = next((config[name] for name in _WIDTHS if type(config.get(name)) is int), 1)
+    for name in _COUNTS:
+        count = config.get(name)
+        if type(count) is int and count * width > stored:
+            raise FolderError(
+                f"{folder}: config.json says {name} {count} and width {width}, but the files have {stored} weights in "
+                "all: config and weights are of different models"
+            )
+
+
 def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device: str = "cpu") -> LoadedModel:
     """Load a folder for judging: no remote code, no network, no pickle, weights as stored and then cast to ``dtype``.
 
@@ -149,8 +174,7 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
     own_flash = attn == FLASH and config.get("model_type") == MIXFORMER
     if own_flash:
         check_flash(folder, device)
-    for path in weight_files(folder):
-        tensor_headers(path)
+    check_config(folder)
     options: dict[str, Any] = {} if attn is None or own_flash else {"attn_implementation": attn}
     with building(folder, attn), silenced():
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -190,7 +214,8 @@ def building(folder: Path, attn: str | None) -> Iterator[None]:
     try:
         yield
     except ImportError as missing:
-        raise MissingDeviceError(f"{folder}: attention {attn!r} cannot run on this machine: {missing}") from missing
+        what = "the model" if attn is None else f"attention {attn!r}"
+        raise MissingDeviceError(f"{folder}: {what} cannot run on this machine: {missing}") from missing
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as broken:
         if attn is not None and attn.startswith("flash"):
             raise MissingDeviceError(f"{folder}: attention {attn!r} cannot run on this machine: {broken}") from broken

@@ -19,9 +19,9 @@ from golden.loading import (
     MIXFORMER,
     LoadedModel,
     building,
+    check_config,
     load_model,
     loading_problems,
-    read_config,
     silenced,
     tensor_headers,
     weight_files,
@@ -59,7 +59,7 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
 
     if is_native(folder):
         return load_model(folder, dtype, attn)
-    config = read_config(folder)
+    check_config(folder)
     stored = {key: (path, entry) for path in weight_files(folder) for key, entry in tensor_headers(path).items()}
     options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
     with building(folder, attn), silenced():
@@ -68,7 +68,7 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(settings, dtype=dtype, trust_remote_code=False, **options)
         _fill_buffers(model)
-    _check_stored_as_loaded(folder, model, config)
+    _check_stored_as_loaded(folder, model)
     found = {_current_name(model, key): (path, key, entry) for key, (path, entry) in stored.items()}
     problems = tuple(loading_problems(_differences(model, found)))
     sources = {} if problems else dict(_sources(model, found))
@@ -98,16 +98,14 @@ def _check_complete(stored: Iterable[tuple[Path, object]]) -> None:
             pass
 
 
-def _check_stored_as_loaded(folder: Path, model: Any, config: Mapping[str, Any]) -> None:
+def _check_stored_as_loaded(folder: Path, model: Any) -> None:
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-    what = None
-    if config.get("quantization_config"):
-        what = "its weights are quantized"
-    elif get_checkpoint_conversion_mapping(model.config.model_type):
-        what = "transformers joins or renames its tensors while loading"
-    if what:
-        raise UnverifiableError(f"{folder}: does not fit into memory, and {what}: it cannot be run layer by layer")
+    if get_checkpoint_conversion_mapping(model.config.model_type):
+        raise UnverifiableError(
+            f"{folder}: does not fit into memory, and cannot be run layer by layer, because transformers joins or "
+            "renames its tensors while loading"
+        )
 
 
 def _current_name(model: Any, key: str) -> str:

@@ -151,3 +151,14 @@ def test_the_sound_conversion_passes_from_the_same_golden(place: Path) -> None:
         "NOT RUN",
         "NOT RUN",
     ]
+
+
+def test_threads_wait_without_spinning_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cli.parity import wait_without_spinning
+
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    wait_without_spinning()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    wait_without_spinning()
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"

@@ -249,15 +249,9 @@ def test_a_truncated_file_is_refused_before_anything_runs(reference: Path, tmp_p
         open_streamed(folder, torch.float64)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [({"quantization_config": {"quant_method": "none"}}, "quantized"), ({"model_type": "mixtral"}, "joins or renames")],
-)
-def test_weights_that_loading_changes_are_not_streamed(
-    change: dict[str, Any], words: str, patient: Patient, reference: Path, tmp_path: Path
-) -> None:
-    patient.config |= change
-    with pytest.raises(UnverifiableError, match=words) as caught:
+def test_weights_that_loading_joins_are_not_streamed(patient: Patient, reference: Path, tmp_path: Path) -> None:
+    patient.config["model_type"] = "mixtral"
+    with pytest.raises(UnverifiableError, match="joins or renames") as caught:
         open_streamed(discharge(patient, reference, tmp_path), torch.float64)
     assert caught.value.exit_code == 5
 
