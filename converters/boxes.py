@@ -244,8 +244,11 @@ def _clip(refined: Refined, start: int, stop: int) -> Iterator[Refined]:
     step, rest, size = refined.steps[dim], refined.spread(1, skip=dim), refined.piece.shape[dim]
     inner = max(0, -(-(start - first) // step))  # first step that lies wholly inside
     outer = min(size, (stop - 1 - rest - first) // step + 1)  # one behind the last of them
+    low = max(0, -(-(start - rest - first) // step))  # first step that reaches inside
+    high = min(size, (stop - 1 - first) // step + 1)  # one behind the last of them
+    ragged = (*range(low, inner), *range(outer, high)) if inner < outer else range(low, high)
     runs = [(inner, outer)] if inner < outer else []
-    runs += [(j, j + 1) for j in range(size) if not inner <= j < outer]
+    runs += [(j, j + 1) for j in ragged]
     for j, end in runs:
         yield from _clip(_step(refined, dim, j, end), start, stop)
 

@@ -22,6 +22,7 @@ from converters.filling import fill
 from converters.moves import Concat, Fill, Rows, Split, Transpose
 from converters.moving import TargetTensor
 from converters.shards import Shard
+from converters.source_files import opened
 from converters.stored_pieces import stored_pieces
 from converters.strided import assemble, gather
 
@@ -46,7 +47,7 @@ def divisors(n: int) -> list[int]:
 
 def any_view(draw: random.Random, dtype: str) -> tuple[View, dict[str, tuple[int, ...]]]:
     """A tensor made from one or two others by a random chain of moves, and the shapes of those others."""
-    shapes = {f"t{k}": (draw.randint(1, 24), draw.randint(1, 24)) for k in range(2)}
+    shapes = {f"t{k}": (draw.randint(1, 24), draw.choice([draw.randint(1, 24), 140])) for k in range(2)}
     view = View.of("t0", shapes["t0"], dtype)
     for _ in range(draw.randint(1, 5)):
         rows, columns = view.shape
@@ -77,20 +78,25 @@ def any_view(draw: random.Random, dtype: str) -> tuple[View, dict[str, tuple[int
     return view, shapes
 
 
-def stored_in_any_order(draw: random.Random, folder, shapes, dtype: str) -> tuple[Checkpoint, dict[str, bytes]]:
-    """Files of random bytes in which tensors lie with strides of any order; and their bytes row by row."""
+def stored_in_any_order(
+    draw: random.Random, folder, shapes, dtype: str, given: bytes | None = None
+) -> tuple[Checkpoint, dict[str, bytes]]:
+    """Files of random (or `given`) bytes in which tensors lie with strides of any order; and their bytes row by row."""
     width, files, tensors, values = DTYPES[dtype], [], {}, {}
     for shard, (key, shape) in enumerate(shapes.items()):
         files.append(folder / f"{key}.bin")
         turned = row_major(shape[::-1])[::-1]
         gapped = tuple(2 * stride for stride in row_major(shape))
-        strides = draw.choice([None, None, turned, gapped, (0, 1)])
+        strides = draw.choice([None, None, turned, gapped, *([] if given else [(0, 1), (3, 2)])])
         begin = draw.randint(0, 50)
         used = row_major(shape) if strides is None else strides
         last = sum((n - 1) * s for n, s in zip(shape, used, strict=True))
-        data = draw.randbytes(begin + (last + 1) * width)
+        data = bytearray(draw.randbytes(begin + (last + 1) * width))
+        if given:
+            place = np.ndarray(shape, f"u{width}", data, begin, [stride * width for stride in used])
+            place[...] = np.frombuffer(given, place.dtype).reshape(shape)
         files[-1].write_bytes(data)
-        values[key] = gather(data[begin:], shape, used, width)
+        values[key] = gather(bytes(data[begin:]), shape, used, width)
         tensors[key] = StoredTensor(key, key, dtype, shape, files[-1], shard, begin, strides)
     states = tuple(FileState.of(path) for path in files)
     return Checkpoint(folder, {}, tensors, tuple(files), tuple(files), (), states), values
@@ -160,10 +166,12 @@ def test_the_first_differing_element_is_found_wherever_it_lies(tmp_path_factory,
     folder, held_folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("held")
     view, shapes = any_view(draw, dtype)
     source, data = stored_in_any_order(draw, folder, shapes, dtype)
-    held, values = stored_in_any_order(draw, held_folder, {"x": view.shape}, dtype)
     tensor, width = target("x", view), DTYPES[dtype]
     expected = assemble(int(np.prod(view.shape)), width, view.pieces, data.__getitem__)
-    found = np.frombuffer(values["x"], expected.dtype)
+    found = expected.copy()
+    for _ in range(draw.randint(0, 3)):
+        found[draw.randrange(len(found))] ^= 1
+    held, _ = stored_in_any_order(draw, held_folder, {"x": view.shape}, dtype, found.tobytes())
     where = np.flatnonzero(found != expected)
     difference = differing_element(source, tensor, held)
     assert (difference.element if difference else None) == (where[0] if len(where) else None)
@@ -193,18 +201,53 @@ def test_a_file_that_ends_early_is_told_and_nobody_waits_for_ever(tmp_path):
             write_shards([Shard(f"a{hashed}", b"", tensors)], source, tmp_path, Writing(hash=hashed, threads=4))
 
 
-def test_real_sizes_are_read_in_long_ranges():
-    """GPT-2's largest matrix: one system call for a few dozen rows, however many rows there are."""
-    calls = []
-    view = Transpose()([View.of("t", (1600, 6400), "F32")], Dims({})).views[0]
-    block = memoryview(bytearray(16 << 20))
-    space = memoryview(bytearray((1 << 20) + (8 << 10)))
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"SPACE": 1 << 20, "GAP": 8 << 10, "SHORT": 1 << 10, "SIDE": 32, "MOST_VIEWS": 1024}.items():
-            patch.setattr(filling, name, value)
-        patch.setattr(tiles, "LEAST", 4 << 10)
-        for tile in tiles.tiles(view.shape, view.pieces, 4):
-            assert tile.in_order and tile.count * 4 <= 16 << 20
-            fill(tile, 4, block, space, lambda key, begin, into: calls.append(sum(map(len, into))))
-    assert sum(calls) < 2.2 * 1600 * 6400 * 4
-    assert os.cpu_count() and len(calls) <= 3 * 1600
+def test_a_read_that_gives_less_than_was_asked_for_goes_on(tmp_path, monkeypatch):
+    path = tmp_path / "t.bin"
+    path.write_bytes(bytes(range(100)))
+    stored = StoredTensor("t", "t", "U8", (100,), path, 0, 0)
+    short = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda fd, into, at: short(fd, [into[0][:3]], at))
+    views = [memoryview(bytearray(n)) for n in (2, 5, 1, 7)]
+    with opened(Checkpoint(tmp_path, {}, {"t": stored}, (path,), (path,))) as files:
+        files.read(0, 10, views)
+    assert b"".join(views) == bytes(range(10, 25))
+
+
+@pytest.fixture()
+def real_limits(monkeypatch):
+    for name, value in {"SPACE": 1 << 20, "GAP": 8 << 10, "SHORT": 1 << 10, "SIDE": 32, "MOST_VIEWS": 1024}.items():
+        monkeypatch.setattr(filling, name, value)
+    monkeypatch.setattr(tiles, "LEAST", 4 << 10)
+
+
+def turned(rows: int, columns: int, dtype: str) -> View:
+    return Transpose()([View.of("t", (rows, columns), dtype)], Dims({})).views[0]
+
+
+@pytest.mark.parametrize(("rows", "columns", "dtype"), [(1024, 4096, "F32"), (4096, 1024, "F32"), (1600, 6400, "F32")])
+def test_matrices_of_gpt2_are_written_in_order_and_read_in_long_ranges(rows, columns, dtype, real_limits):
+    calls: list[int] = []
+    view, width = turned(rows, columns, dtype), DTYPES[dtype]
+    block, space = memoryview(bytearray(16 << 20)), memoryview(bytearray(filling.SPACE + filling.GAP))
+    made = list(tiles.tiles(view.shape, view.pieces, width))
+    assert all(tile.in_order and tile.count * width <= len(block) for tile in made)
+    for tile in made:
+        fill(tile, width, block, space, lambda key, begin, into: calls.append(sum(map(len, into))))
+    assert sum(calls) <= 2 * rows * columns * width
+    assert sum(calls) / len(calls) > 4 << 10
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(6400, 3200), (12288, 49152), (49152, 12288)])
+def test_matrices_too_large_for_that_are_cut_into_squares(rows, columns, real_limits):
+    view = turned(rows, columns, "BF16")
+    for tile in tiles.tiles(view.shape, view.pieces, 2):
+        assert tile.count * 2 <= tiles.BLOCK
+        assert tile.in_order or min(tile.rows, tile.columns) * 2 >= 512
+    first = next(tiles.tiles(view.shape, view.pieces, 2))
+    assert min(first.rows, first.columns) * 2 >= 4 << 10
+
+
+def test_a_long_row_is_cut_into_runs_in_order(real_limits):
+    (tensor,) = Rows((2, 3, 5), (2, 1, 0))([View.of("t", (30, 1), "F32")], Dims({})).views
+    found = list(tiles.tiles((1, 30), tensor.pieces, 4, 32))
+    assert len(found) > 3 and all(tile.in_order for tile in found)
