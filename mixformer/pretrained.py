@@ -168,11 +168,11 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         embedding = self.layers[0]
         x = embedding(input_ids, inputs_embeds=inputs_embeds, position_ids=context.position_ids)
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        collected = [x]
+        collected = (x,) if wanted else None
         for block in self.blocks:
             x = self._run_block(block, x, context=context, past_key_values=cache, **mixer_inputs)
-            collected.append(x)
-        return x, cache, tuple(collected) if wanted else None
+            collected = (*collected, x) if wanted else None  # a list kept for nobody would hold every layer's memory
+        return x, cache, collected
 
     def _run_block(self, block: nn.Module, x: Tensor, **kwargs: Any) -> Tensor:
         if self.gradient_checkpointing and self.training:

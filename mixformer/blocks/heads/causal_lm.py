@@ -7,8 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from mixformer.blocks.heads.cross_entropy import token_losses
 from mixformer.blocks.heads.final_norm import final_norm
+from mixformer.errors import invalid
 from mixformer.precision import floating_dtype
+
+REDUCTIONS = ("mean", "sum", "none")
 
 
 class CausalLMHead(nn.Module):
@@ -39,6 +43,9 @@ class CausalLMLoss(nn.Module):
         ignore_index: Label that does not count.
         reduction: "mean", "sum" or "none".
         flash_cross_entropy_loss, inplace_backward: Choices of kernel in the SDK; the function is the same without.
+
+    Raises:
+        ConfigurationError: for an unknown reduction.
     """
 
     def __init__(
@@ -50,6 +57,8 @@ class CausalLMLoss(nn.Module):
         inplace_backward: bool = False,
     ) -> None:
         super().__init__()
+        if reduction not in REDUCTIONS:
+            raise invalid("loss.reduction", reduction, f"one of {list(REDUCTIONS)}")
         self.shift_labels = shift_labels
         self.ignore_index = ignore_index
         self.reduction = reduction
@@ -67,12 +76,13 @@ class CausalLMLoss(nn.Module):
             A scalar, or (B * S,) for reduction "none" (S - 1 per row if shifted).
         """
         if self.shift_labels:
-            logits, labels = logits[:, :-1], labels[:, 1:]
-        logits = logits.reshape(-1, logits.shape[-1])  # (B * S, V)
-        logits = logits.float() if logits.dtype != torch.float64 else logits
-        labels = labels.reshape(-1).to(logits.device)
-        if num_items_in_batch is None or self.reduction != "mean":
-            return F.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction=self.reduction)
-        total = F.cross_entropy(logits, labels, ignore_index=self.ignore_index, reduction="sum")
-        count = num_items_in_batch
-        return total / (count.to(total.device) if isinstance(count, Tensor) else count)
+            # The labels move, not the logits: a slice of the logits would be copied, here and in the backward pass.
+            labels = F.pad(labels[:, 1:], (0, 1), value=self.ignore_index)
+        labels = labels.to(logits.device)
+        losses = token_losses(logits.flatten(0, 1), labels.flatten(), self.ignore_index).view_as(labels)  # (B, S)
+        if self.reduction == "none":
+            return (losses[:, :-1] if self.shift_labels else losses).flatten()
+        if self.reduction == "sum":
+            return losses.sum()
+        count = (labels != self.ignore_index).sum() if num_items_in_batch is None else num_items_in_batch
+        return losses.sum() / (count.to(losses.device) if isinstance(count, Tensor) else count)

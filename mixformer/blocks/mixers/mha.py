@@ -154,7 +154,8 @@ class MHA(nn.Module):
         if self.rotary_emb is not None:
             qk = self.rotary_emb(qk, context)  # q and k in one go: half the calls
         q, k = qk.split((heads, kv_heads), dim=2)
-        return q, k, v
+        # As a view, v would keep the whole of qkv in memory for the backward pass, beside the q and k that replace it.
+        return q, k, v.clone() if torch.is_grad_enabled() and self.rotary_emb is not None else v
 
 
 def _scale(softmax_scale: float | None, head_dim: int, inverse_layer_idx: int | None, path: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,7 +68,67 @@ class FlashRMSNorm(nn.LayerNorm):
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """weight * x / sqrt(mean(x^2) + eps) over the last dimension, rounded to the dtype of x once, at the end."""
-    acc = accumulation_dtype(x.dtype)
-    wide = x.to(acc)
-    normalised = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
-    return (normalised * weight.to(acc)).to(x.dtype)
+    # A compiler chooses itself what to keep for the backward pass, and what to compute again.
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        return RecomputingRMSNorm.apply(x, weight, eps)
+    return _rms_norm(x, weight, eps)
+
+
+class RecomputingRMSNorm(torch.autograd.Function):
+    """`rms_norm` that keeps x alone for the backward pass, where autograd keeps two more tensors of its size.
+
+    With n = x * scale, scale = 1 / sqrt(mean(x^2) + eps), the derivative of n along t is scale * (t - n * mean(n * t)),
+    and equals its own transpose. Everything is differentiable again, forward and backward.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """As `rms_norm`."""
+        return _rms_norm(x, weight, eps)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+        """Keep the inputs."""
+        x, weight, ctx.eps = inputs
+        ctx.save_for_backward(x, weight)
+        ctx.save_for_forward(x, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Gradients of x and weight."""
+        x, weight = ctx.saved_tensors
+        normalised, scale = _normalised(x, ctx.eps)
+        grad = grad.to(scale.dtype)
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_x = _along(grad * weight.to(scale.dtype), normalised, scale).to(x.dtype)
+        if ctx.needs_input_grad[1]:
+            of_weight = (grad * normalised).flatten(0, -2).sum(0).to(weight.dtype)
+        return of_x, of_weight, None
+
+    @staticmethod
+    def jvp(ctx: Any, x_tangent: Tensor, weight_tangent: Tensor, _: None) -> Tensor:
+        """Tangent of the output."""
+        x, weight = ctx.saved_tensors
+        normalised, scale = _normalised(x, ctx.eps)
+        along_x = _along(x_tangent.to(scale.dtype), normalised, scale) * weight.to(scale.dtype)
+        return (along_x + normalised * weight_tangent.to(scale.dtype)).to(x.dtype)
+
+
+def _normalised(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x divided by its root mean square, and the factor (..., 1) that does it, in the accumulation dtype."""
+    wide = x.to(accumulation_dtype(x.dtype))
+    scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return wide * scale, scale
+
+
+def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    normalised, scale = _normalised(x, eps)
+    return (normalised * weight.to(scale.dtype)).to(x.dtype)
+
+
+def _along(tangent: Tensor, normalised: Tensor, scale: Tensor) -> Tensor:
+    """Derivative of the normalised x along a tangent of x."""
+    return scale * (tangent - normalised * (normalised * tangent).mean(-1, keepdim=True))
