@@ -10,7 +10,11 @@ from golden.function import Budget
 from golden.trial import SelfTest, Trial, known_families
 
 
-@pytest.mark.parametrize("family", known_families()[0])
+QUICK = {"llama", "gpt2", "codegen"}
+FAMILIES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in known_families()[0]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_all_faults_are_caught_and_no_sound_variant_alarms(family: str) -> None:
     result = self_test([family])
     assert result.missed == () and result.false_alarms == ()
