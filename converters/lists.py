@@ -11,6 +11,7 @@ HEAD = {"head_cls": "causal_lm"}
 
 
 WINDOW = "window_size"
+SECTIONS = ("block_cls", "norm", "mixer", "mlp", "head")
 # A keyword of ours with its neutral value: a list's head and final norm stand where the SDK ignores them, so each mixer
 # of a list has a keyword on which the SDK raises (docs/sdk-extensions.md).
 UNKNOWN_TO_SDK = {"softcap": 0.0}
@@ -31,11 +32,12 @@ def per_layer(values: Sequence[Any]) -> Any:
 
 
 def as_list(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with a list for its architecture, if its windows differ from layer to layer."""
-    architecture = config["architecture"]
+    """The config with its architecture in the usual order, as a list if windows differ from layer to layer."""
+    said = config["architecture"]
+    architecture = {name: said[name] for name in (*SECTIONS, *said) if name in said}
     windows = architecture.get("mixer", {}).get(WINDOW)
     if not isinstance(windows, PerLayer):
-        return dict(config)
+        return {**config, "architecture": architecture}
     shared = {name: part for name, part in architecture.items() if name not in ("head", "loss")}
     mixers = ({**shared["mixer"], WINDOW: window, **UNKNOWN_TO_SDK} for window in windows)
     top = {name: part for name, part in architecture.items() if name in ("head", "loss")}

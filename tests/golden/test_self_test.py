@@ -9,7 +9,6 @@ from golden.faults import catalogue
 from golden.function import Budget
 from golden.trial import SelfTest, Trial, known_families
 
-
 QUICK = {"llama", "gpt2", "codegen"}
 FAMILIES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in known_families()[0]]
 
