@@ -113,9 +113,9 @@ def _sample(family: str, output: Path | None) -> Path:
     from converters.sample import write_sample
 
     place = output.absolute().parent if output else Path.cwd()
-    theirs = write_sample(place / "llama-sample")
     if family != OURS:
-        return theirs
+        return write_sample(place / f"{family}-sample", family)
+    theirs = write_sample(place / "llama-sample")
     return convert(theirs, output=place / f"{OURS}-sample").output
 
 

@@ -6,6 +6,7 @@ from cli.console import Debug, Json, Quiet, show, table
 def families(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """List the families and what each can express."""
     from converters.family import OURS, list_families
+    from converters.matrix import matrix
 
     names = ("name", "title", "expresses", "dialect_of")
     listed = sorted(list_families(), key=lambda family: (family.dialect_of or family.name, family.dialect_of != ""))
@@ -13,4 +14,4 @@ def families(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> 
     ours = {"name": OURS, "title": "MixFormer (mixformer-sequential)", "expresses": "everything on this list"}
     rows = [("family", "what it is", "converted both ways")]
     rows += [(f"{'  ' if f.get('dialect_of') else ''}{f['name']}", f["title"], f["expresses"]) for f in (*found, ours)]
-    show(table(rows), {"families": [*found, ours]}, as_json=json, quiet=quiet)
+    show(table(rows), {"families": [*found, ours], "variants": matrix()}, as_json=json, quiet=quiet)

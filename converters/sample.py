@@ -1,4 +1,4 @@
-"""The built-in sample: a small LLaMA folder with random "hot" weights, made with the standard library alone.
+"""The built-in samples: small model folders with random "hot" weights, made with the standard library alone.
 
 Norm weights lie around 1 ± 0.2 and attention is peaked, so that a wrong conversion shows in the logits; in a freshly
 initialised model many faults cancel. Sizes are odd on purpose: fewer key-value heads than heads, head_dim apart from
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from converters.errors import TargetRefused
+from converters.errors import TargetRefused, UsageError
 from converters.output import new_folder, write_file
 from converters.safetensors_header import build_header
 
@@ -46,28 +46,56 @@ CONFIG: dict[str, Any] = {
 SPECIAL = ("<s>", "</s>", "<pad>")
 
 
-def write_sample(folder: Path) -> Path:
-    """Writes the sample, the same bytes every time; an existing complete one is left as it is.
+def write_sample(folder: Path, family: str = "llama") -> Path:
+    """Writes a family's sample, the same bytes every time; an existing complete one is left as it is.
 
     Raises:
         TargetRefused: the folder cannot be written.
+        UsageError: there is no such family, or no sample of it can be made.
     """
     if (folder / "model.safetensors").is_file():
         return folder
     if folder.exists() and any(folder.iterdir()):
         raise TargetRefused(f"{folder} is where the sample goes, and holds something else; run in another folder")
     with new_folder(folder, replace=False, durable=False) as fresh:
-        for name, data in _files():
+        for name, data in _files(*(_llama() if family == "llama" else _plainest(family))):
             write_file(fresh / name, data, durable=False)
     return folder
 
 
-def _files() -> Iterator[tuple[str, bytes]]:
-    yield "config.json", _text(CONFIG)
+Model = tuple[dict[str, Any], dict[str, tuple[int, ...]]]  # config.json, and the shape of each tensor
+
+
+def _llama() -> Model:
+    return CONFIG, dict(_shapes())
+
+
+def _plainest(family: str) -> Model:
+    """The plainest model that a family can express, in the sizes of a sample."""
+    from converters import layout
+    from converters.family import get_family
+    from converters.matrix import plainest
+    from converters.moving import bound_rules, theirs_shapes
+
+    found = get_family(family)
+    plain = None if found.dialect_of else plainest(found)
+    if plain is None:
+        raise UsageError(f"there is no built-in sample of {family}; give a SOURCE")
+    rotary = 24 if plain["architecture.mixer.rotary_dim"] else 0
+    sizes = {"vocab_size": 259, "n_embd": 96, "n_layer": 3, "n_positions": 512, "architecture.mlp.n_inner": 176}
+    tokens = {"bos_token_id": 256, "eos_token_id": 257, "dtype": "float32"}
+    ours = layout.unflatten({**plain, **sizes, **tokens, "architecture.mixer.rotary_dim": rotary})
+    config = found.config.to_theirs(ours, family)
+    resolved = layout.resolve(found.config.to_ours(config, family))
+    rules = bound_rules(found, resolved)
+    return config, theirs_shapes(rules, found.dims(resolved), found.tensors(resolved))
+
+
+def _files(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, bytes]]:
+    yield "config.json", _text(config)
     yield "generation_config.json", _text({"bos_token_id": 256, "eos_token_id": 257, "do_sample": False})
     yield "tokenizer.json", _text(_tokenizer())
     yield "tokenizer_config.json", _text(_tokenizer_config())
-    shapes = dict(_shapes())
     draw = random.Random(20)
     weights = b"".join(_values(draw, key, shape) for key, shape in shapes.items())
     yield "model.safetensors", build_header((key, "F32", shape) for key, shape in shapes.items()) + weights
@@ -97,8 +125,11 @@ def _shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _values(draw: random.Random, key: str, shape: tuple[int, ...]) -> bytes:
-    """Little-endian float32 of a tensor: norms 1 ± 0.2, matrices scaled by their inputs, q and k half as much again."""
-    if len(shape) == 1:
+    """Little-endian float32 of a tensor: norms 1 ± 0.2, biases ± 0.2, matrices by their inputs, q and k half as much
+    again."""
+    if key.endswith("bias"):
+        numbers = [draw.uniform(-0.2, 0.2) for _ in range(shape[0])]
+    elif len(shape) == 1:
         numbers = [1 + draw.uniform(-0.2, 0.2) for _ in range(shape[0])]
     else:
         reach = (1.5 if ("q_proj" in key or "k_proj" in key) else 1.0) * (3 / shape[1]) ** 0.5
