@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -83,3 +84,41 @@ def stories260k() -> Path:
     if not (folder / "model.safetensors").is_file():
         pytest.skip("stories260K is not at hand; set MIXFORMER_STORIES260K to its folder")
     return folder
+
+
+MGM = "microformer-mgm==0.5.8"  # MIT; a GPT-2 trained on microbiomes, as pytorch_model.bin inside a wheel
+MGM_WHEEL = "210891685565022ea869e88a7452769dc6fbe3f699d2a133e15338d1e30eb92b"
+MGM_WEIGHTS = "7a83b442dcb0cbe2a4248ea9922de58e15edfa3a1ad71d07519dc8594f4511b8"
+
+
+class _Names:
+    """Stands for the classes that the tokenizer's pickle names; only its plain state is read."""
+
+    def __init__(self, *words: object) -> None:
+        self.words = words
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+
+
+class _Vocabulary(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type:
+        assert (module, name) in {
+            ("src.MicroCorpus", "MicroTokenizer"),
+            ("transformers.tokenization_utils", "Trie"),
+        }
+        return _Names
+
+
+@pytest.fixture(scope="session")
+def mgm() -> tuple[Path, dict[str, int]]:
+    """The MGM general model, a trained GPT-2 as the package has it, and its vocabulary of genera."""
+    folder = CACHE / "mgm"
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(fetched_wheel(MGM, MGM_WHEEL)) as archive:
+        for name in ("config.json", "generation_config.json", "pytorch_model.bin"):
+            (folder / name).write_bytes(archive.read(f"mgm/resources/general_model/{name}"))
+        with archive.open("mgm/resources/MicroTokenizer.pkl") as file:
+            vocabulary = _Vocabulary(file).load().vocab
+    assert sha256(folder / "pytorch_model.bin") == MGM_WEIGHTS
+    return folder, vocabulary
