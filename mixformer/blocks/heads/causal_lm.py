@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 
 from mixformer.blocks.heads.cross_entropy import token_losses
 from mixformer.blocks.heads.final_norm import final_norm
-from mixformer.errors import invalid
+from mixformer.errors import InputError, invalid
 from mixformer.precision import floating_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -74,12 +74,21 @@ class CausalLMLoss(nn.Module):
 
         Returns:
             A scalar, or (B * S,) for reduction "none" (S - 1 per row if shifted).
+
+        Raises:
+            InputError: unless there is one label for each position of the logits.
         """
+        if labels.numel() != logits.shape[:-1].numel():
+            raise InputError(
+                f"labels must have one entry per position of the logits, {tuple(logits.shape[:-1])}, but got shape "
+                f"{tuple(labels.shape)}: with labels, leave logits_to_keep at 0."
+            )
         if self.shift_labels:
             # The labels move, not the logits: a slice of the logits would be copied, here and in the backward pass.
             labels = F.pad(labels[:, 1:], (0, 1), value=self.ignore_index)
-        labels = labels.to(logits.device)
-        losses = token_losses(logits.flatten(0, 1), labels.flatten(), self.ignore_index).view_as(labels)  # (B, S)
+        labels = labels.to(logits.device, torch.long)
+        rows = logits.reshape(-1, logits.shape[-1])  # (B * S, V)
+        losses = token_losses(rows, labels.flatten(), self.ignore_index).view_as(labels)  # (B, S)
         if self.reduction == "none":
             return (losses[:, :-1] if self.shift_labels else losses).flatten()
         if self.reduction == "sum":

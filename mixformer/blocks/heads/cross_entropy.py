@@ -64,7 +64,7 @@ class RecomputingCrossEntropy(torch.autograd.Function):
         labels, grad = torch.where(counts, labels, 0)[:, None], torch.where(counts, grad, 0.0)[:, None]
         if torch.is_grad_enabled():  # someone will differentiate the gradient
             return _gradient(logits, labels, grad).to(logits.dtype), None, None
-        found = torch.empty_like(logits)
+        found = grad.new_empty(logits.shape, dtype=logits.dtype)
         for logit_rows, label_rows, grad_rows, rows in _chunks(logits, labels, grad, found):
             rows.copy_(_gradient(logit_rows, label_rows, grad_rows))
         return found, None, None

@@ -105,7 +105,7 @@ class RecomputingRMSNorm(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_x = _along(grad * weight.to(scale.dtype), normalised, scale).to(x.dtype)
         if ctx.needs_input_grad[1]:
-            of_weight = (grad * normalised).flatten(0, -2).sum(0).to(weight.dtype)
+            of_weight = (grad * normalised).sum_to_size(weight.shape).to(weight.dtype)
         return of_x, of_weight, None
 
     @staticmethod
