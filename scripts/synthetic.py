@@ -47,6 +47,14 @@ SIZES = {
     "4GB": Size(2048, 22, 32, 4, 11008, 64000, 1_000_000_000),
 }
 
+# Written as headers whose data are holes.
+SPARSE_SIZES = {
+    "1GB": Size(2048, 5, 32, 4, 11008, 32000, 1_000_000_000),
+    "8GB": Size(4096, 19, 32, 32, 11008, 32000, 4_000_000_000),
+    "64GB": Size(8192, 37, 64, 8, 28672, 32000, 10_000_000_000),
+    "70B": Size(8192, 80, 64, 8, 28672, 32000, 10_000_000_000),
+}
+
 
 def shapes(size: Size) -> list[tuple[str, Shape]]:
     """(key, shape) in the order in which Hugging Face files hold them."""
@@ -71,7 +79,10 @@ def shapes(size: Size) -> list[tuple[str, Shape]]:
 def gpt2_shapes(size: Gpt2) -> list[tuple[str, Shape]]:
     """(key, shape); matrices of layers as Conv1D has them, (inputs, outputs)."""
     d = size.hidden
-    found: list[tuple[str, Shape]] = [("transformer.wte.weight", (size.vocab, d)), ("transformer.wpe.weight", (1024, d))]
+    found: list[tuple[str, Shape]] = [
+        ("transformer.wte.weight", (size.vocab, d)),
+        ("transformer.wpe.weight", (1024, d)),
+    ]
     for i in range(size.layers):
         layer = f"transformer.h.{i}."
         for name, (inputs, outputs) in {
@@ -102,8 +113,8 @@ def write_gpt2(folder: Path, size: Gpt2) -> Path:
     return folder
 
 
-def write_llama(folder: Path, size: Size) -> Path:
-    """Writes the checkpoint, greedily sharded; one that is there already is kept."""
+def write_llama(folder: Path, size: Size, *, sparse: bool = False) -> Path:
+    """Writes the checkpoint, greedily sharded; one that is there already is kept. sparse: data are holes."""
     if (folder / "config.json").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +127,7 @@ def write_llama(folder: Path, size: Size) -> Path:
     weight_map = {}
     for k, shard in enumerate(shards):
         name = f"model-{k + 1:05d}-of-{len(shards):05d}.safetensors"
-        _write_shard(folder / name, shard, k)
+        (_write_holes if sparse else _write_shard)(folder / name, shard, k)
         weight_map |= {key: name for key, _ in shard}
     index = {"metadata": {"total_size": sum(2 * int(np.prod(s)) for _, s in shapes(size))}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -133,6 +144,13 @@ def _write_shard(path: Path, tensors: list[tuple[str, Shape]], seed: int) -> Non
             if len(shape) == 1:
                 values += 1
             file.write((values.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+
+
+def _write_holes(path: Path, tensors: list[tuple[str, Shape]], seed: int) -> None:
+    header = build_header((key, "BF16", shape) for key, shape in sorted(tensors))
+    with path.open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + sum(2 * int(np.prod(shape)) for _, shape in tensors))
 
 
 def _config(size: Size) -> dict[str, object]:
