@@ -44,8 +44,8 @@ format: $(STAMP)
 	$(BIN)/python -m ruff format .
 
 bench: $(STAMP)
-	$(BIN)/python scripts/bench.py
-	$(BIN)/python scripts/bench.py --size 4GB
+	for set in llama-1GB llama-4GB gpt2-medium gpt2-xl gpt2-huge; do $(BIN)/python scripts/bench.py --set $$set || exit; done
+	$(BIN)/python scripts/bench_limits.py
 	$(BIN)/python scripts/bench_model.py
 
 clean:

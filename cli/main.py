@@ -60,6 +60,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
+    asked = [command for command in app.registered_commands if [command.name] == sys.argv[1:2]]
+    app.registered_commands = asked or app.registered_commands  # typer would examine them all before it runs one
     try:
         _add_plugins(sys.argv[1:])
         app()

@@ -19,13 +19,13 @@ from converters.digest import InlineDigest, NoDigest, ThreadedDigest
 from converters.making import Maker
 from converters.shards import Shard
 from converters.source_files import opened
-from converters.steps import Recall, Step, pieces_of_work, steps_of
+from converters.steps import Step, pieces_of_work, steps_of
 from converters.writeback import SPAN
 from converters.writer import Writer, Writing
 
 __all__ = ["Writing", "write_shards"]
 
-CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 
 
 def write_shards(shards: Sequence[Shard], source: Checkpoint, folder: Path, how: Writing) -> dict[str, str | None]:
@@ -78,7 +78,7 @@ def _shared(writer: Writer, shards: Sequence[Shard], folder: Path) -> dict[str, 
     """
     with ExitStack() as stack:
         fds = [stack.enter_context(_created(folder / shard.name)) for shard in shards]
-        steps = [_without_recalls(steps_of(shard, writer.maker.files.source)) for shard in shards]
+        steps = [steps_of(shard, writer.maker.files.source) for shard in shards]
         work = list(zip(steps, fds, strict=True))
         if len(shards) == 1:
             work = [([step], fds[0]) for step in pieces_of_work(steps[0], SPAN)]
@@ -95,11 +95,6 @@ def _shared(writer: Writer, shards: Sequence[Shard], folder: Path) -> dict[str, 
         if writer.how.fsync:
             _run(writer.how.threads, os.fsync, fds, writer.how.stop)
     return {shard.name: None for shard in shards}
-
-
-def _without_recalls(steps: Sequence[Step]) -> list[Step]:
-    """The steps but those that only a hash needs."""
-    return [step for step in steps if not isinstance(step, Recall)]
 
 
 T = TypeVar("T")

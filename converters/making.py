@@ -1,6 +1,6 @@
 """The bytes that steps stand for, made from a source's files in chunks, for whoever writes or compares them."""
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
@@ -13,7 +13,7 @@ from converters.source_files import SourceFiles
 from converters.steps import Cast, Copy, Gather, Literal
 from converters.tiles import BLOCK
 
-BLOCKS = 3  # tiles in the making at any time: what keeps two cores busy and one hash fed
+BLOCKS = 2  # tiles in the making at any time: one is filled while the other is hashed, or is another thread's
 
 
 class Space:
@@ -77,25 +77,14 @@ class Maker:
         self.errors[tensor.key] = max(self.errors.get(tensor.key, 0.0), done.error)
         return done.data
 
-    def tile(self, step: Gather, space: Space) -> Iterator[tuple[int, memoryview]]:
-        """The runs of a tile, each with the byte of the target file where it belongs; valid while the space is."""
+    def tile(self, step: Gather, space: Space) -> Iterator[memoryview]:
+        """The bytes of a tile in order, in chunks that are valid while the space is."""
         tile, tensor = step.tile, step.tensor
-        was, width = (BITS[dtype] // 8 for dtype in (tensor.cast_from or tensor.dtype, tensor.dtype))
-        fill(tile, was, space.block, space.space, self.read)
-        run = tile.count if tile.in_order else tile.columns
-        together = CHUNK // was if tile.in_order else max(1, CHUNK // (run * was)) * run
-        for start in range(0, tile.count, together):
-            data = space.block[start * was : min(tile.count, start + together) * was]
-            made = memoryview(self._converted(tensor, data)) if tensor.cast_from else data
-            for k in range(0, len(made), run * width):
-                row, column = divmod(start + k // width, run)
-                place = tile.first + row * tile.pitch + column
-                yield step.at + place * width, made[k : k + run * width]
-
-    def read(self, key: str, begin: int, into: Sequence[memoryview]) -> None:
-        """Fills views, one after the other, with the bytes of a source tensor from `begin` on, as they are stored."""
-        stored = self.files.source.tensors[key]
-        self.files.read(stored.shard, stored.begin + begin, into)
+        width = BITS[tensor.cast_from or tensor.dtype] // 8
+        fill(tile.pieces, width, space.block, space.space, self.files)
+        for start in range(0, tile.count * width, CHUNK):
+            data = space.block[start : min(start + CHUNK, tile.count * width)]
+            yield memoryview(self._converted(tensor, data)) if tensor.cast_from else data
 
 
 def _repeated(step: Literal, start: int, length: int) -> bytes:

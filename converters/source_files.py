@@ -14,6 +14,7 @@ class SourceFiles:
     def __init__(self, source: Checkpoint, descriptors: Sequence[int]) -> None:
         self.source = source
         self.descriptors = descriptors
+        self._maps: dict[int, memoryview] = {}
 
     def read(self, file: int, begin: int, into: Sequence[memoryview]) -> None:
         """Fills views, one after the other, with the bytes of a file from `begin` on.
@@ -28,6 +29,27 @@ class SourceFiles:
             if not more:
                 raise UnsafeFile(f"{self.source.files[file]} ended at byte {begin + got} while it was read")
             got += more
+
+    def read_tensor(self, key: str, begin: int, into: Sequence[memoryview]) -> None:
+        """Fills views with the bytes of a tensor from `begin` on, as they are stored."""
+        stored = self.source.tensors[key]
+        self.read(stored.shard, stored.begin + begin, into)
+
+    def mapped(self, key: str) -> memoryview:
+        """The file from a tensor's first byte on, mapped into memory: for short runs that lie far apart.
+
+        Raises:
+            UnsafeFile: the file has become shorter.
+        """
+        import mmap
+
+        stored = self.source.tensors[key]
+        fd = self.descriptors[stored.shard]
+        if os.fstat(fd).st_size < self.source.states[stored.shard].nbytes:
+            raise UnsafeFile(f"{self.source.files[stored.shard]} became shorter while it was read")
+        if stored.shard not in self._maps:
+            self._maps[stored.shard] = memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
+        return self._maps[stored.shard][stored.begin :]
 
     def check_unchanged(self) -> None:
         """Raises UnsafeFile if a file is not what it was when its header was read."""

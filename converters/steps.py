@@ -33,7 +33,7 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """A tile of a tensor put together from strided pieces; the tensor begins at byte `at` of the target file."""
+    """A tile of a tensor put together from strided pieces, at byte `at` of the target file."""
 
     tensor: TargetTensor
     tile: Tile
@@ -43,14 +43,6 @@ class Gather:
     def length(self) -> int:
         """Bytes of the tile."""
         return self.tile.count * BITS[self.tensor.dtype] // 8
-
-
-@dataclass(frozen=True, slots=True)
-class Recall:
-    """`length` bytes from byte `at` of the target file on, which the tiles before have written out of order."""
-
-    at: int
-    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,7 @@ class Cast:
         return self.count * BITS[self.tensor.dtype] // 8
 
 
-Step = Copy | Literal | Gather | Recall | Cast
+Step = Copy | Literal | Gather | Cast
 
 
 def steps_of(shard: Shard, source: Checkpoint) -> list[Step]:
@@ -100,10 +92,11 @@ def tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[
     if not tensor.nbytes:
         return
     pieces = stored_pieces(tensor.pieces, source.tensors)
-    if not all(map(contiguous, pieces)):
-        yield from _gathered(tensor, pieces, at)
-        return
     width = BITS[tensor.dtype] // 8
+    if not all(map(contiguous, pieces)):
+        for tile in tiles(tensor.shape, pieces, BITS[tensor.cast_from or tensor.dtype] // 8):
+            yield Gather(tensor, tile, at + tile.first * width)
+        return
     for piece in pieces:
         place = at + piece.target_offset * width
         if piece.source is None:
@@ -115,16 +108,6 @@ def tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[
             yield Cast(stored.shard, begin, place, piece.count, tensor)
         else:
             yield Copy(stored.shard, begin, place, piece.count * width)
-
-
-def _gathered(tensor: TargetTensor, pieces: tuple[Piece, ...], at: int) -> Iterator[Step]:
-    """The tiles of a tensor, those of one band of rows recalled when they have all been written."""
-    width = BITS[tensor.dtype] // 8
-    for tile in tiles(tensor.shape, pieces, BITS[tensor.cast_from or tensor.dtype] // 8):
-        yield Gather(tensor, tile, at)
-        begin, last = tile.first // tile.pitch * tile.pitch, tile.first + (tile.rows - 1) * tile.pitch + tile.columns
-        if not tile.in_order and last % tile.pitch == 0:
-            yield Recall(at + begin * width, (last - begin) * width)
 
 
 def in_ranges(tensor: TargetTensor, source: Checkpoint) -> bool:

@@ -9,7 +9,7 @@ from converters.clone import Cloning
 from converters.digest import CHUNK, Digest
 from converters.errors import Interrupted
 from converters.making import Maker, Spaces
-from converters.steps import Cast, Copy, Gather, Literal, Recall, Step
+from converters.steps import Cast, Copy, Gather, Literal, Step
 from converters.writeback import Writeback
 
 
@@ -57,12 +57,7 @@ class Writer:
 
     def _written(self, step: Step, fd: int, digest: Digest) -> Iterator[tuple[int, int]]:
         """Writes a step chunk by chunk; yields where and how many bytes."""
-        if isinstance(step, Gather):
-            yield from self._tile(step, fd, digest)
-        elif isinstance(step, Recall):
-            _recall(step, fd, digest)
-        else:
-            yield from self._chunks(step, fd, digest)
+        return self._tile(step, fd, digest) if isinstance(step, Gather) else self._chunks(step, fd, digest)
 
     def _chunks(self, step: Copy | Literal | Cast, fd: int, digest: Digest) -> Iterator[tuple[int, int]]:
         for start in range(0, step.length, CHUNK):
@@ -74,26 +69,15 @@ class Writer:
             yield step.at + start, length
 
     def _tile(self, step: Gather, fd: int, digest: Digest) -> Iterator[tuple[int, int]]:
-        space = self.spaces.take()
+        space, at = self.spaces.take(), step.at
         try:
-            for at, data in self.maker.tile(step, space):
+            for data in self.maker.tile(step, space):
                 _write(fd, data, at)
-                if step.tile.in_order:
-                    digest.lend(data)
+                digest.lend(data)
                 yield at, len(data)
+                at += len(data)
         finally:
             digest.lend(memoryview(b""), lambda: self.spaces.give(space))
-
-
-def _recall(step: Recall, fd: int, digest: Digest) -> None:
-    """Tells the digest what tiles have written out of order: their bytes are read back, from memory as a rule."""
-    for start in range(0, step.length, CHUNK):
-        buffer = digest.buffer()
-        wanted = buffer[: min(CHUNK, step.length - start)]
-        got = 0
-        while got < len(wanted):
-            got += os.preadv(fd, [wanted[got:]], step.at + start + got)
-        digest.take(buffer, len(wanted))
 
 
 def _write(fd: int, data: memoryview, at: int) -> None:

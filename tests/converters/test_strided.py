@@ -3,14 +3,15 @@
 import hashlib
 import os
 import random
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters import filling, steps, tiles
+from converters import filling, making, steps, tiles
 from converters.algebra import View
 from converters.boxes import row_major
 from converters.bytewise import differing_element
@@ -36,9 +37,27 @@ def _small():
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"SPACE": 512, "GAP": 24, "SHORT": 16, "SIDE": 4, "MOST_VIEWS": 6}.items():
             patch.setattr(filling, name, value)
-        patch.setattr(tiles, "LEAST", 16)
         patch.setattr(steps, "tiles", lambda shape, pieces, width: tiles.tiles(shape, pieces, width, 256))
         yield
+
+
+@dataclass
+class InMemory:
+    """Tensors as bytes; counts how often and how much is read."""
+
+    tensors: dict[str, bytes]
+    calls: list[int] = field(default_factory=list)
+
+    def read_tensor(self, key, begin, into):
+        wanted = sum(map(len, into))
+        assert min(map(len, into)) > 0 and begin + wanted <= len(self.tensors[key])
+        self.calls.append(wanted)
+        for part in into:
+            part[:] = self.tensors[key][begin : begin + len(part)]
+            begin += len(part)
+
+    def mapped(self, key):
+        return memoryview(self.tensors[key])
 
 
 def divisors(n: int) -> list[int]:
@@ -113,25 +132,14 @@ def test_tiles_cover_a_tensor_once_and_hold_what_a_naive_assembly_gives(draw, dt
     width = DTYPES[dtype]
     view, shapes = any_view(draw, dtype)
     data = {key: draw.randbytes(shape[0] * shape[1] * width) for key, shape in shapes.items()}
-    expected = assemble(view.shape[0] * view.shape[1], width, view.pieces, data.__getitem__)
-    found, made = np.zeros_like(expected), np.zeros(expected.shape, int)
-    space, block = (memoryview(bytearray(n)) for n in (filling.SPACE + filling.GAP, 1 << 16))
-
-    def read(key, begin, into):
-        for part in into:
-            assert len(part) > 0 and begin + len(part) <= len(data[key])
-            part[:] = data[key][begin : begin + len(part)]
-            begin += len(part)
-
-    for tile in tiles.tiles(view.shape, view.pieces, width, draw.choice([8, 64, 256, 1 << 14])):
-        fill(tile, width, block, space, read)
-        got = np.frombuffer(block[: tile.count * width], f"u{width}").reshape(tile.rows, tile.columns)
-        for row in range(tile.rows):
-            begin = tile.first + row * tile.pitch
-            found[begin : begin + tile.columns] = got[row]
-            made[begin : begin + tile.columns] += 1
-    assert (made == 1).all()
-    assert (found == expected).all()
+    expected = assemble(view.shape[0] * view.shape[1], width, view.pieces, data.__getitem__).tobytes()
+    space, block, made = *(memoryview(bytearray(n)) for n in (filling.SPACE + filling.GAP, 1 << 16)), b""
+    most = draw.choice([8, 64, 256, 1 << 14])
+    for tile in tiles.tiles(view.shape, view.pieces, width, most):
+        assert tile.first * width == len(made) and 0 < tile.count * width <= most
+        fill(tile.pieces, width, block, space, InMemory(data))
+        made += block[: tile.count * width]
+    assert made == expected
 
 
 @settings(deadline=None)
@@ -189,16 +197,24 @@ def test_a_transposed_view_that_is_transposed_is_a_copy(draw):
     assert len(pieces) == 1 and steps.contiguous(pieces[0])
 
 
-def test_a_file_that_ends_early_is_told_and_nobody_waits_for_ever(tmp_path):
+@pytest.mark.parametrize("hashed", [True, False])
+def test_an_error_in_one_thread_is_told_and_nobody_waits_for_ever(hashed, tmp_path, monkeypatch):
     view = Transpose()([View.of("t", (40, 40), "F32")], Dims({})).views[0]
     path = tmp_path / "t.bin"
-    path.write_bytes(bytes(40 * 40 * 4 - 1))
+    path.write_bytes(bytes(40 * 40 * 4))
     stored = StoredTensor("t", "t", "F32", (40, 40), path, 0, 0)
     source = Checkpoint(tmp_path, {}, {"t": stored}, (path,), (path,), (), (FileState.of(path),))
-    tensors = tuple(target(f"x{k}", view) for k in range(12))
-    for hashed in (True, False):
-        with pytest.raises((UnsafeFile, Interrupted), match=r"ended at byte 6399|stopped"):
-            write_shards([Shard(f"a{hashed}", b"", tensors)], source, tmp_path, Writing(hash=hashed, threads=4))
+    shards = [Shard(f"a{k}", b"", tuple(target(f"x{j}", view) for j in range(5))) for k in range(3)]
+    left = count(9, -1)
+
+    def failing(*words):
+        if next(left) < 0:
+            raise UnsafeFile("it ended")
+        fill(*words)
+
+    monkeypatch.setattr(making, "fill", failing)
+    with pytest.raises((UnsafeFile, Interrupted), match=r"it ended|stopped"):
+        write_shards(shards, source, tmp_path, Writing(hash=hashed, threads=4))
 
 
 def test_a_read_that_gives_less_than_was_asked_for_goes_on(tmp_path, monkeypatch):
@@ -213,41 +229,43 @@ def test_a_read_that_gives_less_than_was_asked_for_goes_on(tmp_path, monkeypatch
     assert b"".join(views) == bytes(range(10, 25))
 
 
+@pytest.mark.parametrize("space", [b"", b"xx"], ids=["early", "at once"])
+def test_a_mapped_file_that_became_shorter_is_told(space, tmp_path):
+    path = tmp_path / "t.bin"
+    path.write_bytes(bytes(100))
+    stored = StoredTensor("t", "t", "U8", (100,), path, 0, 0)
+    source = Checkpoint(tmp_path, {}, {"t": stored}, (path,), (path,), (), (FileState.of(path),))
+    with opened(source) as files:
+        if space:
+            assert len(files.mapped("t")) == 100
+        os.truncate(path, 50)
+        with pytest.raises(UnsafeFile, match="became shorter"):
+            files.mapped("t")
+
+
 @pytest.fixture()
 def real_limits(monkeypatch):
-    for name, value in {"SPACE": 1 << 20, "GAP": 8 << 10, "SHORT": 1 << 10, "SIDE": 32, "MOST_VIEWS": 1024}.items():
+    for name, value in {"SPACE": 1 << 20, "GAP": 4 << 10, "SHORT": 1 << 10, "SIDE": 32, "MOST_VIEWS": 1024}.items():
         monkeypatch.setattr(filling, name, value)
-    monkeypatch.setattr(tiles, "LEAST", 4 << 10)
 
 
-def turned(rows: int, columns: int, dtype: str) -> View:
-    return Transpose()([View.of("t", (rows, columns), dtype)], Dims({})).views[0]
-
-
-@pytest.mark.parametrize(("rows", "columns", "dtype"), [(1024, 4096, "F32"), (4096, 1024, "F32"), (1600, 6400, "F32")])
-def test_matrices_of_gpt2_are_written_in_order_and_read_in_long_ranges(rows, columns, dtype, real_limits):
-    calls: list[int] = []
-    view, width = turned(rows, columns, dtype), DTYPES[dtype]
-    block, space = memoryview(bytearray(16 << 20)), memoryview(bytearray(filling.SPACE + filling.GAP))
-    made = list(tiles.tiles(view.shape, view.pieces, width))
-    assert all(tile.in_order and tile.count * width <= len(block) for tile in made)
+@pytest.mark.parametrize(("rows", "columns"), [(1024, 4096), (1600, 6400), (6400, 1600), (300, 20000)])
+def test_matrices_of_gpt2_are_read_in_long_ranges_or_mapped(rows, columns, real_limits):
+    (view,) = Transpose()([View.of("t", (rows, columns), "F32")], Dims({})).views
+    block, space = memoryview(bytearray(tiles.BLOCK)), memoryview(bytearray(filling.SPACE + filling.GAP))
+    source = InMemory({"t": np.arange(rows * columns, dtype="<u4").tobytes()})
+    made = list(tiles.tiles(view.shape, view.pieces, 4))
+    assert len(made) <= 2
+    found = np.empty(rows * columns, "<u4")
     for tile in made:
-        fill(tile, width, block, space, lambda key, begin, into: calls.append(sum(map(len, into))))
-    assert sum(calls) <= 2 * rows * columns * width
-    assert sum(calls) / len(calls) > 4 << 10
+        fill(tile.pieces, 4, block, space, source)
+        found[tile.first : tile.first + tile.count] = np.frombuffer(block[: tile.count * 4], "<u4")
+    assert (found.reshape(columns, rows) == np.arange(rows * columns).reshape(rows, columns).T).all()
+    assert sum(source.calls) <= 2 * rows * columns * 4
+    assert len(source.calls) <= 100
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(6400, 3200), (12288, 49152), (49152, 12288)])
-def test_matrices_too_large_for_that_are_cut_into_squares(rows, columns, real_limits):
-    view = turned(rows, columns, "BF16")
-    for tile in tiles.tiles(view.shape, view.pieces, 2):
-        assert tile.count * 2 <= tiles.BLOCK
-        assert tile.in_order or min(tile.rows, tile.columns) * 2 >= 512
-    first = next(tiles.tiles(view.shape, view.pieces, 2))
-    assert min(first.rows, first.columns) * 2 >= 4 << 10
-
-
-def test_a_long_row_is_cut_into_runs_in_order(real_limits):
-    (tensor,) = Rows((2, 3, 5), (2, 1, 0))([View.of("t", (30, 1), "F32")], Dims({})).views
-    found = list(tiles.tiles((1, 30), tensor.pieces, 4, 32))
-    assert len(found) > 3 and all(tile.in_order for tile in found)
+def test_a_row_longer_than_a_tile_is_cut():
+    (view,) = Rows((2, 3, 5), (2, 1, 0))([View.of("t", (30, 1), "F32")], Dims({})).views
+    found = list(tiles.tiles((1, 30), view.pieces, 4, 32))
+    assert [tile.count for tile in found] == [8, 8, 8, 6]
