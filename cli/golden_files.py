@@ -52,7 +52,8 @@ def _lines(content: dict[str, Any]) -> list[str]:
     lines = [f"{content['path']}: {content['form']}, {content['family']}, {in_words(content['bytes'])}"]
     lines.append(f"  prompts (tokens): {prompts}")
     for dtype, floor in content["floors"].items():
-        lines.append(f"  the reference's own error in {dtype}: rms {floor['rms']:.3g}")
+        error = "not finite: it overflows" if floor["rms"] is None else f"rms {floor['rms']:.3g}"
+        lines.append(f"  the reference's own error in {dtype}: {error}")
     for text in content.get("cannot_see", ()):
         lines.append(f"  cannot see: {text}")
     return lines

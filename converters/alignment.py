@@ -5,7 +5,7 @@ The mapping is derived from both config files. Nothing that a conversion wrote a
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from converters.kinds import same
 from converters.moving import TargetTensor
 from converters.options import DEFAULTS, Options
 from converters.plan import Plan
-from converters.provenance import recorded_cast, recorded_dequantisation
+from converters.provenance import recorded_dequantisation, recorded_options
 from converters.side_files import differing_side_files
 
 # Fields that may differ between two checkpoints of one function.
@@ -78,7 +78,8 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     """Holds a candidate against a reference through the mapping between their families.
 
     Across families both are held against each other in MixFormer's layout, so that a form which says the same (a
-    wrapped key, a redundant head) is no difference. casts: a cast that the candidate recorded is applied first.
+    wrapped key, a redundant head) is no difference. casts: a cast that the candidate recorded is applied first, and
+    buffers that it says were dropped are none of the reference's. Fields that a side says were waived mean nothing.
 
     Raises:
         ConversionError: one of the two cannot be read, or the reference itself is not a sound checkpoint.
@@ -88,14 +89,17 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     families = family_of(one.config, _origin(other.config)), family_of(other.config, _origin(one.config))
     if families[0] == families[1]:
         return _aligned(identity(other), one, families, swapped=False)
-    cast = replace(DEFAULTS, dtype=recorded_cast(one.folder) if casts else None)
+    asked = recorded_options(one.folder) if casts else DEFAULTS
+    cast = replace(asked, waive=_waived(other, asked.waive, one, other))
     if OURS not in families:
         return _translated(one, other, families, cast)
     if families[0] == OURS:
         options = replace(cast, pad_vocab=_padding(other, one))
         return _aligned(checked_plan(other, families[1], OURS, options), one, families, swapped=False)
     try:
-        plan = checked_plan(one, families[0], OURS, replace(DEFAULTS, pad_vocab=_padding(one, other)))
+        waived = _waived(one, asked.waive, one, other)
+        options = replace(DEFAULTS, waive=waived, pad_vocab=_padding(one, other))
+        plan = checked_plan(one, families[0], OURS, options)
     except Refused as error:
         return Alignment(True, (str(error),))
     if cast.dtype:
@@ -144,6 +148,14 @@ def _origin(config: Mapping[str, Any]) -> str | None:
     return family if isinstance(family, str) else None
 
 
+def _waived(source: Checkpoint, asked: Sequence[str], *sides: Checkpoint) -> tuple[str, ...]:
+    """Fields of the source's config that the conversion was asked to waive, or that a MixFormer says were waived."""
+    residues = [side.config.get(RESIDUE) for side in sides]
+    told = [residue.get("waived") for residue in residues if isinstance(residue, dict)]
+    names = {*asked, *(name for listed in told if isinstance(listed, list) for name in listed if isinstance(name, str))}
+    return tuple(sorted(names & source.config.keys()))
+
+
 def _padding(theirs: Checkpoint, ours: Checkpoint) -> int | None:
     """Rows of our vocabulary where they are more than theirs: the multiple that theirs were padded to."""
     rows, most = theirs.config.get("vocab_size"), ours.config.get("vocab_size")
@@ -184,7 +196,8 @@ def config_problems(candidate: Mapping[str, Any], reference: Mapping[str, Any]) 
     Raises:
         ConfigRefused: one of them is of no known family.
     """
-    return list(_config(candidate, reference, (family_of(candidate), family_of(reference))))
+    families = family_of(candidate, _origin(reference)), family_of(reference, _origin(candidate))
+    return list(_config(candidate, reference, families))
 
 
 def _config(candidate: Mapping[str, Any], reference: Mapping[str, Any], families: tuple[str, str]) -> Iterator[str]:

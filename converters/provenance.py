@@ -14,6 +14,7 @@ from converters.casts import NAMES, header_dtype, step_record
 from converters.checkpoint import Checkpoint, FileState
 from converters.errors import ConversionError
 from converters.json_files import as_bytes, read_json
+from converters.options import Options
 from converters.output import replace_file
 from converters.plan import Plan
 from converters.side_files import side_files
@@ -78,6 +79,18 @@ def _recorded(folder: Path, name: str) -> list[dict[str, Any]]:
     except ConversionError:
         return []
     return [s for s in steps if isinstance(s, dict) and s.get("step") == name] if isinstance(steps, list) else []
+
+
+def recorded_options(folder: Path) -> Options:
+    """What a folder's conversion.json says was asked of its conversion: the cast, waived fields, dropped buffers."""
+    try:
+        asked = read_json(folder / NAME).get("options")
+    except ConversionError:
+        asked = None
+    found = asked if isinstance(asked, dict) else {}
+    waived = found.get("waive")
+    names = tuple(name for name in waived if isinstance(name, str)) if isinstance(waived, list) else ()
+    return Options(waive=names, drop_buffers=found.get("drop_buffers") is True, dtype=recorded_cast(folder))
 
 
 def up_to_date(folder: Path, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -10,6 +10,7 @@ from golden.errors import GoldenMismatchError
 from golden.golden_file import GoldenEvidence
 from golden.loading import MIXFORMER, read_config
 from golden.prompts import encoded_texts
+from golden.structure import other_from
 from golden.verdict import LevelResult, Status
 
 
@@ -42,16 +43,13 @@ def _family_problems(candidate: Path, golden: GoldenEvidence) -> Iterator[str]:
 
 
 def _tokenizer_problems(candidate: Path, golden: GoldenEvidence) -> Iterator[str]:
-    texts = golden.header.get("texts") or []
-    encoded = encoded_texts(candidate) if texts else None
-    if encoded is None:
-        return
-    for prompt in golden.prompts:
-        if prompt.name in texts:
-            mine = tuple(encoded[prompt.name][: len(prompt.ids)])
-            if mine != prompt.ids:
-                at = next((i for i, (a, b) in enumerate(zip(mine, prompt.ids, strict=False)) if a != b), len(mine))
-                yield f"its tokenizer differs from the golden's: {prompt.name!r} is other ids from token {at + 1} on"
+    texts = set(golden.header.get("texts") or [])
+    expected = {prompt.name: prompt.ids for prompt in golden.prompts if prompt.name in texts}
+    encoded = (encoded_texts(candidate) if expected else None) or {}
+    for name, ids in expected.items() if encoded else ():
+        mine = [i for i in encoded[name] if 0 <= i < golden.used_vocab][: len(ids)]
+        if tuple(mine) != ids:
+            yield f"its tokenizer differs from the golden's: {other_from(name, mine, ids)}"
 
 
 def check_same_source(golden: GoldenEvidence, path: Path, reference: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from golden.golden_file import GoldenEvidence, read_golden
+from golden.verdict import finite_or_none
 
 NO_WEIGHTS = "faults that no logit shows: unused weights, key biases without rotary embeddings (L1 needs the reference)"
 """What no golden sees, for it holds no weights."""
@@ -48,7 +49,7 @@ def describe(golden_file: Path | str) -> dict[str, Any]:
 
 
 def _floor(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in ("rms", "max", "kl")} | {"probes": len(values["probes"])}
+    return {name: finite_or_none(values[name]) for name in ("rms", "max", "kl")} | {"probes": len(values["probes"])}
 
 
 def _blind_spots(golden: GoldenEvidence) -> tuple[str, ...]:

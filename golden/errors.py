@@ -20,7 +20,7 @@ class UnusableReferenceError(GoldenError):
 
 
 class UnknownLevelError(GoldenError):
-    """A level, dtype or attention backend was asked for by a name that does not exist."""
+    """A level, dtype, form, device or attention backend was asked for by a name that does not exist."""
 
     exit_code: ClassVar[int] = 2
 

@@ -223,7 +223,7 @@ def reference_evidence(
     """The reference in ``folder``, eager on the CPU.
 
     Raises:
-        UnusableReferenceError: its files do not fit its architecture, or its logits are not finite.
+        UnusableReferenceError: its files do not fit its architecture, or its logits are not finite or all equal.
         NondeterministicReferenceError: it answers one prompt in two ways.
     """
     live = replace(open_reference(folder, make_prompts, terms.dtype, terms.rounded_to, terms.opener), ruler=terms.ruler)
@@ -263,6 +263,8 @@ def _check_serves(runner: ModelRunner, prompt: Prompt) -> None:
     if not bool(torch.isfinite(first).all()):
         why = runner.loaded.name_nonfinite() or "its weights are finite, its forward pass overflows"
         raise UnusableReferenceError(f"{folder}: the reference's logits are NaN or infinite: {why}")
+    if not float(first.std()):
+        raise UnusableReferenceError(f"{folder}: all logits of the reference are equal, so no error could be told")
     if not torch.equal(first, again):
         raise NondeterministicReferenceError(
             f"{folder}: two runs on the prompt {prompt.name!r} differ by {float((first - again).abs().max()):.3g}; "

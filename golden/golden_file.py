@@ -10,16 +10,21 @@ recording would not give the same bytes). Tensors, i counting prompts:
     continuation.*        prompt, ids (int64) and margins (float64) of the greedy text
     probe.{dtype}.{j}.*   given (dtype) and truth (float32) of a module probe
     stage.{j}             optional: hidden states of the prompt of the diagnosis, float64 (tokens, width)
+
+The header's ``digest`` is a sha256 over the rest of the header and all tensors: a golden whose scale, floors or logits
+changed on the way would judge wrongly, in either direction.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -32,7 +37,7 @@ from golden.prompts import Prompt
 from golden.sketch import ROW_PROJECTIONS, Sketch, coarse_divergence, project
 from golden.stages import Stages
 
-HEADER, VERSION = "mixformer-golden", 1
+HEADER, VERSION = "mixformer-golden", 2
 REQUIRED = ("form", "dtype", "family", "config", "vocab", "used_vocab", "table_sizes", "prompts", "hashes", "versions")
 
 
@@ -111,11 +116,11 @@ def read_golden(path: Path) -> GoldenEvidence:
     """Open a golden file.
 
     Raises:
-        GoldenFileError: it is absent, truncated, no golden, or of a version that this one cannot read.
+        GoldenFileError: it is absent, truncated, no golden, or of a version that this one cannot read, or changed.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata, keys = file.metadata() or {}, set(file.keys())
+            metadata, keys = file.metadata() or {}, sorted(file.keys())
     except (OSError, SafetensorError) as broken:
         raise GoldenFileError(f"{path}: no readable golden file ({broken}); record it again") from broken
     if HEADER not in metadata:
@@ -130,7 +135,21 @@ def read_golden(path: Path) -> GoldenEvidence:
         raise GoldenFileError(f"{path}: version {header.get('version')}, expected {VERSION}; record it again")
     if lacking:
         raise GoldenFileError(f"{path}: incomplete, {lacking[0]!r} is missing; record it again")
-    return GoldenEvidence(header, _loader(path))
+    load = _loader(path)
+    if header.get("digest") != content_digest(header, keys, load):
+        raise GoldenFileError(f"{path}: its content was changed after it was recorded; copy or record it again")
+    return GoldenEvidence(header, load)
+
+
+def content_digest(header: Mapping[str, Any], names: Iterable[str], load: Callable[[str], Tensor]) -> str:
+    """sha256 of a header without its ``digest``, and of the tensors: names, dtypes, shapes and bytes, by name."""
+    rest = {name: value for name, value in header.items() if name != "digest"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(names):
+        tensor = load(name).contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _loader(path: Path) -> Callable[[str], Tensor]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from golden.calibration import LOW_PRECISION, Calibration, Floor, measure_floor
-from golden.errors import MissingDeviceError
+from golden.errors import MissingDeviceError, UnknownLevelError
 from golden.evidence import Evidence
 from golden.loading import FLASH, load_model
 from golden.precision import depends_on_length
@@ -92,9 +92,23 @@ def _run(candidate: Path, evidence: Evidence, dtype: str, attn: str | None, devi
 
 
 def check_device(device: str) -> None:
-    """Raises MissingDeviceError where a GPU was asked for that is not there."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise MissingDeviceError(f"device {device!r}: torch sees no GPU on this machine; run without --device")
+    """Make sure that torch can compute on a device.
+
+    Raises:
+        UnknownLevelError: there is no such kind of device.
+        MissingDeviceError: it is not on this machine.
+    """
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as unknown:
+        raise UnknownLevelError(f"device {device!r} is none that torch knows; cpu and cuda are usual") from unknown
+    try:
+        float(torch.ones(1, device=device).sum())
+    except (RuntimeError, AssertionError, NotImplementedError) as missing:
+        what = "no GPU" if kind == "cuda" else f"no {kind}"
+        raise MissingDeviceError(
+            f"device {device!r}: torch sees {what} of that name on this machine; run without --device"
+        ) from missing
 
 
 def _ratios(found: Floor, own: Floor) -> dict[str, float]:

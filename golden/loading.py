@@ -94,8 +94,11 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         raise FolderError(f"{folder}: no model.safetensors and no {index.name}; golden judges safetensors folders")
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        outside = [name for name in names if Path(name).name != name]
     except (ValueError, KeyError, AttributeError, TypeError) as broken:
         raise FolderError(f"{index}: no usable weight_map ({broken}); write the index again") from broken
+    if outside:
+        raise FolderError(f"{index}: weight_map names {outside[0]!r}, which is no file of this folder")
     return tuple(folder / name for name in sorted(names))
 
 
@@ -190,7 +193,7 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
         model = model.to(device).eval()
     if own_flash:
         model.config._attn_implementation = FLASH
-    return LoadedModel(folder, model, tuple(loading_problems(info)))
+    return LoadedModel(folder, model, (*loading_problems(info), *wrong_kinds(folder, model)))
 
 
 def check_flash(folder: Path, device: str) -> None:
@@ -231,6 +234,15 @@ def loading_problems(info: Mapping[str, Any]) -> Iterator[str]:
     for key, found, expected in sorted(info["mismatched_keys"]):
         yield f"{key}: the files have shape {tuple(found)}, the model expects {tuple(expected)}"
     yield from info["error_msgs"]
+
+
+def wrong_kinds(folder: Path, model: Any) -> Iterator[str]:
+    """Weights that are stored as something else than floating-point numbers: a cast would make some of them up."""
+    weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    for path in weight_files(folder):
+        for key, entry in tensor_headers(path).items():
+            if key in weights and not str(entry["dtype"]).startswith(("F", "BF")):
+                yield f"{key}: the files hold {entry['dtype']}, a weight is a floating-point number"
 
 
 @contextmanager

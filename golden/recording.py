@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from golden.calibration import LOW_PRECISION, Calibration, calibrate, to_json
-from golden.errors import GoldenError, UnverifiableError
+from golden.errors import GoldenError, UnknownLevelError, UnverifiableError
 from golden.evidence import CHUNK, LiveEvidence, Progress, open_reference
-from golden.golden_file import HEADER, VERSION, GoldenEvidence
+from golden.golden_file import HEADER, VERSION, GoldenEvidence, content_digest
 from golden.loading import load_model, read_config, stored_elements, weight_files
 from golden.memory import available_bytes, plan_run
 from golden.prompts import prompt_length, reference_prompts
@@ -49,15 +50,15 @@ def record(
         force: replace an existing file.
 
     Raises:
-        GoldenError: ``output`` exists, or ``form`` is not known.
+        GoldenError: ``output`` exists or cannot be written.
+        UnknownLevelError: ``form`` is not known.
         FolderError, UnusableReferenceError, NondeterministicReferenceError: the source cannot serve.
         UnverifiableError: the source does not fit into memory.
     """
     folder, target = Path(source), Path(output)
     if form not in ("auto", "full", "compact"):
-        raise GoldenError(f"form {form!r} is not one of auto, full, compact")
-    if target.exists() and not force:
-        raise GoldenError(f"{target}: exists already; choose another name or use force")
+        raise UnknownLevelError(f"form {form!r} is not one of auto, full, compact")
+    _check_target(target, force)
     live = open_reference(folder, lambda r, used: reference_prompts(folder, r.model.config, used), _dtype(folder))
     header, tensors = _logits(live, form, progress)
     evidence = GoldenEvidence(header, tensors.__getitem__)
@@ -72,12 +73,34 @@ def record(
     for dtype in dtypes:
         _add_calibration(calibrate(folder, dtype, evidence, live.runner), header, tensors)
     header |= _provenance(folder, live)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    metadata = {HEADER: json.dumps(header | {"version": VERSION}, sort_keys=True)}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
-    partial.replace(target)
+    _write(target, header | {"version": VERSION}, tensors)
     return target
+
+
+def _check_target(target: Path, force: bool) -> None:
+    """Before a reference takes its minutes."""
+    if target.is_dir():
+        raise GoldenError(f"{target}: is a folder; give the name of a file")
+    if target.exists() and not force:
+        raise GoldenError(f"{target}: exists already; choose another name or use force")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as unwritable:
+        raise GoldenError(f"{target.parent}: no folder that could be written to ({unwritable})") from unwritable
+
+
+def _write(target: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Under another name first: what bears the name of a golden is a whole one."""
+    header["digest"] = content_digest(header, tensors, tensors.__getitem__)
+    partial = target.with_name(f".{target.name}.partial")
+    metadata = {HEADER: json.dumps(header, sort_keys=True)}
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        partial.replace(target)
+    except (OSError, SafetensorError) as unwritable:
+        raise GoldenError(f"{target}: cannot be written ({unwritable})") from unwritable
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _dtype(folder: Path) -> torch.dtype:

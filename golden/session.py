@@ -40,8 +40,7 @@ class Outcome:
 
 def run_session(case: Case) -> Outcome:
     """L2, L4 and L3, as far as they are wanted and fit into memory."""
-    if "L3" in case.wanted:
-        _check_machine(case)
+    _check_machine(case)
     plan = case.plan()
     if reason := _obstacle(case, plan):
         return Outcome([_unverified(name, reason) for name in sorted(case.wanted & MODEL_LEVELS)])
@@ -62,7 +61,7 @@ def run_session(case: Case) -> Outcome:
 def _check_machine(case: Case) -> None:
     """Raises MissingDeviceError for a device or a backend that is not here, before anything else takes its minutes."""
     check_device(case.device)
-    if case.attn == "flash" and read_config(case.candidate).get("model_type") == MIXFORMER:
+    if case.attn == "flash" and "L3" in case.wanted and read_config(case.candidate).get("model_type") == MIXFORMER:
         check_flash(case.candidate, case.device)
 
 

@@ -25,6 +25,7 @@ from golden.loading import (
     silenced,
     tensor_headers,
     weight_files,
+    wrong_kinds,
 )
 from golden.references import is_native, native_elements
 
@@ -70,7 +71,7 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
         _fill_buffers(model)
     _check_stored_as_loaded(folder, model)
     found = {_current_name(model, key): (path, key, entry) for key, (path, entry) in stored.items()}
-    problems = tuple(loading_problems(_differences(model, found)))
+    problems = (*loading_problems(_differences(model, found)), *wrong_kinds(folder, model))
     sources = {} if problems else dict(_sources(model, found))
     if not problems:
         _load_buffers(model, found)

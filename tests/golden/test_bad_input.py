@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from golden import GoldenError, compare
+from golden import GoldenError, Status, compare
 from golden.errors import (
     FolderError,
     MissingDeviceError,
@@ -103,3 +104,62 @@ def test_every_error_of_the_package_is_a_golden_error() -> None:
 
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
     assert all(issubclass(kind, GoldenError) for kind in kinds) and len(kinds) > 5
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000 and width 48"),
+        ({"vocab_size": 10**12}, "vocab_size 1000000000000 and width 48"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "dequantise"),
+    ],
+)
+def test_a_config_that_the_files_cannot_hold_is_refused_before_memory_is_asked_for(
+    change: dict[str, object], words: str, patient: Patient, reference: Path, tmp_path: Path
+) -> None:
+    patient.config |= change
+    with pytest.raises(FolderError, match=words):
+        compare(discharge(patient, reference, tmp_path), reference, levels=["L2"])
+
+
+def test_an_index_that_leaves_its_folder_is_refused(reference: Path, tmp_path: Path) -> None:
+    folder = discharge(admit(reference), reference, tmp_path)
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": str(reference / "model.safetensors")}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(FolderError, match="which is no file of this folder"):
+        compare(folder, reference, levels=["L2"])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_weights_that_are_no_floating_point_numbers_fail_by_their_key(
+    dtype: torch.dtype, patient: Patient, reference: Path, tmp_path: Path
+) -> None:
+    patient.weights["model.norm.weight"] = torch.ones(48)
+    plain = discharge(patient, reference, tmp_path / "plain")
+    patient.weights["model.norm.weight"] = torch.ones(48).to(dtype)
+    odd = discharge(patient, reference, tmp_path / "odd")
+    level = compare(odd, plain, levels=["L2"]).level("L2")
+    assert level.status is Status.FAIL
+    assert "model.norm.weight: the files hold" in level.detail
+    with pytest.raises(UnusableReferenceError, match=r"model\.norm\.weight: the files hold"):
+        compare(plain, odd, levels=["L2"])
+
+
+def test_a_reference_of_equal_logits_cannot_serve(patient: Patient, reference: Path, tmp_path: Path) -> None:
+    patient.weights["lm_head.weight"].zero_()
+    blank = discharge(patient, reference, tmp_path)
+    with pytest.raises(UnusableReferenceError, match="all logits of the reference are equal"):
+        compare(blank, blank, levels=["L2"])
+
+
+@pytest.mark.parametrize(("device", "error"), [("tpu9", UnknownLevelError), ("", UnknownLevelError)])
+def test_a_device_that_does_not_exist_is_a_usage_error(device: str, error: type[GoldenError], reference: Path) -> None:
+    with pytest.raises(error, match="none that torch knows"):
+        compare(reference, reference, levels=["L2"], device=device)
+
+
+def test_a_gpu_that_is_not_here_is_no_verdict(reference: Path) -> None:
+    with pytest.raises(MissingDeviceError, match="torch sees no GPU of that name") as caught:
+        compare(reference, reference, levels=["L2"], device="cuda:99")
+    assert caught.value.exit_code == 5

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from golden import GoldenError, Status, compare, describe, record
@@ -160,9 +163,10 @@ def test_weights_are_not_taken_for_a_golden(mixformer: Path) -> None:
     ("header", "words"),
     [
         ('{"version": 99}', "version 99"),
+        ('{"version": 1}', "version 1, expected 2"),
         ("{", "header is broken"),
         ("[1]", "header is broken"),
-        ('{"version": 1}', "'form' is missing"),
+        ('{"version": 2}', "'form' is missing"),
     ],
 )
 def test_goldens_of_another_kind_are_refused(
@@ -172,6 +176,98 @@ def test_goldens_of_another_kind_are_refused(
     save_file(load_file(goldens["compact"]), path, {"mixformer-golden": header})
     with pytest.raises(GoldenFileError, match=words):
         compare(mixformer, golden=path)
+
+
+def rewritten(golden: Path, target: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object]) -> Path:
+    """The golden with something changed, as a slip of a disk or of a hand would."""
+    with safe_open(golden, framework="pt") as file:
+        header, tensors = json.loads(file.metadata()["mixformer-golden"]), load_file(golden)
+    change(header, tensors)
+    save_file(tensors, target, {"mixformer-golden": json.dumps(header, sort_keys=True)})
+    return target
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header, tensors: header.update(std=1e9),
+        lambda header, tensors: header["calibrations"]["bfloat16"].update(rms=1e9),
+        lambda header, tensors: header.update(prompts=header["prompts"][:1]),
+        lambda header, tensors: header.update(dtype="float32"),
+        lambda header, tensors: tensors.update({"continuation.margins": tensors["continuation.margins"][:0]}),
+        lambda header, tensors: tensors["columns.0"].mul_(1.0 + 1e-12),
+        lambda header, tensors: tensors.pop("columns.0"),
+    ],
+    ids=["scale", "floor", "fewer prompts", "precision", "no text", "logits", "a tensor less"],
+)
+def test_a_golden_that_was_changed_judges_nobody(
+    change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object],
+    goldens: dict[str, Path],
+    mixformer: Path,
+    tmp_path: Path,
+) -> None:
+    same = rewritten(goldens["compact"], tmp_path / "same", lambda header, tensors: None)
+    assert compare(mixformer, golden=same, levels=["L2"]).verdict is Status.PASS
+    with pytest.raises(GoldenFileError, match="changed after it was recorded"):
+        compare(mixformer, golden=rewritten(goldens["compact"], tmp_path / "other", change), levels=["L2"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("n_positions", 4), ("bos_token_id", 7)], ids=["a shorter context", "another start token"]
+)
+def test_config_that_no_prompt_reaches_is_held_against_the_golden(
+    field: str, value: int, goldens: dict[str, Path], mixformer: Path, tmp_path: Path
+) -> None:
+    patient = admit(mixformer)
+    patient.config[field] = value
+    level = compare(discharge(patient, mixformer, tmp_path), golden=goldens["full"], levels=["L0"]).level("L0")
+    assert level.status is Status.FAIL and f"config: {field} is {value}" in level.detail
+
+
+def test_a_window_longer_than_any_prompt_is_not_lost_unseen(windowed: tuple[Path, Path], tmp_path: Path) -> None:
+    source, ours = (admit(folder) for folder in windowed)
+    source.config["sliding_window"] = 5000
+    ours.config["architecture"]["mixer"]["window_size"] = "(4999, 0)"
+    golden = record(discharge(source, windowed[0], tmp_path / "source"), tmp_path / "golden", dtypes=())
+    kept = compare(discharge(ours, windowed[1], tmp_path / "kept"), golden=golden, levels=["L0", "L2"])
+    assert kept.verdict is Status.PASS
+    assert "no prompt is longer than the window of 5000" in kept.level("L2").detail
+    del ours.config["architecture"]["mixer"]["window_size"]
+    lost = compare(discharge(ours, windowed[1], tmp_path / "lost"), golden=golden, levels=["L0", "L2"])
+    assert (lost.level("L0").status, lost.level("L2").status) == (Status.FAIL, Status.PASS)
+
+
+def test_a_place_that_cannot_hold_a_golden_is_refused_before_the_reference_runs(
+    goldens: dict[str, Path], reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("golden.recording.open_reference", pytest.fail)
+    with pytest.raises(GoldenError, match="is a folder"):
+        record(reference, tmp_path, force=True)
+    with pytest.raises(GoldenError, match="no folder that could be written to"):
+        record(reference, goldens["full"] / "golden")
+
+
+def test_a_recording_that_fails_leaves_nothing_behind(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("golden.recording.save_file", full)
+    with pytest.raises(GoldenError, match="No space left"):
+        record(reference, tmp_path / "golden", dtypes=())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reference_that_overflows_is_described_in_json(tmp_path: Path) -> None:
+    patient = admit(make_hot("llama", tmp_path / "source"))
+    for role in ("1.up", "1.gate"):
+        patient.part(role).mul_(2000.0)
+    wild = discharge(patient, tmp_path / "source", tmp_path / "wild")
+    described = describe(record(wild, tmp_path / "golden"))
+    assert described["floors"]["float16"]["rms"] is None
+    assert json.dumps(described, allow_nan=False)
 
 
 def test_an_existing_golden_is_only_replaced_when_told_to(reference: Path, tmp_path: Path) -> None:

@@ -58,3 +58,13 @@ def test_a_golden_notices_another_tokenizer(
 def test_a_golden_keeps_the_ids_and_not_the_need_for_a_tokenizer(spoken: Path, tmp_path: Path) -> None:
     golden = record(spoken, tmp_path / "golden", dtypes=())
     assert [prompt.name for prompt in read_golden(golden).prompts][:2] == ["english", "code"]
+
+
+@pytest.mark.parametrize(("shift", "status"), [(0, Status.PASS), (1, Status.FAIL)])
+def test_another_tokenizer_than_the_reference_has_is_noticed(
+    shift: int, status: Status, spoken: Path, mixformer: Path, tmp_path: Path
+) -> None:
+    candidate = add_tokenizer(shutil.copytree(mixformer, tmp_path / "candidate"), shift)
+    level = compare(candidate, spoken, levels=["L0"]).level("L0")
+    assert level.status is status
+    assert ("differs from the reference's: 'english' is other ids from token 1 on" in level.detail) is bool(shift)
