@@ -46,7 +46,17 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     config = {**params, "model_type": "llama-meta", **_found(params, ranks)}
     named = [replace(t, key=prefix(k) + t.key, name=prefix(k) + t.key) for k, r in enumerate(ranks) for t in r.values()]
     states = tuple(FileState.of(file) for file in files)
-    return Checkpoint(folder, config, {tensor.key: tensor for tensor in named}, files, stored, (), states)
+    return Checkpoint(folder, config, {tensor.key: tensor for tensor in named}, files, stored, _notes(params), states)
+
+
+def _notes(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """What params.json leaves open and a person should decide."""
+    if params.get("use_scaled_rope") is not True or params.get("rope_scaling_factor") is not None:
+        return ()
+    return (
+        "params.json scales the rotary embedding without a factor: 8 is taken, as in Meta's code and LLaMA 3.1."
+        ' LLaMA 3.2 on the Hub says 32; for that add "rope_scaling_factor": 32 to params.json',
+    )
 
 
 def _params(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from converters import convert
 from converters import family as registry
 from converters.algebra import Same
 from converters.alignment import equal_folders
+from converters.checkpoint import open_checkpoint
 from converters.errors import ConversionError
 from golden import compare, verdict_lines
 from golden.conformance.mutations import mutations
@@ -59,6 +60,7 @@ def test_scaled_rope_of_llama_3_1_is_one_function(hot_llama, writers, tmp_path):
     ours = convert(native, "llama", output=tmp_path / "ours").output
     judged(ours, native)
     judged(ours, hot, levels=["L2"])
+    assert any("LLaMA 3.2" in note for note in open_checkpoint(native).notes)
     assert json.loads((ours / "config.json").read_text())["architecture"]["mixer"]["rope_parameters"]["factor"] == 8.0
 
 
@@ -130,7 +132,6 @@ def cases(hot_llama, writers, tmp_path):
 def test_every_wrong_table_fails_by_its_function(hot_llama, writers, tmp_path, monkeypatch):
     """Eight mutations at least of each dialect's rules: they round-trip, and L2 finds them."""
     from converters import layout
-    from converters.checkpoint import open_checkpoint
 
     for name, native in cases(hot_llama, writers, tmp_path):
         family = registry.get_family(name)

