@@ -29,3 +29,10 @@ def test_every_command_of_the_readme_exists(verb):
 def test_links_lead_to_files():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_the_table_of_families_is_what_the_families_say():
+    from converters.matrix import markdown
+
+    (shown,) = re.findall(r"<!-- families -->\n(.*?)\n<!-- /families -->", README, re.DOTALL)
+    assert shown == markdown()
