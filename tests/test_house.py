@@ -92,3 +92,9 @@ def test_plan_inspect_and_diff_load_nothing_heavy(tmp_path):
 
 def test_the_check_for_heavy_modules_would_notice(tmp_path):
     assert loaded_after("import numpy", tmp_path) == {"numpy"}
+
+
+def test_family_files_hold_facts_and_little_else():
+    files = list((ROOT / "converters" / "families").glob("*.py"))
+    assert len(files) > 10
+    assert all(len(file.read_text().splitlines()) <= 120 for file in files)
