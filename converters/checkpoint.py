@@ -62,7 +62,8 @@ class Checkpoint:
     folder: the model folder, or the one file that holds everything. stored: its weight files. files: where the tensors
     are read, the same but for legacy pickles and quantised tensors. states: of `files`, when their headers were read.
     lossy: steps that opening it takes, as conversion.json records them. unpack: makes the last of `files` in a folder
-    for temporary files; until then it does not exist, and only a plan can be made.
+    for temporary files; until then it does not exist, and only a plan can be made. said_by: what stands for config.json
+    where there is none.
     """
 
     folder: Path
@@ -74,6 +75,7 @@ class Checkpoint:
     states: tuple[FileState, ...] = ()
     lossy: tuple[Mapping[str, Any], ...] = ()
     unpack: Callable[[Path], Path] | None = None
+    said_by: str = ""
 
     @property
     def nbytes(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from converters.algebra import Check
 from converters.casts import header_dtype
 from converters.checkpoint import Checkpoint, open_checkpoint
-from converters.errors import NotProved, UsageError
+from converters.errors import NotProved, Refused, UsageError
 from converters.family import OURS, dialect_of, family_of, get_family
 from converters.moving import TargetTensor, casted, in_order
 from converters.options import DEFAULTS, Options
@@ -64,7 +64,12 @@ def make_plan(
         raise UsageError(f"{checkpoint.folder} is a {to} checkpoint already")
     if options.pad_vocab is not None and (options.pad_vocab < 1 or to != OURS):
         raise UsageError(f"--pad-vocab {options.pad_vocab} is for conversions to {OURS}, and at least 1")
-    plan = _planned(checkpoint, found, to, options)
+    try:
+        plan = _planned(checkpoint, found, to, options)
+    except Refused as error:
+        if checkpoint.said_by:
+            error.add_note(f"where config.json is named, {checkpoint.said_by} is meant")
+        raise
     prove(plan)
     return plan
 

@@ -51,7 +51,8 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     notes = ("the tokenizer inside the file is not carried; take tokenizer files from the original model",)
     unpack = partial(as_float32, path, header.tensors) if quantised else None
     lossy = (_step(quantised),) if quantised else ()
-    return Checkpoint(path, config, tensors, (path,), (path,), notes, (FileState.of(path),), lossy, unpack)
+    states, said_by = (FileState.of(path),), f"the metadata of {path.name}"
+    return Checkpoint(path, config, tensors, (path,), (path,), notes, states, lossy, unpack, said_by)
 
 
 def _in_place(path: Path, tensors: Sequence[GgufTensor]) -> Iterator[StoredTensor]:

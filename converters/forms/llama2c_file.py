@@ -78,9 +78,9 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     state = FileState.of(path)
     if end != state.nbytes:
         raise UnsafeFile(f"{path} should have {end} bytes by its header, it has {state.nbytes}: {_listed(config)}")
-    return Checkpoint(
-        path, {"model_type": "llama2c", **config, "dtype": "float32"}, tensors, (path,), (path,), (), (state,)
-    )
+    config = {"model_type": "llama2c", **config, "dtype": "float32"}
+    said_by = f"the header of {path.name}"
+    return Checkpoint(path, config, tensors, (path,), (path,), states=(state,), said_by=said_by)
 
 
 def _header(path: Path) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     config = {**params, "model_type": "llama-meta", **_found(params, ranks)}
     named = [replace(t, key=prefix(k) + t.key, name=prefix(k) + t.key) for k, r in enumerate(ranks) for t in r.values()]
     states = tuple(FileState.of(file) for file in files)
-    return Checkpoint(folder, config, {tensor.key: tensor for tensor in named}, files, stored, _notes(params), states)
+    tensors = {tensor.key: tensor for tensor in named}
+    return Checkpoint(folder, config, tensors, files, stored, _notes(params), states, said_by=PARAMS)
 
 
 def _notes(params: Mapping[str, Any]) -> tuple[str, ...]:

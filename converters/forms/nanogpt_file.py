@@ -46,7 +46,8 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     tensors = _tensors(saved)
     config = {**_arguments(saved), **_training(saved), "dtype": _dtype(tensors)}
     notes = ("the state of the optimizer is not carried",) if "optimizer" in saved.content else ()
-    return Checkpoint(path, config, tensors, (path,), (path,), notes, (FileState.of(path),))
+    states, said_by = (FileState.of(path),), f"model_args of {path.name}"
+    return Checkpoint(path, config, tensors, (path,), (path,), notes, states, said_by=said_by)
 
 
 def _tensors(saved: Saved) -> dict[str, StoredTensor]:

@@ -111,7 +111,8 @@ def test_norms_that_differ_between_ranks(meta, tmp_path):
 )
 def test_params_that_contradict_the_shapes(changes, words, meta):
     params(meta, **changes)
-    assert words in refusal(meta)
+    said = refusal(meta)
+    assert words in said and "params.json" in said
 
 
 def test_params_that_are_no_object(meta):
