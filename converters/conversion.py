@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from converters import provenance
 from converters.checkpoint import Checkpoint, open_checkpoint
@@ -13,13 +14,15 @@ from converters.config_table import RESIDUE
 from converters.engine import Writing, write_shards
 from converters.errors import HeadDiffers, TargetRefused
 from converters.family import OURS
-from converters.forms.native import NativeForm, native_form
 from converters.json_files import as_bytes
 from converters.options import DEFAULTS, Options
 from converters.output import check_target, new_folder, write_file
 from converters.plan import Plan, make_plan
 from converters.shards import Shard, index_json, lay_out
 from converters.side_files import side_files
+
+if TYPE_CHECKING:
+    from converters.forms.native import NativeForm
 
 MARGIN = 16 << 20  # bytes kept free on the target's disk beyond what the plan needs
 
@@ -80,7 +83,7 @@ def convert(
     checkpoint = source
     target = Path(output) if output else default_output(checkpoint.folder, to)
     plan = (make_plan if checkpoint.unpack else checked_plan)(checkpoint, family, to, options)
-    form = native_form(to) if request.native else None
+    form = _native(to) if request.native else None
     asked = provenance.request(plan, request.max_shard_size, native=request.native)
     if not request.force and provenance.up_to_date(target, asked):
         return _report(plan, target, (), up_to_date=True)
@@ -118,6 +121,13 @@ def default_output(source: Path, to: str) -> Path:
     return Path(f"{source.stem if source.is_file() else source.name}-{to}")
 
 
+def _native(family: str) -> "NativeForm":
+    """How a family writes its own form; readers of other forms are loaded for that alone."""
+    from converters.forms.native import native_form
+
+    return native_form(family)
+
+
 def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: bool = False) -> ConversionReport:
     source, dropped = plan.source.folder, tuple(f"{key} was left out (--drop-buffers)" for key in plan.dropped)
     for step in plan.source.lossy:
@@ -149,7 +159,7 @@ def _write(
     target: Path,
     request: Request,
     asked: dict[str, object],
-    form: NativeForm | None,
+    form: "NativeForm | None",
 ) -> tuple[str, ...]:
     durable = request.writing.fsync
     with new_folder(target, replace=request.force, durable=durable) as folder:
