@@ -1,7 +1,7 @@
 """`convert FAMILY [SOURCE] --to FAMILY`: the conversion, and the verdict on it."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -50,6 +50,7 @@ Hash = Annotated[bool, typer.Option("--hash/--no-hash", help="Record the sha256 
 Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until everything is on disk.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that copy.")]
 
+MOST_NAMED = 8  # tensors with values that are not finite
 THREADS = min(4, 2 * (os.cpu_count() or 1))  # more than cores: they end together, and disk waits overlap
 
 
@@ -108,7 +109,8 @@ def _convert(
 
 def _sample(family: str, output: Path | None) -> Path:
     """The family's built-in sample, written beside the output."""
-    from converters.conversion import convert
+    from converters.conversion import Request, convert
+    from converters.engine import Writing
     from converters.family import OURS
     from converters.sample import write_sample
 
@@ -116,7 +118,8 @@ def _sample(family: str, output: Path | None) -> Path:
     if family != OURS:
         return write_sample(place / f"{family}-sample", family)
     theirs = write_sample(place / "llama-sample")
-    return convert(theirs, output=place / f"{OURS}-sample").output
+    quick = Request(writing=Writing(hash=False, fsync=False))
+    return convert(theirs, output=place / f"{OURS}-sample", request=quick).output
 
 
 def _written(
@@ -171,6 +174,12 @@ def _known(report: "ConversionReport") -> str:
     return str(read_json(report.output / NAME).get("verdict"))
 
 
+def _nonfinite_lines(counts: Mapping[str, int]) -> list[str]:
+    lines = [f"  note: {key}: {count} values are NaN or infinite, kept as they are" for key, count in counts.items()]
+    rest = len(lines) - MOST_NAMED
+    return lines if rest <= 0 else [*lines[:MOST_NAMED], f"  note: so are values of {rest} more tensors (--json)"]
+
+
 def _plain(report: "ConversionReport") -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(report).items()}
 
@@ -181,6 +190,7 @@ def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
     else:
         first = f"{report.family} -> {report.to}: {report.tensors} tensors, {in_words(report.nbytes)}"
     lines = [first, f"  from {report.source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
+    lines += _nonfinite_lines(report.nonfinite)
     if isinstance(verdict, str):
         judge = f" (judge it: convert parity {report.output} --reference {report.source})"
         return [*lines, f"verdict: {verdict}{'' if verdict == 'PASS' else judge}"]

@@ -34,7 +34,7 @@ def differing_element(source: Checkpoint, tensor: TargetTensor, held: Checkpoint
     width = held.tensors[tensor.key].width
     with opened(source) as files, opened(held) as theirs:
         at, other = 0, _Held(theirs, tensor.key)
-        for expected in _made(Maker(files), tensor):
+        for expected in made(Maker(files), tensor):
             found = other.read(at, len(expected))
             if found != expected:
                 return _first(bytes(expected), bytes(found), at // width, width)
@@ -42,7 +42,7 @@ def differing_element(source: Checkpoint, tensor: TargetTensor, held: Checkpoint
     return None
 
 
-def _made(maker: Maker, tensor: TargetTensor) -> Iterator[memoryview]:
+def made(maker: Maker, tensor: TargetTensor) -> Iterator[memoryview]:
     """The tensor's bytes in order, in chunks of whole elements; each is valid until the next."""
     buffer, space = memoryview(bytearray(CHUNK)), cache(Space)
     for step in tensor_steps(tensor, 0, maker.files.source):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,10 @@ MARGIN = 16 << 20  # bytes kept free on the target's disk beyond what the plan n
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion did. `nbytes` of tensors; `up_to_date`: the target was there already, nothing was written."""
+    """What a conversion did. `nbytes` of tensors; `up_to_date`: the target was there already, nothing was written.
+
+    nonfinite: how many values are NaN or infinite, by key of the source; they are carried over as they are.
+    """
 
     family: str
     to: str
@@ -40,6 +44,7 @@ class ConversionReport:
     files: tuple[str, ...]
     up_to_date: bool = False
     notes: tuple[str, ...] = ()
+    nonfinite: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def convert(
     shards = form.lay_out(plan) if form else lay_out(plan, request.max_shard_size)
     _check_space(target, sum(shard.nbytes for shard in shards))
     files = _write(plan, shards, target, request, asked, form)
-    return _report(plan, target, files)
+    return replace(_report(plan, target, files), nonfinite=request.writing.nonfinite)
 
 
 def checked_plan(source: Checkpoint, family: str | None, to: str, options: Options) -> Plan:

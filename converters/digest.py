@@ -1,10 +1,9 @@
-"""sha256 of a file while its bytes pass: in the writing thread, in a thread of its own, or not at all.
+"""The hash of a file while its bytes pass: in the writing thread, in a thread of its own, or not at all.
 
 A digest hands out the buffers that bytes are read into and takes them back when they are written, so that a hash in
 another thread can finish with a buffer before it is filled again.
 """
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
@@ -14,6 +13,18 @@ from typing import Protocol, Self
 
 CHUNK = 1 << 20  # bytes of one buffer
 RING = 4  # buffers between writing and hashing
+
+
+class Hash(Protocol):
+    """Is told bytes in the order of their file; sha256, say."""
+
+    def update(self, data: memoryview, /) -> None:
+        """The next bytes."""
+        ...
+
+    def hexdigest(self) -> str:
+        """The hash of all of them."""
+        ...
 
 
 class Digest(Protocol):
@@ -64,9 +75,9 @@ class NoDigest:
 class InlineDigest(NoDigest):
     """One buffer, hashed by the thread that writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, hash: Hash) -> None:
         super().__init__()
-        self._hash = hashlib.sha256()
+        self._hash = hash
 
     def take(self, buffer: memoryview, length: int) -> None:
         """Hashes at once."""
@@ -78,15 +89,15 @@ class InlineDigest(NoDigest):
         super().lend(data, then)
 
     def hexdigest(self) -> str | None:
-        """The sha256 of all bytes taken."""
+        """The hash of all bytes taken."""
         return self._hash.hexdigest()
 
 
 class ThreadedDigest:
     """A ring of buffers, hashed by a thread of its own."""
 
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
+    def __init__(self, hash: Hash) -> None:
+        self._hash = hash
         self._free: SimpleQueue[memoryview] = SimpleQueue()
         self._full: SimpleQueue[tuple[memoryview, Callable[[], object] | None] | None] = SimpleQueue()
         for _ in range(RING):
@@ -128,6 +139,6 @@ class ThreadedDigest:
         self._full.put((data, then))
 
     def hexdigest(self) -> str | None:
-        """The sha256 of all bytes taken; waits for the thread."""
+        """The hash of all bytes taken; waits for the thread."""
         self._finish()
         return self._hash.hexdigest()

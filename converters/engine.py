@@ -17,6 +17,8 @@ from converters.checkpoint import Checkpoint
 from converters.clone import Cloning
 from converters.digest import InlineDigest, NoDigest, ThreadedDigest
 from converters.making import Maker
+from converters.moving import TargetTensor
+from converters.nonfinite import WatchingHash, count_nonfinite
 from converters.shards import Shard
 from converters.source_files import opened
 from converters.steps import Step, pieces_of_work, steps_of
@@ -57,10 +59,10 @@ def _hashed(writer: Writer, shards: Sequence[Shard], folder: Path) -> dict[str, 
     """One thread a shard; where there are more threads than shards, each shard's hash gets its own."""
     threads = max(1, min(writer.how.threads, len(shards)))
     kind = ThreadedDigest if writer.how.threads > threads else InlineDigest
-    source = writer.maker.files.source
+    source, suspects = writer.maker.files.source, dict[str, TargetTensor]()
 
     def one(shard: Shard) -> str | None:
-        with _created(folder / shard.name) as fd, kind() as digest:
+        with _created(folder / shard.name) as fd, kind(WatchingHash(shard, suspects)) as digest:
             writer.write(steps_of(shard, source), fd, digest)
             if writer.how.fsync:
                 os.fsync(fd)
@@ -68,6 +70,7 @@ def _hashed(writer: Writer, shards: Sequence[Shard], folder: Path) -> dict[str, 
 
     largest_first = sorted(shards, key=lambda shard: -shard.nbytes)  # so that the threads end at about the same time
     digests = _run(threads, one, largest_first, writer.how.stop)
+    writer.how.nonfinite.update(count_nonfinite(writer.maker.files, suspects.values()))
     return dict(zip((shard.name for shard in largest_first), digests, strict=True))
 
 

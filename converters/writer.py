@@ -17,7 +17,8 @@ from converters.writeback import Writeback
 class Writing:
     """How to write: `hash` every file, `fsync` it, with how many `threads`; `progress` is told of bytes written.
 
-    errors: gets the largest error of each tensor that is cast.
+    errors: gets the largest error of each tensor that is cast. nonfinite: gets the number of values that are NaN or
+    infinite, by key of the source; only hashed bytes are looked at.
     """
 
     hash: bool = True
@@ -25,6 +26,7 @@ class Writing:
     threads: int = 2
     progress: Callable[[int], None] = lambda nbytes: None
     errors: dict[str, float] = field(default_factory=dict)
+    nonfinite: dict[str, int] = field(default_factory=dict)
     stop: Event = field(default_factory=Event)
 
 

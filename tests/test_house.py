@@ -69,18 +69,22 @@ def run(*words):
         ["--help"],
         ["llama", "--help"],
         ["families"],
-        ["llama", "--to", "mixformer", "--no-parity"],
-        ["mixformer", "--to", "llama", "--no-parity"],
+        ["llama", "--to", "mixformer", "--no-parity", "--no-hash"],
+        ["mixformer", "--to", "llama", "--no-parity", "--no-hash"],
     ],
     ids=" ".join,
 )
-def test_help_and_conversions_load_nothing_heavy(words, tmp_path):
+def test_help_and_bare_conversions_load_nothing_heavy(words, tmp_path):
     assert loaded_after(f"{RUN}\nrun(*{words})", tmp_path) == set()
+
+
+def test_a_hashed_conversion_loads_numpy_alone(tmp_path):
+    assert loaded_after(f"{RUN}\nrun('llama', '--to', 'mixformer', '--no-parity')", tmp_path) == {"numpy"}
 
 
 def test_plan_inspect_and_diff_load_nothing_heavy(tmp_path):
     steps = [
-        ["llama", "--to", "mixformer", "--no-parity"],
+        ["llama", "--to", "mixformer", "--no-parity", "--no-hash"],
         ["plan", "llama", "llama-sample", "--to", "mixformer"],
         ["inspect", "llama-sample-mixformer"],
         ["diff", "llama-sample", "llama-sample-mixformer"],
