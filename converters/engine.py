@@ -56,9 +56,9 @@ def _created(path: Path) -> Iterator[int]:
 
 
 def _hashed(writer: Writer, shards: Sequence[Shard], folder: Path) -> dict[str, str | None]:
-    """One thread a shard; where there are more threads than shards, each shard's hash gets its own."""
+    """One thread a shard; where there are fewer shards than threads and cores, each shard's hash gets its own."""
     threads = max(1, min(writer.how.threads, len(shards)))
-    kind = ThreadedDigest if writer.how.threads > threads else InlineDigest
+    kind = ThreadedDigest if min(writer.how.threads, os.cpu_count() or 1) > threads else InlineDigest
     source, suspects = writer.maker.files.source, dict[str, TargetTensor]()
 
     def one(shard: Shard) -> str | None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from measuring import CONVERT, ROOT, Run, interleaved, keep, machine, ratios, scratch, spread, warm
+from measuring import CONVERT, ROOT, Run, free_pages, interleaved, keep, machine, ratios, scratch, spread, warm
 from synthetic import GPT2_SIZES, SIZES, write_gpt2, write_llama
 
 NAIVE = "transformers load, remap, save"
@@ -74,6 +74,7 @@ def main() -> None:
             shutil.rmtree(target, ignore_errors=True)
             os.sync()
             warm(source)
+            free_pages(source)
 
         runs = interleaved(commands, options.rounds, before)
         nbytes = sum(path.stat().st_size for path in source.glob("*.safetensors"))

@@ -97,18 +97,20 @@ def gpt2_shapes(size: Gpt2) -> list[tuple[str, Shape]]:
 
 
 def write_gpt2(folder: Path, size: Gpt2) -> Path:
-    """Writes a GPT-2 of random bytes; one that is there already is kept."""
+    """Writes a GPT-2 of random weights; one that is there already is kept."""
     if (folder / "config.json").is_file():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     tensors = sorted(gpt2_shapes(size))
-    left = sum(int(np.prod(shape)) for _, shape in tensors) * (4 if size.dtype == "F32" else 2)
+    dtype = np.float32 if size.dtype == "F32" else np.float16
+    left = sum(int(np.prod(shape)) for _, shape in tensors)
     draw = np.random.default_rng(0)
     with (folder / "model.safetensors").open("wb") as file:
         file.write(build_header((key, size.dtype, shape) for key, shape in tensors))
         while left:
-            file.write(draw.bytes(min(left, 1 << 24)))
-            left -= min(left, 1 << 24)
+            values = draw.random(min(left, 1 << 22), np.float32) * np.float32(0.07) - np.float32(0.035)
+            file.write(values.astype(dtype).tobytes())
+            left -= len(values)
     (folder / "config.json").write_text(json.dumps(_gpt2_config(size)))
     return folder
 
