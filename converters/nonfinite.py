@@ -17,7 +17,6 @@ from converters.shards import Shard
 from converters.source_files import SourceFiles
 
 INFINITY = {"F16": 0x7C00, "BF16": 0x7F80, "F32": 0x7F80_0000, "F64": 0x7FF0_0000_0000_0000}  # bit patterns
-BLOCK = 256 << 10  # bytes looked at together, which stay in the cache
 
 
 class WatchingHash:
@@ -60,12 +59,9 @@ def _any(data: memoryview, dtype: str) -> bool:
     import numpy as np
 
     width, least = BITS[dtype] // 8, INFINITY[dtype]
+    unsigned = np.frombuffer(data, f"<u{width}")
     sign = 1 << (8 * width - 1)
-    for start in range(0, len(data), BLOCK):
-        unsigned = np.frombuffer(data[start : start + BLOCK], f"<u{width}")
-        if int(unsigned.max()) >= sign | least or int(unsigned.view(f"<i{width}").max()) >= least:
-            return True
-    return False
+    return int(unsigned.max()) >= sign | least or int(unsigned.view(f"<i{width}").max()) >= least
 
 
 def count_nonfinite(files: SourceFiles, suspects: Iterable[TargetTensor]) -> dict[str, int]:
