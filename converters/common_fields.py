@@ -124,3 +124,17 @@ def eps(name: str, default: float) -> Entry:
 def dropouts() -> tuple[Entry, ...]:
     """Of embeddings and residuals, under the names that both sides have."""
     return Field("embd_pdrop", ("embd_pdrop",), FRACTION, 0.0), Field("resid_pdrop", ("resid_pdrop",), FRACTION, 0.0)
+
+
+def llama_decoder() -> tuple[Entry, ...]:
+    """What LLaMA and its heirs share: sequential blocks, RMS norms, SiLU, plain scores, dropout in attention alone."""
+    return (
+        *block("sequential"),
+        *mlp("silu"),
+        *NO_DROPOUT,
+        RMS_NORM,
+        PLAIN_SCALE,
+        SAME_SCALE,
+        ATTENTION_DROPOUT,
+        eps("rms_norm_eps", 1e-6),
+    )

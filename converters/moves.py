@@ -93,7 +93,10 @@ class Concat:
             if view.shape != expected:
                 raise ShapeMismatch(f"a part to concatenate is {describe(view.shape)}, expected {describe(expected)}")
             if view.dtype != first.dtype:
-                raise ShapeMismatch(f"parts to concatenate have dtypes {first.dtype} and {view.dtype}; one is needed")
+                raise ShapeMismatch(
+                    f"parts of one tensor have dtypes {first.dtype} and {view.dtype};"
+                    " save the source with these tensors in one dtype first"
+                )
         total, start, pieces = sum(sizes), 0, list[Piece]()
         for view, size in zip(views, sizes, strict=True):
             pieces += (p for piece in view.pieces for p in place(piece, view.shape, self.axis, start, total))

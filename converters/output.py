@@ -23,11 +23,14 @@ def check_target(source: Path, target: Path, *, force: bool) -> None:
     """Refuses a target that must not be written, before anything is done.
 
     Raises:
-        TargetRefused: it exists and `force` is off, it is no folder, or one of source and target lies in the other.
+        TargetRefused: it exists and `force` is off, it is no folder or a mount point, or one of source and target lies
+            in the other.
     """
     inside, outside = target.resolve(), source.resolve()
     if inside == outside or inside.is_relative_to(outside) or outside.is_relative_to(inside):
         raise TargetRefused(f"the output {target} and the source {source} lie in one another; choose another --output")
+    if target.is_mount():
+        raise TargetRefused(f"the output {target} is a mount point, not to be replaced; name a folder in it")
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise TargetRefused(f"the output {target} exists and is not a folder; choose another --output")
     if not force and target.exists() and any(target.iterdir()):

@@ -9,19 +9,12 @@ from typing import Any
 
 from converters.buffers import Table
 from converters.common_fields import (
-    ATTENTION_DROPOUT,
     MIXER,
     MLP,
-    NO_DROPOUT,
     NO_QK_NORM,
     NO_WINDOW,
-    PLAIN_SCALE,
-    RMS_NORM,
-    SAME_SCALE,
-    block,
-    eps,
     heads,
-    mlp,
+    llama_decoder,
     model,
     positions,
 )
@@ -37,18 +30,11 @@ from converters.rotary import inv_freq
 CONFIG = ConfigTable(
     entries=(
         *model("llama", "LlamaForCausalLM", "LlamaModel", bos=1, eos=2),
-        *block("sequential"),
+        *llama_decoder(),
         *heads(),
-        *mlp("silu"),
-        *NO_DROPOUT,
-        RMS_NORM,
         NO_WINDOW,
-        PLAIN_SCALE,
-        SAME_SCALE,
         NO_QK_NORM,
-        ATTENTION_DROPOUT,
         positions(2048),
-        eps("rms_norm_eps", 1e-6),
         Choice("mlp_bias", MLP + "mlp_cls", ((False, "glu"), (True, BIASED_GLU))),
         Field("attention_bias", (MIXER + "bias", MIXER + "out_bias"), BOOL, False),
         Rope(),

@@ -4,29 +4,19 @@ Source: transformers 5.23 `models/mistral`. A window of W tokens includes the qu
 keys to the left in ours.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from converters.buffers import Table
 from converters.common_fields import (
-    ATTENTION_DROPOUT,
     GLU,
-    NO_DROPOUT,
     NO_QK_NORM,
-    PLAIN_SCALE,
-    RMS_NORM,
-    SAME_SCALE,
     biases,
-    block,
-    eps,
     heads,
-    mlp,
+    llama_decoder,
     model,
     positions,
 )
 from converters.common_rules import llama_like
 from converters.config_table import ConfigTable
-from converters.family import Family, Rule
+from converters.family import Family
 from converters.layout import dims_of
 from converters.rope import Rope
 from converters.rotary import inv_freq
@@ -35,36 +25,23 @@ from converters.windows import SlidingWindow
 CONFIG = ConfigTable(
     entries=(
         *model("mistral", "MistralForCausalLM", "MistralModel", bos=1, eos=2),
-        *block("sequential"),
+        *llama_decoder(),
         *heads(default_kv=8),
         *biases(False, False),
-        *mlp("silu"),
-        *NO_DROPOUT,
         GLU,
-        RMS_NORM,
-        PLAIN_SCALE,
-        SAME_SCALE,
         NO_QK_NORM,
-        ATTENTION_DROPOUT,
         positions(4096 * 32),
-        eps("rms_norm_eps", 1e-6),
         SlidingWindow(4096),
         Rope(),
     ),
 )
-
-
-def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
-    """The tensors of a Mistral, by our resolved config."""
-    return llama_like(ours)
-
 
 FAMILY = Family(
     name="mistral",
     title="Mistral 7B and its like",
     model_types=("mistral",),
     config=CONFIG,
-    rules=rules,
+    rules=llama_like,
     dims=dims_of,
     base="model.",
     head="lm_head.weight",

@@ -8,17 +8,10 @@ from typing import Any
 
 from converters.buffers import Table
 from converters.common_fields import (
-    ATTENTION_DROPOUT,
     GLU,
     MIXER,
-    NO_DROPOUT,
-    PLAIN_SCALE,
-    RMS_NORM,
-    SAME_SCALE,
-    block,
-    eps,
     heads,
-    mlp,
+    llama_decoder,
     model,
     positions,
 )
@@ -35,19 +28,12 @@ from converters.windows import LayerWindows
 CONFIG = ConfigTable(
     entries=(
         *model("qwen3", "Qwen3ForCausalLM", "Qwen3Model", bos=None, eos=None),
-        *block("sequential"),
+        *llama_decoder(),
         *heads(default_kv=32, head_dim=128),
-        *mlp("silu"),
-        *NO_DROPOUT,
         GLU,
-        RMS_NORM,
-        PLAIN_SCALE,
-        SAME_SCALE,
         Ours(MIXER + "qk_norm", (True,)),
         Field("attention_bias", (MIXER + "bias", MIXER + "out_bias"), BOOL, False),
-        ATTENTION_DROPOUT,
         positions(32768),
-        eps("rms_norm_eps", 1e-6),
         LayerWindows(),
         Rope(),
     ),

@@ -232,3 +232,12 @@ def test_a_run_that_is_killed_leaves_no_output_and_the_next_succeeds(sent, left,
     time.sleep(0)
     convert(source, output=tmp_path / "out")
     assert names(tmp_path) == ["out", "source"]
+
+
+def test_a_mount_point_is_refused_as_what_it_is(source, tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "disk")
+    with pytest.raises(TargetRefused, match="mount point"):
+        convert(source, output=tmp_path / "disk")
+    assert names(tmp_path / "disk") == []
+    assert convert(source, output=tmp_path / "disk" / "out").output.is_dir()
