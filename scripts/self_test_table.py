@@ -7,9 +7,8 @@ import re
 import sys
 from collections.abc import Iterable
 
-ROW = re.compile(
-    r"(\w+) +(weight|mapping|config|kernel|healthy) +(\d+) (.+?) +(\S+)  (caught|silent|MISSED|FALSE ALARM)$"
-)
+KINDS = ("weight", "mapping", "config", "kernel", "healthy")
+ROW = re.compile(rf"(\w+) +({'|'.join(KINDS)}) +(\d+) (.+?) +(\S+)  (caught|silent|MISSED|FALSE ALARM)$")
 
 
 def table(lines: Iterable[str]) -> list[str]:
