@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,20 @@ PadVocab = Annotated[
 ]
 
 UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3, "TIB": 2**40, "GIB": 2**30, "MIB": 2**20, "KIB": 2**10}
+
+
+def must_exist(*paths: Path | None) -> None:
+    """Raises typer.BadParameter for the first path where there is nothing."""
+    for path in paths:
+        if path is not None and not path.exists():
+            raise typer.BadParameter(f"{path} does not exist")
+
+
+def must_be_file(path: Path | None) -> None:
+    """Raises typer.BadParameter for a golden file that is none."""
+    must_exist(path)
+    if path is not None and not path.is_file():
+        raise typer.BadParameter(f"{path} is no file; a golden is one .safetensors, made by `convert golden record`")
 
 
 def error(message: str, prefix: str = "error: ") -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import Debug, Json, Quiet, in_words, show
+from cli.console import Debug, Json, Quiet, in_words, must_be_file, must_exist, show
 from cli.parity import wait_without_spinning
 
 Source = Annotated[Path, typer.Argument(help="The model folder of the reference.")]
@@ -30,6 +30,7 @@ def record(
     debug: Debug = False,
 ) -> None:
     """Run a reference and write prompts, logits, its own error floors and hashes into one safetensors file."""
+    must_exist(source)
     wait_without_spinning()
     from golden import describe
     from golden import record as write
@@ -41,6 +42,7 @@ def record(
 @app.command("show", epilog="For example: convert golden show my-llama.golden.safetensors")
 def golden_show(file: File, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """Show what a golden file holds and what it cannot see."""
+    must_be_file(file)
     from golden import describe
 
     content = describe(file)

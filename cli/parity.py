@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import Debug, Device, Json, Quiet, error, show
+from cli.console import Debug, Device, Json, Quiet, error, must_be_file, must_exist, show
 
 if TYPE_CHECKING:
     from golden import Verdict
@@ -42,6 +42,8 @@ def parity(
         raise typer.Exit(_tried(seeds, as_json=json, quiet=quiet))
     if candidate is None or (reference is None and golden is None):
         raise typer.BadParameter("give a candidate, and what it should equal: --reference DIR or --golden FILE")
+    must_exist(candidate, reference)
+    must_be_file(golden)
     from cli.reports import check_report, write_report
     from golden import verdict_lines
 

@@ -6,6 +6,7 @@ The mapping is derived from both config files. Nothing that a conversion wrote a
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -200,18 +201,39 @@ def config_problems(candidate: Mapping[str, Any], reference: Mapping[str, Any]) 
     return list(_config(candidate, reference, families))
 
 
-def _config(candidate: Mapping[str, Any], reference: Mapping[str, Any], families: tuple[str, str]) -> Iterator[str]:
+def _config(candidate: Mapping[str, Any], reference: Mapping[str, Any], families: tuple[str, str]) -> list[str]:
     """Fields that mean different things on both sides, in our words."""
     try:
-        one, other = _meaning(candidate, families[0]), _meaning(reference, families[1])
+        found = _differing(_meaning(candidate, families[0]), _meaning(reference, families[1]), families)
     except Refused as error:
-        yield f"config.json of the candidate: {error}"
-        return
+        return [f"config.json of the candidate: {error}"]
+    if found and OURS in families and families[0] != families[1]:
+        with suppress(Refused):
+            one, other = _through_theirs(candidate, *families), _through_theirs(reference, *families[::-1])
+            return _differing(one, other, families)
+    return found
+
+
+def _through_theirs(config: Mapping[str, Any], family: str, other: str) -> dict[str, Any]:
+    """What a config means; that of ours said in the words of theirs, for ours has several words for one function."""
+    return _meaning(_in_theirs(config, other), other) if family == OURS else _meaning(config, family)
+
+
+def _in_theirs(ours: Mapping[str, Any], family: str) -> dict[str, Any]:
+    """The config that a MixFormer means, by its fields and how far its vocabulary is padded alone."""
+    residue = ours.get(RESIDUE)
+    padding = residue.get("padding") if isinstance(residue, dict) else None
+    return get_family(family).config.to_theirs({**ours, RESIDUE: {"padding": padding} if padding else {}}, family)
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any], families: tuple[str, str]) -> list[str]:
     names = {name for name in one.keys() | other.keys() if name.split(".")[0] not in FREE and name not in FREE}
     shared = _spoken(families)
-    for name in sorted(names if shared is None else names & shared):
-        if not same(one.get(name), other.get(name)):
-            yield f"config: {name} is {one.get(name)!r}, the reference says {other.get(name)!r}"
+    return [
+        f"config: {name} is {one.get(name)!r}, the reference says {other.get(name)!r}"
+        for name in sorted(names if shared is None else names & shared)
+        if not same(one.get(name), other.get(name))
+    ]
 
 
 def _spoken(families: tuple[str, str]) -> set[str] | None:

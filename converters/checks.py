@@ -23,8 +23,9 @@ def run_checks(plan: Plan) -> None:
     for check in plan.checks:
         if not _holds(check, plan.source):
             keys = sorted({piece.source for piece in check.view.pieces if piece.source})
+            files = sorted({plan.source.files[plan.source.tensors[key].shard].name for key in keys})
             kind = NotInvertible if check.equal is None else HeadDiffers
-            raise kind(f"{', '.join(keys)}: {check.why}, but are not")
+            raise kind(f"{', '.join(files)}: {', '.join(keys)}: {check.why}, but are not")
 
 
 def _holds(check: Check, source: Checkpoint) -> bool:

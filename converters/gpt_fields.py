@@ -52,6 +52,8 @@ class _HeadDim:
             ConfigRefused: heads of another width, or fewer of them for keys and values.
         """
         heads, kv, head_dim = (ours[MIXER + name] for name in ("n_head", "n_head_kv", "head_dim"))
+        if not POSITIVE_INT.holds(head_dim) or not POSITIVE_INT.holds(heads):
+            raise ConfigRefused(f"{MIXER}head_dim is {head_dim!r} and n_head {heads!r}, expected positive integers")
         if kv != heads:
             raise ConfigRefused(f"{MIXER}n_head_kv is {kv}; it cannot be expressed there, only n_head {heads} can")
         if heads * head_dim != ours["n_embd"]:

@@ -18,6 +18,7 @@ from converters.errors import ConfigRefused, CoverageRefused
 
 TIE = "tie_word_embeddings"
 ABSENT = "absent"
+WITH_HEAD = ("ForCausalLM", "LMHeadModel")  # how transformers calls classes that have a head
 TIED = {"redundant": True, "missing": True, "own": False}
 NOTES = {
     "redundant": "tied, and stored with a redundant copy of the head; the copy returns on the way back",
@@ -64,7 +65,7 @@ def find_head(source: Checkpoint, head: str, *, own: bool, tied: bool = False) -
         if stored:
             return Head("own" if own else "redundant", said)
         names = source.config.get("architectures")
-        if names and "ForCausalLM" not in str(names):
+        if names and not any(kind in str(names) for kind in WITH_HEAD):
             raise CoverageRefused(
                 f"{head} is missing: {names} is a bare decoder without an output head. Save it as a causal language"
                 f" model first"

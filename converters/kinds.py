@@ -13,8 +13,11 @@ class Kind:
     holds: Callable[[Any], bool]
 
 
+LARGEST = 2**31  # of any size: beyond it, nothing that follows from it could be counted
+
+
 def _whole(value: Any, least: int) -> bool:
-    return type(value) is int and value >= least
+    return type(value) is int and least <= value < LARGEST
 
 
 def _number(value: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from converters.dims import Dims, Size
 from converters.errors import ConfigRefused
+from converters.kinds import BOOL, POSITIVE_INT
 from converters.lists import as_dict
 
 MODEL_TYPE = "mixformer-sequential"
@@ -74,6 +75,7 @@ BIASED_GLU = "glu_bias"  # ours: the SDK has no biased GLU and raises on the nam
 BLOCK_NORMS = {"parallel": ("ln",), "sequential": ("ln_1", "ln_2")}
 BLOCK_MIXER = {"parallel": "mixer", "sequential": "attn"}
 MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU)
+FLAGS = ("mixer.bias", "mixer.out_bias", "mixer.qk_norm", "norm.bias", "head.use_bias")
 BIASED_NORMS = ("torch", "low_precision")
 UNBIASED_NORMS = ("rms", "flash_rms")
 
@@ -126,6 +128,8 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
 def _resolve_sizes(flat: dict[str, Any]) -> None:
     """Fills in what follows from other fields, in the SDK's order of precedence."""
     multiple = flat["pad_vocab_size_multiple"]
+    if multiple is not None and not POSITIVE_INT.holds(multiple):
+        raise ConfigRefused(f"pad_vocab_size_multiple is {multiple!r}, expected {POSITIVE_INT.words} or null")
     if type(multiple) is int and multiple > 0 and type(flat["vocab_size"]) is int:
         flat["vocab_size"] = -(-flat["vocab_size"] // multiple) * multiple
     if flat["architecture.mixer.mixer_cls"] == "mha":
@@ -167,9 +171,15 @@ def _default(flat: dict[str, Any], path: str, value: Any) -> None:
 
 def _positive(flat: Mapping[str, Any], path: str) -> int:
     value = flat[path]
-    if type(value) is not int or value < 1:
-        raise ConfigRefused(f"{path} is {value!r}, expected a positive integer")
-    return value
+    if not POSITIVE_INT.holds(value):
+        raise ConfigRefused(f"{path} is {value!r}, expected {POSITIVE_INT.words}")
+    return int(value)
+
+
+def _check_flags(resolved: Mapping[str, Any]) -> None:
+    for path in ("tie_word_embeddings", *(f"architecture.{name}" for name in FLAGS)):
+        if resolved.get(path) is not None and not BOOL.holds(resolved[path]):
+            raise ConfigRefused(f"{path} is {resolved[path]!r}, expected {BOOL.words}")
 
 
 def dims_of(resolved: Mapping[str, Any]) -> Dims:
@@ -205,9 +215,10 @@ def tensors(resolved: Mapping[str, Any]) -> dict[str, tuple[Size, ...]]:
     """Key -> shape of every tensor in a saved MixFormer, in the model's order.
 
     Raises:
-        ConfigRefused: a registry name that this layout does not describe.
+        ConfigRefused: a registry name that this layout does not describe, or a flag that is none.
     """
     dims = dims_of(resolved)
+    _check_flags(resolved)
     found = dict(_embedding(resolved))
     for block in range(1, dims["n_layer"] + 1):
         found.update((f"layers.{block}.{name}", shape) for name, shape in _block(resolved))

@@ -222,10 +222,10 @@ class Tie:
         kept, other = views
         if kept.shape != other.shape or kept.dtype != other.dtype:
             raise HeadDiffers(
-                f"tied tensors should be equal, but are {kept.dtype} {describe(kept.shape)}"
+                f"copies of one tensor should be equal, but are {kept.dtype} {describe(kept.shape)}"
                 f" and {other.dtype} {describe(other.shape)}"
             )
-        return Moved((kept,), (Check(other, "tied tensors should be equal", equal=kept),))
+        return Moved((kept,), (Check(other, "copies of one tensor should be equal", equal=kept),))
 
 
 @dataclass(frozen=True)

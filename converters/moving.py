@@ -63,7 +63,9 @@ def theirs_shapes(rules: Sequence[Rule], dims: Dims, ours: Mapping[str, tuple[in
 def check_keys(
     given: Mapping[str, TargetTensor], expected: Mapping[str, tuple[int, ...]], known: Collection[str] = ()
 ) -> None:
-    """Every key has its rule, every rule its key, every shape its sizes; `known` keys are known by formula.
+    """Every key has its rule, every rule its key, every shape its sizes, and weights are floating-point numbers.
+
+    known: keys that are known by formula.
 
     Raises:
         CoverageRefused, ShapeMismatch: with the first key that does not fit, and what it may have been meant to be.
@@ -76,6 +78,8 @@ def check_keys(
         found = given[key].shape
         if found != shape:
             raise ShapeMismatch(f"{key} is {describe(found)}, expected {describe(shape)} by config.json")
+        if not given[key].dtype.startswith(("F", "BF")):
+            raise CoverageRefused(f"{key} is {given[key].dtype}, expected floating-point numbers")
 
 
 def _unmapped(keys: Sequence[str], expected: Mapping[str, object]) -> str:

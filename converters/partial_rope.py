@@ -6,7 +6,7 @@ from typing import Any
 
 from converters.common_fields import head_dim_of
 from converters.errors import ConfigRefused
-from converters.kinds import FRACTION, POSITIVE_INT
+from converters.kinds import FRACTION, LARGEST, POSITIVE_INT
 from converters.rope import BASE, HEAD_DIM, PARAMETERS, ROTARY_DIM, Rope
 
 FACTOR, ORIGINAL = "partial_rotary_factor", "original_max_position_embeddings"
@@ -54,6 +54,9 @@ class PartialRope:
 
     def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
         """Both spellings, with the factor beside them and in the newer one."""
+        for name, least in ((ROTARY_DIM, -1), (HEAD_DIM, 1)):
+            if type(ours[name]) is not int or not least <= ours[name] < LARGEST:
+                raise ConfigRefused(f"{name} is {ours[name]!r}, expected a whole number of at least {least}")
         found = Rope().write(ours)
         factor = _fraction(max(ours[ROTARY_DIM], 0), ours[HEAD_DIM])
         return {**found, FACTOR: factor, "rope_parameters": {**found["rope_parameters"], FACTOR: factor}}

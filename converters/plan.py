@@ -59,7 +59,8 @@ def make_plan(
     )
     found = family_of(checkpoint.config, family)
     if family not in (None, found) and family != dialect_of(found):
-        raise UsageError(f"{checkpoint.folder} is a {found} checkpoint by its model_type, not {family}")
+        by = "its form" if checkpoint.said_by else "its model_type"
+        raise UsageError(f"{checkpoint.folder} is a {found} checkpoint by {by}, not {family}")
     if found == to:
         raise UsageError(f"{checkpoint.folder} is a {to} checkpoint already")
     if options.pad_vocab is not None and (options.pad_vocab < 1 or to != OURS):
@@ -77,7 +78,12 @@ def make_plan(
 def _planned(checkpoint: Checkpoint, family: str, to: str, options: Options) -> Plan:
     target = None if to == OURS else get_family(to)
     model = as_it_is(checkpoint) if family == OURS else to_ours(checkpoint, get_family(family), options)
-    model = to_theirs(model, target, options) if target else model
+    try:
+        model = to_theirs(model, target, options) if target else model
+    except Refused as error:
+        if family != OURS:
+            error.add_note(f"fields are those of the MixFormer between; a {to} cannot say what this {family} says")
+        raise
     tensors, config = list(model.tensors.values()), model.config
     if options.dtype:
         tensors, config = casted(tensors, header_dtype(options.dtype)), {**config, "dtype": options.dtype}

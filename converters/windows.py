@@ -34,7 +34,8 @@ def tokens_of(window: Any) -> int | None:
         sides = [int(side) for side in found.groups() if side] if found else window
     if type(sides) is int:
         sides = [sides]
-    whole = isinstance(sides, list | tuple) and 1 <= len(sides) <= 2 and all(type(side) is int for side in sides)
+    lengths = (2,) if sides is window else (1, 2)
+    whole = isinstance(sides, list | tuple) and len(sides) in lengths and all(type(side) is int for side in sides)
     if window is not None and (not whole or isinstance(window, PerLayer) or min(sides) < -1):
         raise ConfigRefused(f"{PATH} is {window!r}; it cannot be expressed there, only one window for all layers can")
     return None if window is None or sides[0] == -1 else sides[0] + 1
@@ -94,7 +95,9 @@ class LayerWindows:
         Raises:
             ConfigRefused: there are windows of different sizes.
         """
-        window, n_layer = ours.get(PATH), int(ours["n_layer"])
+        window, n_layer = ours.get(PATH), ours["n_layer"]
+        if not POSITIVE_INT.holds(n_layer):
+            raise ConfigRefused(f"n_layer is {n_layer!r}, expected {POSITIVE_INT.words}")
         found = [tokens_of(one) for one in (window if isinstance(window, PerLayer) else [window] * n_layer)]
         sizes = sorted({tokens for tokens in found if tokens is not None})
         if len(sizes) > 1:

@@ -257,11 +257,12 @@ def open_reference(
 
 
 def _check_serves(runner: ModelRunner, prompt: Prompt) -> None:
-    """Run one prompt twice: logits must be finite, and the same."""
+    """Run one prompt twice: weights and logits must be finite, and the logits the same."""
     folder = runner.loaded.folder
     first, again = runner.logits(prompt.ids), runner.logits(prompt.ids)
-    if not bool(torch.isfinite(first).all()):
-        why = runner.loaded.name_nonfinite() or "its weights are finite, its forward pass overflows"
+    why = runner.loaded.name_nonfinite()  # in whatever row: another prompt may read it
+    if why or not bool(torch.isfinite(first).all()):
+        why = why or "its weights are finite, its forward pass overflows"
         raise UnusableReferenceError(f"{folder}: the reference's logits are NaN or infinite: {why}")
     if not float(first.std()):
         raise UnusableReferenceError(f"{folder}: all logits of the reference are equal, so no error could be told")

@@ -82,7 +82,7 @@ def _check_target(target: Path, force: bool) -> None:
     if target.is_dir():
         raise GoldenError(f"{target}: is a folder; give the name of a file")
     if target.exists() and not force:
-        raise GoldenError(f"{target}: exists already; choose another name or use force")
+        raise GoldenError(f"{target}: exists already; choose another name, or replace it (force, --force)")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as unwritable:

@@ -5,7 +5,7 @@ conversion sees an ordinary checkpoint of an ordinary family. Which form a file 
 folder the usual names are looked at, and a Hugging Face model there comes first.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -52,17 +52,30 @@ def find_form(source: Path) -> Found | None:
     """The form of a source; None for a Hugging Face folder, and for what is of no known form.
 
     Raises:
-        UnsafeFile: a folder holds several models.
+        UnsafeFile: a folder holds several models, or a file has the name that only one form has, and not its content.
     """
     if source.is_file():
-        return None if source.name in OWN_NAMES else next(_forms_of(source), None)
-    if not source.is_dir() or holds_weights(source):
+        files = [] if source.name in OWN_NAMES else [source]
+        found = [one for file in files for one in _forms_of(file)][:1]
+    elif not source.is_dir() or holds_weights(source):
         return None
-    found = [one for file in sorted(source.iterdir()) if file.is_file() for one in _forms_of(file, by_name=True)]
+    else:
+        files = sorted(file for file in source.iterdir() if file.is_file())
+        found = [one for file in files for one in _forms_of(file, by_name=True)]
+        files = [] if (source / "config.json").exists() else files
     if len(found) > 1:
         listed = ", ".join(f"{one.path.name} ({one.form.title})" for one in found)
         raise UnsafeFile(f"{source} holds {len(found)} models: {listed}; give the one you mean: {found[0].path}")
+    if not found:
+        _refuse_misnamed(files)
     return found[0] if found else None
+
+
+def _refuse_misnamed(files: Iterable[Path]) -> None:
+    for file in files:
+        for form in _forms():
+            if file.name in form.names:  # by its own name, not by an ending that many share
+                raise UnsafeFile(f"{file} has the name of {form.title}, but not its content; it may be cut short")
 
 
 def _forms_of(file: Path, *, by_name: bool = False) -> Iterator[Found]:

@@ -21,6 +21,8 @@ from converters.meta_rules import MOST_RANKS, prefix
 PARAMS = "params.json"
 EMBEDDING, HEAD, QUERIES = "tok_embeddings.weight", "output.weight", "layers.0.attention.wq.weight"
 
+OWN = {"model_type", "tie_word_embeddings", "model_parallel", "vocab_parallel"}  # what reading adds to params.json
+
 Rank = Mapping[str, StoredTensor]
 
 
@@ -68,6 +70,8 @@ def _params(path: Path) -> dict[str, Any]:
     for name in ("dim", "n_layers", "n_heads"):
         if type(params.get(name)) is not int or params[name] < 1:
             raise ConfigRefused(f"{path} has {name} {params.get(name)!r}, expected a positive integer")
+    for name in OWN & params.keys():
+        raise ConfigRefused(f"{path} has {name} {params[name]!r}; the shards themselves say that, take it out")
     return params
 
 

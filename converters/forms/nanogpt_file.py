@@ -106,4 +106,4 @@ def _dtype(tensors: Mapping[str, StoredTensor]) -> str | None:
     return DTYPES.get(next(iter(kinds))) if len(kinds) == 1 else None
 
 
-FORM = Form("nanogpt", "nanoGPT's ckpt.pt", ("*.pt",), recognises, read)
+FORM = Form("nanogpt", "nanoGPT's ckpt.pt", ("ckpt.pt", "*.pt"), recognises, read)

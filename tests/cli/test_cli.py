@@ -81,7 +81,7 @@ def test_a_failed_parity_is_exit_code_4_and_a_report_is_written(place, tmp_path)
         (["llama", "llama-sample", "--to", "mixformer", "-o", "back"], 3, "--force"),
         (["llama", "llama-sample", "--to", "mixformer", "--waive", "x"], 3, "nothing to waive"),
         (["parity", "back"], 2, "--reference"),
-        (["parity", "nowhere", "--reference", "llama-sample"], 3, "nowhere"),
+        (["parity", "nowhere", "--reference", "llama-sample"], 2, "does not exist"),
         (["inspect", "nowhere"], 2, "does not exist"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -162,7 +162,7 @@ def test_moves_do_what_numpy_does():
 
 OUTSIDE = [
     (Crop("n", "padded"), [(5, 2)], "rows 3..4 are padding"),
-    (Tie(), [(3, 2), (3, 2)], "tied tensors"),
+    (Tie(), [(3, 2), (3, 2)], "copies of one tensor"),
     (Vanish(("n", "n"), "F32", 7), [(3, 3)], "bit pattern 0x7"),
 ]
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from converters.checkpoint import open_checkpoint
-from converters.errors import ConversionError, Refused, UsageError
+from converters.errors import ConversionError, Refused, UnsafeFile, UsageError
 from converters.gguf_header import TYPES, read_gguf
 from converters.plan import make_plan
 
@@ -81,7 +81,7 @@ def test_norms_that_differ_between_ranks(meta, tmp_path):
     from converters import convert
 
     shard(meta, 1, **{"norm.weight": torch.zeros(48)})
-    with pytest.raises(Refused, match=r"01\.norm\.weight: tied tensors should be equal"):
+    with pytest.raises(Refused, match=r"consolidated\.01\.pth: 01\.norm\.weight: copies of one tensor should be equal"):
         convert(meta, output=tmp_path / "ours")
 
 
@@ -384,3 +384,10 @@ def test_other_torch_files_are_no_checkpoints_of_nanogpt(tmp_path):
     torch.save({"a": torch.ones(2)}, tmp_path / "x.pt")
     with pytest.raises(UsageError, match="no form that is read"):
         open_checkpoint(tmp_path / "x.pt")
+
+
+def test_a_ckpt_that_is_cut_short_is_named_as_that(ckpt):
+    ckpt.write_bytes(ckpt.read_bytes()[:3000])
+    for source in (ckpt, ckpt.parent):
+        with pytest.raises(UnsafeFile, match=r"ckpt\.pt has the name of nanoGPT's"):
+            open_checkpoint(source)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from golden import GoldenError, Status, compare
+from golden import GoldenError, Status, compare, record
 from golden.errors import (
     FolderError,
     MissingDeviceError,
@@ -81,6 +81,16 @@ def test_a_reference_with_nan_cannot_serve_and_the_key_is_named(
     broken = discharge(patient, reference, tmp_path)
     with pytest.raises(UnusableReferenceError, match=r"model\.norm\.weight: 1 of 48"):
         compare(broken, broken, levels=["L2"])
+
+
+def test_nan_in_a_row_that_few_prompts_read_is_as_bad(patient: Patient, reference: Path, tmp_path: Path) -> None:
+    patient.weights["model.embed_tokens.weight"][0, 0] = float("nan")
+    broken = discharge(patient, reference, tmp_path)
+    with pytest.raises(UnusableReferenceError, match=r"model\.embed_tokens\.weight: 1 of"):
+        compare(broken, broken, levels=["L2"])
+    with pytest.raises(UnusableReferenceError, match=r"model\.embed_tokens\.weight: 1 of"):
+        record(broken, tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
 
 
 def test_a_reference_that_answers_in_two_ways_cannot_serve(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
