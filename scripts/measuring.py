@@ -18,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CONVERT = Path(sys.executable).parent / "convert"
 RESULTS = ROOT / "bench-results"
+SETTLING = 3  # seconds
 
 # An installed package has its bytecode; where writing it is forbidden, every run would time the compiler.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
@@ -103,7 +104,9 @@ def free_pages(source: Path) -> None:
 
     A virtual machine may hand free pages back to its host, and the first to write to one of them waits for the host:
     the same `cp` then takes 0.4 s or 3 s. A copy that is deleted at once leaves pages that are at hand for everybody.
+    What the run before has freed is handed back within seconds, at the cost of a core, so that is waited for.
     """
+    time.sleep(SETTLING)
     spare = source.parent / "spare"
     with spare.open("wb") as copy:
         for path in source.iterdir():
