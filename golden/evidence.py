@@ -263,7 +263,7 @@ def _check_serves(runner: ModelRunner, prompt: Prompt) -> None:
     why = runner.loaded.name_nonfinite()  # in whatever row: another prompt may read it
     if why or not bool(torch.isfinite(first).all()):
         why = why or "its weights are finite, its forward pass overflows"
-        raise UnusableReferenceError(f"{folder}: the reference's logits are NaN or infinite: {why}")
+        raise UnusableReferenceError(f"{folder}: the reference is not finite, so it is no measure: {why}")
     if not float(first.std()):
         raise UnusableReferenceError(f"{folder}: all logits of the reference are equal, so no error could be told")
     if not torch.equal(first, again):

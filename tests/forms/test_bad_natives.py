@@ -89,6 +89,9 @@ def test_norms_that_differ_between_ranks(meta, tmp_path):
     ("changes", "words"),
     [
         ({"dim": 96}, "params.json says dim 96"),
+        ({"model_parallel": 7}, "model_parallel 7; the shards themselves say that"),
+        ({"tie_word_embeddings": True}, "the shards themselves say that"),
+        ({"model_type": "x"}, "the shards themselves say that"),
         ({"multiple_of": 32, "ffn_dim_multiplier": 0.7}, "feed_forward"),
         ({"n_layers": 4}, "layers.3.attention.wk.weight"),
         ({"n_layers": 2}, "layers.2.attention.wk.weight"),
