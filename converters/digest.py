@@ -4,7 +4,8 @@ A digest hands out the buffers that bytes are read into and takes them back when
 another thread can finish with a buffer before it is filled again.
 """
 
-from collections.abc import Callable
+import mmap
+from collections.abc import Callable, Iterator
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -12,7 +13,25 @@ from types import TracebackType
 from typing import Protocol, Self
 
 CHUNK = 1 << 20  # bytes of one buffer
+HUGE = 4 << 20  # bytes of memory that is worth huge pages
 RING = 4  # buffers between writing and hashing
+
+
+def windows(at: int, length: int) -> Iterator[tuple[int, int]]:
+    """`length` bytes for byte `at` of a file as (start, length) of parts of about CHUNK bytes that end with a page."""
+    done = 0
+    while done < length:
+        size = min(CHUNK - (at + done) % mmap.PAGESIZE, length - done)
+        yield done, size
+        done += size
+
+
+def paged(nbytes: int) -> memoryview:
+    """Memory that begins with a page, as what goes past the page cache must; in huge pages where it is large."""
+    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if nbytes >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
 
 
 class Hash(Protocol):
@@ -31,11 +50,11 @@ class Digest(Protocol):
     """Buffers out, buffers in, a hash at the end."""
 
     def buffer(self) -> memoryview:
-        """A buffer of CHUNK bytes to fill."""
+        """A buffer of CHUNK bytes and a page to fill; it begins with a page."""
         ...
 
-    def take(self, buffer: memoryview, length: int) -> None:
-        """The first `length` bytes of a buffer have been written."""
+    def take(self, buffer: memoryview, data: memoryview) -> None:
+        """`data`, a part of the buffer, has been written."""
         ...
 
     def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
@@ -47,7 +66,7 @@ class NoDigest:
     """One buffer, no hash."""
 
     def __init__(self) -> None:
-        self._buffer = memoryview(bytearray(CHUNK))
+        self._buffer = paged(CHUNK + mmap.PAGESIZE)
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +78,7 @@ class NoDigest:
         """The one buffer."""
         return self._buffer
 
-    def take(self, buffer: memoryview, length: int) -> None:
+    def take(self, buffer: memoryview, data: memoryview) -> None:
         """Nothing to do."""
 
     def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
@@ -79,9 +98,9 @@ class InlineDigest(NoDigest):
         super().__init__()
         self._hash = hash
 
-    def take(self, buffer: memoryview, length: int) -> None:
+    def take(self, buffer: memoryview, data: memoryview) -> None:
         """Hashes at once."""
-        self._hash.update(buffer[:length])
+        self._hash.update(data)
 
     def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
         """Hashes at once."""
@@ -101,7 +120,7 @@ class ThreadedDigest:
         self._free: SimpleQueue[memoryview] = SimpleQueue()
         self._full: SimpleQueue[tuple[memoryview, Callable[[], object] | None] | None] = SimpleQueue()
         for _ in range(RING):
-            self._free.put(memoryview(bytearray(CHUNK)))
+            self._free.put(paged(CHUNK + mmap.PAGESIZE))
         self._thread = Thread(target=self._consume, daemon=True)
         self._running = False
 
@@ -130,9 +149,9 @@ class ThreadedDigest:
         """The next free buffer of the ring."""
         return self._free.get()
 
-    def take(self, buffer: memoryview, length: int) -> None:
+    def take(self, buffer: memoryview, data: memoryview) -> None:
         """Hands the buffer to the hashing thread."""
-        self._full.put((buffer[:length], partial(self._free.put, buffer)))
+        self._full.put((data, partial(self._free.put, buffer)))
 
     def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
         """Hands the bytes to the hashing thread."""

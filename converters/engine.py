@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import TypeVar
 
 from converters.checkpoint import Checkpoint
@@ -19,6 +19,7 @@ from converters.digest import InlineDigest, NoDigest, ThreadedDigest
 from converters.making import Maker
 from converters.moving import TargetTensor
 from converters.nonfinite import WatchingHash, count_nonfinite
+from converters.outlet import DirectOutlet, Outlet
 from converters.shards import Shard
 from converters.source_files import opened
 from converters.steps import Step, pieces_of_work, steps_of
@@ -59,11 +60,14 @@ def _hashed(writer: Writer, shards: Sequence[Shard], folder: Path) -> dict[str, 
     """One thread a shard; where there are fewer shards than threads and cores, each shard's hash gets its own."""
     threads = max(1, min(writer.how.threads, len(shards)))
     kind = ThreadedDigest if min(writer.how.threads, os.cpu_count() or 1) > threads else InlineDigest
+    direct = writer.how.fsync and threads > 1  # a thread that waits for the disk leaves its core to another
     source, suspects = writer.maker.files.source, dict[str, TargetTensor]()
 
     def one(shard: Shard) -> str | None:
         with _created(folder / shard.name) as fd, kind(WatchingHash(shard, suspects)) as digest:
-            writer.write(steps_of(shard, source), fd, digest)
+            outlet = DirectOutlet(fd) if direct else Outlet(fd, durable=writer.how.fsync)
+            writer.write(steps_of(shard, source), outlet, digest)
+            outlet.finish()
             if writer.how.fsync:
                 os.fsync(fd)
             return digest.hexdigest()
@@ -85,14 +89,17 @@ def _shared(writer: Writer, shards: Sequence[Shard], folder: Path) -> dict[str, 
         work = list(zip(steps, fds, strict=True))
         if len(shards) == 1:
             work = [([step], fds[0]) for step in pieces_of_work(steps[0], SPAN)]
+        turn = Lock() if len(shards) == 1 else None
         work.sort(key=lambda item: -sum(step.length for step in item[0]))
         cloning = Cloning()
 
         def one(item: tuple[list[Step], int]) -> None:
             steps, fd = item
             with NoDigest() as digest:
+                outlet = Outlet(fd, durable=writer.how.fsync, turn=turn)
                 for step in steps:
-                    writer.write(writer.uncloned(step, fd, cloning), fd, digest)
+                    writer.write(writer.uncloned(step, fd, cloning), outlet, digest)
+                outlet.finish()
 
         _run(writer.how.threads, one, work, writer.how.stop)
         if writer.how.fsync:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from converters.casts import cast
-from converters.digest import CHUNK
+from converters.digest import paged, windows
 from converters.filling import GAP, SPACE, fill
 from converters.moving import TargetTensor
+from converters.outlet import PAGE
 from converters.safetensors_header import BITS
 from converters.source_files import SourceFiles
 from converters.steps import Cast, Copy, Gather, Literal
@@ -20,9 +21,7 @@ class Space:
     """Memory for one tile: `block` for its elements, `space` for what is read at once."""
 
     def __init__(self) -> None:
-        import numpy as np
-
-        self.block = np.empty(BLOCK, np.uint8).data
+        self.block = paged(BLOCK + PAGE)
         self.space = memoryview(bytearray(SPACE + GAP))
 
 
@@ -81,9 +80,11 @@ class Maker:
         """The bytes of a tile in order, in chunks that are valid while the space is."""
         tile, tensor = step.tile, step.tensor
         width = BITS[tensor.cast_from or tensor.dtype] // 8
-        fill(tile.pieces, width, space.block, space.space, self.files)
-        for start in range(0, tile.count * width, CHUNK):
-            data = space.block[start : min(start + CHUNK, tile.count * width)]
+        at = 0 if tensor.cast_from else step.at
+        block = space.block[at % PAGE :][: tile.count * width]
+        fill(tile.pieces, width, block, space.space, self.files)
+        for start, length in windows(at, len(block)):
+            data = block[start : start + length]
             yield memoryview(self._converted(tensor, data)) if tensor.cast_from else data
 
 

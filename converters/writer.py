@@ -1,16 +1,15 @@
 """Steps written into a file, in chunks, each told to a digest and to whoever watches."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 
 from converters.clone import Cloning
-from converters.digest import CHUNK, Digest
+from converters.digest import Digest, windows
 from converters.errors import Interrupted
 from converters.making import Maker, Spaces
+from converters.outlet import PAGE, Outlet
 from converters.steps import Cast, Copy, Gather, Literal, Step
-from converters.writeback import Writeback
 
 
 @dataclass(frozen=True)
@@ -46,43 +45,37 @@ class Writer:
         self.how.progress(step.length - sum(part.length for part in rest))
         return rest
 
-    def write(self, steps: Sequence[Step], fd: int, digest: Digest) -> None:
+    def write(self, steps: Sequence[Step], outlet: Outlet, digest: Digest) -> None:
         """Writes steps into a file, telling the digest every byte in the order of the file."""
-        writeback = Writeback(fd, wanted=self.how.fsync)
         for step in steps:
-            for at, length in self._written(step, fd, digest):
+            outlet.expect(step.at, step.length)
+            for length in self._written(step, outlet, digest):
                 if self.how.stop.is_set():
                     raise Interrupted("stopped")
-                writeback.wrote(at, length)
                 self.how.progress(length)
-        writeback.start()
 
-    def _written(self, step: Step, fd: int, digest: Digest) -> Iterator[tuple[int, int]]:
-        """Writes a step chunk by chunk; yields where and how many bytes."""
-        return self._tile(step, fd, digest) if isinstance(step, Gather) else self._chunks(step, fd, digest)
+    def _written(self, step: Step, outlet: Outlet, digest: Digest) -> Iterator[int]:
+        """Writes a step chunk by chunk; yields how many bytes."""
+        return self._tile(step, outlet, digest) if isinstance(step, Gather) else self._chunks(step, outlet, digest)
 
-    def _chunks(self, step: Copy | Literal | Cast, fd: int, digest: Digest) -> Iterator[tuple[int, int]]:
-        for start in range(0, step.length, CHUNK):
-            length = min(CHUNK, step.length - start)
+    def _chunks(self, step: Copy | Literal | Cast, outlet: Outlet, digest: Digest) -> Iterator[int]:
+        # a cast needs whole elements, and a window of the file may end within one
+        for start, length in windows(0 if isinstance(step, Cast) else step.at, step.length):
+            at = step.at + start
             buffer = digest.buffer()
-            self.maker.fill(step, start, buffer[:length])
-            _write(fd, buffer[:length], step.at + start)
-            digest.take(buffer, length)
-            yield step.at + start, length
+            data = buffer[at % PAGE :][:length]
+            self.maker.fill(step, start, data)
+            outlet.write(data, at)
+            digest.take(buffer, data)
+            yield length
 
-    def _tile(self, step: Gather, fd: int, digest: Digest) -> Iterator[tuple[int, int]]:
+    def _tile(self, step: Gather, outlet: Outlet, digest: Digest) -> Iterator[int]:
         space, at = self.spaces.take(), step.at
         try:
             for data in self.maker.tile(step, space):
-                _write(fd, data, at)
+                outlet.write(data, at)
                 digest.lend(data)
-                yield at, len(data)
+                yield len(data)
                 at += len(data)
         finally:
             digest.lend(memoryview(b""), lambda: self.spaces.give(space))
-
-
-def _write(fd: int, data: memoryview, at: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(fd, data[done:], at + done)
