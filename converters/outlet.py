@@ -70,6 +70,11 @@ class DirectOutlet(Outlet):
         done = head + self._past(data[head : head + pages], at + head)
         self._cached(data[done:], at + done)
 
+    def finish(self) -> None:
+        """Everything is written: the rest may go to the disk, and the file is as it was opened."""
+        self._switch(False)
+        super().finish()
+
     def _cached(self, data: memoryview, at: int) -> None:
         if data:
             self._switch(False)
