@@ -17,11 +17,11 @@ HUGE = 4 << 20  # bytes of memory that is worth huge pages
 RING = 4  # buffers between writing and hashing
 
 
-def windows(at: int, length: int) -> Iterator[tuple[int, int]]:
-    """`length` bytes for byte `at` of a file as (start, length) of parts of about CHUNK bytes that end with a page."""
+def windows(at: int, length: int, chunk: int = CHUNK) -> Iterator[tuple[int, int]]:
+    """`length` bytes for byte `at` of a file as (start, length) of parts of up to `chunk` bytes; pages end them."""
     done = 0
     while done < length:
-        size = min(CHUNK - (at + done) % mmap.PAGESIZE, length - done)
+        size = min(chunk - (at + done) % mmap.PAGESIZE, length - done)
         yield done, size
         done += size
 
@@ -47,10 +47,15 @@ class Hash(Protocol):
 
 
 class Digest(Protocol):
-    """Buffers out, buffers in, a hash at the end."""
+    """Buffers out, buffers in, a hash at the end.
+
+    chunk: bytes that a buffer is for.
+    """
+
+    chunk: int
 
     def buffer(self) -> memoryview:
-        """A buffer of CHUNK bytes and a page to fill; it begins with a page."""
+        """A buffer of `chunk` bytes and a page to fill; it begins with a page."""
         ...
 
     def take(self, buffer: memoryview, data: memoryview) -> None:
@@ -65,8 +70,9 @@ class Digest(Protocol):
 class NoDigest:
     """One buffer, no hash."""
 
-    def __init__(self) -> None:
-        self._buffer = paged(CHUNK + mmap.PAGESIZE)
+    def __init__(self, chunk: int = CHUNK) -> None:
+        self.chunk = chunk
+        self._buffer = paged(chunk + mmap.PAGESIZE)
 
     def __enter__(self) -> Self:
         return self
@@ -94,8 +100,8 @@ class NoDigest:
 class InlineDigest(NoDigest):
     """One buffer, hashed by the thread that writes."""
 
-    def __init__(self, hash: Hash) -> None:
-        super().__init__()
+    def __init__(self, hash: Hash, chunk: int = CHUNK) -> None:
+        super().__init__(chunk)
         self._hash = hash
 
     def take(self, buffer: memoryview, data: memoryview) -> None:
@@ -114,6 +120,8 @@ class InlineDigest(NoDigest):
 
 class ThreadedDigest:
     """A ring of buffers, hashed by a thread of its own."""
+
+    chunk = CHUNK
 
     def __init__(self, hash: Hash) -> None:
         self._hash = hash

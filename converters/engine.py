@@ -19,7 +19,7 @@ from converters.digest import InlineDigest, NoDigest, ThreadedDigest
 from converters.making import Maker
 from converters.moving import TargetTensor
 from converters.nonfinite import WatchingHash, count_nonfinite
-from converters.outlet import DirectOutlet, Outlet
+from converters.outlet import WRITTEN, DirectOutlet, Outlet
 from converters.shards import Shard
 from converters.source_files import opened
 from converters.steps import Step, pieces_of_work, steps_of
@@ -60,11 +60,13 @@ def _hashed(writer: Writer, shards: Sequence[Shard], folder: Path) -> dict[str, 
     """One thread a shard; where there are fewer shards than threads and cores, each shard's hash gets its own."""
     threads = max(1, min(writer.how.threads, len(shards)))
     kind = ThreadedDigest if min(writer.how.threads, os.cpu_count() or 1) > threads else InlineDigest
-    direct = writer.how.fsync and threads > 1  # a thread that waits for the disk leaves its core to another
+    inline = kind is InlineDigest  # then a thread that waits for the disk leaves its core to another, if there is one
+    direct = writer.how.fsync and inline and threads > 1
     source, suspects = writer.maker.files.source, dict[str, TargetTensor]()
 
     def one(shard: Shard) -> str | None:
-        with _created(folder / shard.name) as fd, kind(WatchingHash(shard, suspects)) as digest:
+        hash = WatchingHash(shard, suspects)
+        with _created(folder / shard.name) as fd, InlineDigest(hash, WRITTEN) if direct else kind(hash) as digest:
             outlet = DirectOutlet(fd) if direct else Outlet(fd, durable=writer.how.fsync)
             writer.write(steps_of(shard, source), outlet, digest)
             outlet.finish()

@@ -16,6 +16,7 @@ from converters.writeback import Writeback
 
 PAGE: Final = 4096  # bytes; a multiple of every sector, so offset, length and address may be a multiple of it
 LEAST: Final = 16 * PAGE  # bytes below which the page cache is as cheap
+WRITTEN: Final = 2 << 20  # bytes to write past it at once, so that the disk is asked less often
 RESERVED: Final = 1 << 20  # bytes for which disk is set aside
 DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
 

@@ -60,7 +60,7 @@ class Writer:
 
     def _chunks(self, step: Copy | Literal | Cast, outlet: Outlet, digest: Digest) -> Iterator[int]:
         # a cast needs whole elements, and a window of the file may end within one
-        for start, length in windows(0 if isinstance(step, Cast) else step.at, step.length):
+        for start, length in windows(0 if isinstance(step, Cast) else step.at, step.length, digest.chunk):
             at = step.at + start
             buffer = digest.buffer()
             data = buffer[at % PAGE :][:length]
