@@ -1,8 +1,8 @@
 """Where the bytes of a file go: into the page cache, or past it to the disk.
 
 A copy through the page cache needs a page of memory for each of its own, takes it from whatever else was cached, and
-has the disk written later. Past it (open(2), O_DIRECT) a write ends when the disk has the bytes, which costs a third
-of the processor's time; so where a file must be durable, and another thread has work meanwhile, whole pages go past it.
+has the disk written later. Past it (open(2), O_DIRECT) a write ends when the disk has the bytes and takes less of the
+processor; so where a file must be durable, and another thread has work meanwhile, whole pages go past it.
 """
 
 import errno

@@ -44,7 +44,7 @@ def as_float32(path: Path, tensors: Sequence[GgufTensor], place: Path) -> Path:
         UnsafeFile: the package is missing, or a tensor cannot be dequantised.
     """
     try:
-        import gguf  # noqa: F401
+        import gguf  # noqa: F401  only whether it is installed
     except ImportError:
         raise UnsafeFile("--dequantize needs the gguf package; install it with: pip install gguf") from None
     target = scratch_file(path.stem, place)

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from converters import engine
+from converters.conversion import Request, convert
 from converters.digest import CHUNK, paged, windows
 from converters.outlet import DIRECT, LEAST, PAGE, DirectOutlet, Outlet
+from converters.sample import write_sample
+from converters.writer import Writing
 
 
 @pytest.fixture
@@ -124,3 +128,24 @@ def test_windows_cover_every_byte_and_end_with_pages() -> None:
         assert sum(size for _, size in parts) == length
         assert all((at + start + size) % PAGE == 0 for start, size in parts[:-1])
         assert all((at + start) % PAGE + size <= CHUNK for start, size in parts)
+
+
+@pytest.mark.parametrize(
+    ("limit", "fsync", "past"), [(200_000, True, True), (200_000, False, False), (None, True, False)]
+)
+def test_only_several_durable_files_go_past_the_page_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None, fsync: bool, past: bool
+) -> None:
+    made = list[int]()
+
+    class Watched(DirectOutlet):
+        def __init__(self, fd: int) -> None:
+            made.append(fd)
+            super().__init__(fd)
+
+    monkeypatch.setattr(engine, "DirectOutlet", Watched)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    request = Request(max_shard_size=limit, writing=Writing(fsync=fsync, threads=4))
+    report = convert(write_sample(tmp_path / "source"), output=tmp_path / "out", request=request)
+    assert bool(made) == past
+    assert sum(name.endswith(".safetensors") for name in report.files) == len(made) or not past
