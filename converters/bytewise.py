@@ -8,11 +8,11 @@ from math import prod
 from converters.boxes import whole
 from converters.checkpoint import Checkpoint
 from converters.digest import CHUNK
-from converters.filling import GAP, SPACE, fill
+from converters.filling import SPACE, fill
 from converters.making import Maker, Space
 from converters.moving import TargetTensor
 from converters.source_files import SourceFiles, opened
-from converters.steps import Gather, tensor_steps
+from converters.steps import Gather, Sheet, tensor_steps
 from converters.stored_pieces import stored_pieces
 from converters.tiles import part_of
 
@@ -46,8 +46,9 @@ def made(maker: Maker, tensor: TargetTensor) -> Iterator[memoryview]:
     """The tensor's bytes in order, in chunks of whole elements; each is valid until the next."""
     buffer, space = memoryview(bytearray(CHUNK)), cache(Space)
     for step in tensor_steps(tensor, 0, maker.files.source):
-        if isinstance(step, Gather):
-            yield from maker.tile(step, space())
+        if isinstance(step, Gather | Sheet):
+            for part in maker.moved(step):
+                yield from part(space())
             continue
         for start in range(0, step.length, CHUNK):
             into = buffer[: min(CHUNK, step.length - start)]
@@ -61,7 +62,7 @@ class _Held:
 
     files: SourceFiles
     key: str
-    space: memoryview = field(default_factory=lambda: memoryview(bytearray(SPACE + GAP)))
+    space: memoryview = field(default_factory=lambda: memoryview(bytearray(SPACE)))
 
     def read(self, at: int, length: int) -> memoryview:
         """Bytes at..at + length."""

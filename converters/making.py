@@ -1,18 +1,25 @@
 """The bytes that steps stand for, made from a source's files in chunks, for whoever writes or compares them."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
+from converters.boxes import row_major
 from converters.casts import cast
 from converters.digest import paged, windows
-from converters.filling import GAP, SPACE, fill
+from converters.filling import SPACE, fill, move, viewed
 from converters.moving import TargetTensor
 from converters.outlet import PAGE
 from converters.safetensors_header import BITS
 from converters.source_files import SourceFiles
-from converters.steps import Cast, Copy, Gather, Literal
+from converters.steps import Cast, Copy, Gather, Literal, Sheet
+from converters.strips import strips
 from converters.tiles import BLOCK
+
+if TYPE_CHECKING:
+    from converters.filling import Elements
 
 BLOCKS = 2  # tiles in the making at any time: one is filled while the other is hashed, or is another thread's
 
@@ -22,7 +29,7 @@ class Space:
 
     def __init__(self) -> None:
         self.block = paged(BLOCK + PAGE)
-        self.space = memoryview(bytearray(SPACE + GAP))
+        self.space = memoryview(bytearray(SPACE))
 
 
 class Spaces:
@@ -40,6 +47,10 @@ class Spaces:
     def give(self, space: Space) -> None:
         """Lets the next have it."""
         self._free.put(space)
+
+
+# Makes a part of a step in a space: its bytes in order, each chunk at the same place of a page as in the target file.
+Part = Callable[[Space], Iterator[memoryview]]
 
 
 @dataclass(frozen=True)
@@ -76,8 +87,17 @@ class Maker:
         self.errors[tensor.key] = max(self.errors.get(tensor.key, 0.0), done.error)
         return done.data
 
-    def tile(self, step: Gather, space: Space) -> Iterator[memoryview]:
-        """The bytes of a tile in order, in chunks that are valid while the space is."""
+    def moved(self, step: Gather | Sheet) -> Iterator[Part]:
+        """The parts of a step in order."""
+        if isinstance(step, Gather):
+            yield partial(self._tile, step)
+            return
+        at = step.at
+        for elements in strips(step.piece, step.width, self.files):
+            yield partial(_strip, elements, at)
+            at += elements.nbytes
+
+    def _tile(self, step: Gather, space: Space) -> Iterator[memoryview]:
         tile, tensor = step.tile, step.tensor
         width = BITS[tensor.cast_from or tensor.dtype] // 8
         at = 0 if tensor.cast_from else step.at
@@ -86,6 +106,13 @@ class Maker:
         for start, length in windows(at, len(block)):
             data = block[start : start + length]
             yield memoryview(self._converted(tensor, data)) if tensor.cast_from else data
+
+
+def _strip(elements: "Elements", at: int, space: Space) -> Iterator[memoryview]:
+    block = space.block[at % PAGE :][: elements.nbytes]
+    move(elements, viewed(block, elements.itemsize, 0, elements.shape, row_major(elements.shape)), space.space)
+    for start, length in windows(at, len(block)):
+        yield block[start : start + length]
 
 
 def _repeated(step: Literal, start: int, length: int) -> bytes:

@@ -9,6 +9,7 @@ from converters.moving import TargetTensor
 from converters.safetensors_header import BITS
 from converters.shards import Shard
 from converters.stored_pieces import stored_pieces
+from converters.strips import cut_sheet, sheet_of
 from converters.tiles import Tile, tiles
 
 
@@ -61,7 +62,21 @@ class Cast:
         return self.count * BITS[self.tensor.dtype] // 8
 
 
-Step = Copy | Literal | Gather | Cast
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Elements of `width` bytes in another order than in their file, for the run of bytes from byte `at` on."""
+
+    piece: Piece
+    width: int
+    at: int
+
+    @property
+    def length(self) -> int:
+        """Bytes that are written."""
+        return self.piece.count * self.width
+
+
+Step = Copy | Literal | Gather | Cast | Sheet
 
 
 def steps_of(shard: Shard, source: Checkpoint) -> list[Step]:
@@ -93,14 +108,19 @@ def tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[
         return
     pieces = stored_pieces(tensor.pieces, source.tensors)
     width = BITS[tensor.dtype] // 8
-    if not all(map(contiguous, pieces)):
+    sheets = [None if contiguous(piece) else sheet_of(piece) for piece in pieces]
+    scattered = not all(sheet or contiguous(piece) for sheet, piece in zip(sheets, pieces, strict=True))
+    if scattered or (tensor.cast_from and any(sheets)):
         for tile in tiles(tensor.shape, pieces, BITS[tensor.cast_from or tensor.dtype] // 8):
             yield Gather(tensor, tile, at + tile.first * width)
         return
-    for piece in pieces:
+    for piece, sheet in zip(pieces, sheets, strict=True):
         place = at + piece.target_offset * width
         if piece.source is None:
             yield Literal(piece.value.to_bytes(width, "little"), place, piece.count * width)
+            continue
+        if sheet:
+            yield Sheet(sheet, width, place)
             continue
         stored = source.tensors[piece.source]
         begin = stored.begin + piece.source_offset * stored.width
@@ -121,11 +141,15 @@ def contiguous(piece: Piece) -> bool:
 
 
 def pieces_of_work(steps: Sequence[Step], largest: int) -> Iterator[Step]:
-    """The steps with long copies cut, so that several threads can share one file."""
+    """The steps with long ones cut, so that several threads can share one file."""
     for step in steps:
-        if not isinstance(step, Copy):
+        if isinstance(step, Copy):
+            for start in range(0, step.length, largest):
+                length = min(largest, step.length - start)
+                yield Copy(step.file, step.begin + start, step.at + start, length)
+        elif isinstance(step, Sheet):
+            begin = step.at - step.piece.target_offset * step.width
+            for part in cut_sheet(step.piece, step.width, largest):
+                yield replace(step, piece=part, at=begin + part.target_offset * step.width)
+        else:
             yield step
-            continue
-        for start in range(0, step.length, largest):
-            length = min(largest, step.length - start)
-            yield Copy(step.file, step.begin + start, step.at + start, length)

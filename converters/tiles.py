@@ -10,7 +10,7 @@ from math import prod
 
 from converters.boxes import Piece, take
 
-BLOCK = 28 << 20  # bytes of the largest tile
+BLOCK = 16 << 20  # bytes of the largest tile
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 
 from converters.clone import Cloning
@@ -9,7 +10,7 @@ from converters.digest import Digest, windows
 from converters.errors import Interrupted
 from converters.making import Maker, Spaces
 from converters.outlet import PAGE, Outlet
-from converters.steps import Cast, Copy, Gather, Literal, Step
+from converters.steps import Cast, Copy, Gather, Literal, Sheet, Step
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Writer:
 
     def _written(self, step: Step, outlet: Outlet, digest: Digest) -> Iterator[int]:
         """Writes a step chunk by chunk; yields how many bytes."""
-        return self._tile(step, outlet, digest) if isinstance(step, Gather) else self._chunks(step, outlet, digest)
+        if isinstance(step, Gather | Sheet):
+            return self._moved(step, outlet, digest)
+        return self._chunks(step, outlet, digest)
 
     def _chunks(self, step: Copy | Literal | Cast, outlet: Outlet, digest: Digest) -> Iterator[int]:
         # a cast needs whole elements, and a window of the file may end within one
@@ -69,13 +72,15 @@ class Writer:
             digest.take(buffer, data)
             yield length
 
-    def _tile(self, step: Gather, outlet: Outlet, digest: Digest) -> Iterator[int]:
-        space, at = self.spaces.take(), step.at
-        try:
-            for data in self.maker.tile(step, space):
-                outlet.write(data, at)
-                digest.lend(data)
-                yield len(data)
-                at += len(data)
-        finally:
-            digest.lend(memoryview(b""), lambda: self.spaces.give(space))
+    def _moved(self, step: Gather | Sheet, outlet: Outlet, digest: Digest) -> Iterator[int]:
+        at = step.at
+        for part in self.maker.moved(step):
+            space = self.spaces.take()
+            try:
+                for data in part(space):
+                    outlet.write(data, at)
+                    digest.lend(data)
+                    yield len(data)
+                    at += len(data)
+            finally:
+                digest.lend(memoryview(b""), partial(self.spaces.give, space))

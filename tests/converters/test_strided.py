@@ -3,7 +3,7 @@
 import hashlib
 import os
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters import filling, making, steps, tiles
+from converters import engine, filling, making, steps, strips, tiles
 from converters.algebra import View
 from converters.boxes import row_major
 from converters.bytewise import differing_element
@@ -19,9 +19,10 @@ from converters.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.dims import Dims
 from converters.engine import Writing, write_shards
 from converters.errors import Interrupted, UnsafeFile
-from converters.filling import fill
+from converters.filling import fill, move
 from converters.moves import Concat, Fill, Rows, Split, Transpose
 from converters.moving import TargetTensor
+from converters.outlet import PAGE
 from converters.shards import Shard
 from converters.source_files import opened
 from converters.stored_pieces import stored_pieces
@@ -30,31 +31,29 @@ from converters.strided import assemble, gather
 DRAWS = st.integers(0, 2**32).map(random.Random)
 DTYPES = {"U8": 1, "BF16": 2, "F32": 4, "F64": 8}
 
+LIMITS = {
+    engine: {"SPAN": (engine.SPAN, 300)},
+    filling: {"SPACE": (filling.SPACE, 512), "SHORT": (filling.SHORT, 16)},
+    strips: {"STRIP": (strips.STRIP, 128), "RUN": (strips.RUN, 32), "BLOCK": (tiles.BLOCK, 512), "PAGE": (PAGE, 8)},
+}
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _small():
     """Limits so small that tensors of some hundred bytes take every way there is."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"SPACE": 512, "GAP": 24, "SHORT": 16, "SIDE": 4, "MOST_VIEWS": 6}.items():
-            patch.setattr(filling, name, value)
+        for module, limits in LIMITS.items():
+            for name, (_, small) in limits.items():
+                patch.setattr(module, name, small)
         patch.setattr(steps, "tiles", lambda shape, pieces, width: tiles.tiles(shape, pieces, width, 256))
         yield
 
 
 @dataclass
 class InMemory:
-    """Tensors as bytes; counts how often and how much is read."""
+    """Tensors as bytes."""
 
     tensors: dict[str, bytes]
-    calls: list[int] = field(default_factory=list)
-
-    def read_tensor(self, key, begin, into):
-        wanted = sum(map(len, into))
-        assert min(map(len, into)) > 0 and begin + wanted <= len(self.tensors[key])
-        self.calls.append(wanted)
-        for part in into:
-            part[:] = self.tensors[key][begin : begin + len(part)]
-            begin += len(part)
 
     def mapped(self, key):
         return memoryview(self.tensors[key])
@@ -133,7 +132,7 @@ def test_tiles_cover_a_tensor_once_and_hold_what_a_naive_assembly_gives(draw, dt
     view, shapes = any_view(draw, dtype)
     data = {key: draw.randbytes(shape[0] * shape[1] * width) for key, shape in shapes.items()}
     expected = assemble(view.shape[0] * view.shape[1], width, view.pieces, data.__getitem__).tobytes()
-    space, block, made = *(memoryview(bytearray(n)) for n in (filling.SPACE + filling.GAP, 1 << 16)), b""
+    space, block, made = *(memoryview(bytearray(n)) for n in (filling.SPACE, 1 << 16)), b""
     most = draw.choice([8, 64, 256, 1 << 14])
     for tile in tiles.tiles(view.shape, view.pieces, width, most):
         assert tile.first * width == len(made) and 0 < tile.count * width <= most
@@ -210,9 +209,9 @@ def test_an_error_in_one_thread_is_told_and_nobody_waits_for_ever(hashed, tmp_pa
     def failing(*words):
         if next(left) < 0:
             raise UnsafeFile("it ended")
-        fill(*words)
+        move(*words)
 
-    monkeypatch.setattr(making, "fill", failing)
+    monkeypatch.setattr(making, "move", failing)
     with pytest.raises((UnsafeFile, Interrupted), match=r"it ended|stopped"):
         write_shards(shards, source, tmp_path, Writing(hash=hashed, threads=4))
 
@@ -245,24 +244,22 @@ def test_a_mapped_file_that_became_shorter_is_told(space, tmp_path):
 
 @pytest.fixture()
 def real_limits(monkeypatch):
-    for name, value in {"SPACE": 1 << 20, "GAP": 4 << 10, "SHORT": 1 << 10, "SIDE": 32, "MOST_VIEWS": 1024}.items():
-        monkeypatch.setattr(filling, name, value)
+    for module, limits in LIMITS.items():
+        for name, (real, _) in limits.items():
+            monkeypatch.setattr(module, name, real)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1024, 4096), (1600, 6400), (6400, 1600), (300, 20000)])
-def test_matrices_of_gpt2_are_read_in_long_ranges_or_mapped(rows, columns, real_limits):
+def test_matrices_of_gpt2_are_sheets_that_are_taken_in_long_runs(rows, columns, real_limits):
     (view,) = Transpose()([View.of("t", (rows, columns), "F32")], Dims({})).views
-    block, space = memoryview(bytearray(tiles.BLOCK)), memoryview(bytearray(filling.SPACE + filling.GAP))
+    (piece,) = view.pieces
     source = InMemory({"t": np.arange(rows * columns, dtype="<u4").tobytes()})
-    made = list(tiles.tiles(view.shape, view.pieces, 4))
-    assert len(made) <= 2
-    found = np.empty(rows * columns, "<u4")
-    for tile in made:
-        fill(tile.pieces, 4, block, space, source)
-        found[tile.first : tile.first + tile.count] = np.frombuffer(block[: tile.count * 4], "<u4")
-    assert (found.reshape(columns, rows) == np.arange(rows * columns).reshape(rows, columns).T).all()
-    assert sum(source.calls) <= 2 * rows * columns * 4
-    assert len(source.calls) <= 100
+    sheet = strips.sheet_of(piece)
+    found = list(strips.strips(sheet, 4, source))
+    assert (np.concatenate(found) == np.arange(rows * columns).reshape(rows, columns).T).all()
+    assert all(len(strip) * 4 >= strips.RUN or len(found) == 1 for strip in found[:-1])
+    assert all(strip.nbytes % PAGE == 0 for strip in found[:-1])
+    assert max(strip.nbytes for strip in found) <= tiles.BLOCK
 
 
 def test_a_row_longer_than_a_tile_is_cut():
