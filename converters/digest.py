@@ -5,12 +5,15 @@ another thread can finish with a buffer before it is filled again.
 """
 
 import mmap
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from types import TracebackType
 from typing import Protocol, Self
+
+from converters.outlet import UnderWay
 
 CHUNK = 1 << 20  # bytes of one buffer
 HUGE = 4 << 20  # bytes of memory that is worth huge pages
@@ -47,48 +50,49 @@ class Hash(Protocol):
 
 
 class Digest(Protocol):
-    """Buffers out, buffers in, a hash at the end.
-
-    chunk: bytes that a buffer is for.
-    """
-
-    chunk: int
+    """Buffers out, buffers in, a hash at the end."""
 
     def buffer(self) -> memoryview:
-        """A buffer of `chunk` bytes and a page to fill; it begins with a page."""
+        """A buffer of CHUNK bytes and a page to fill; it begins with a page."""
         ...
 
-    def take(self, buffer: memoryview, data: memoryview) -> None:
-        """`data`, a part of the buffer, has been written."""
+    def take(self, buffer: memoryview, data: memoryview, begun: UnderWay | None) -> None:
+        """`data`, a part of the buffer, has been written, or will be when what has begun is done."""
         ...
 
-    def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
-        """Bytes in memory of somebody else's have been written; `then` is called when they are no longer needed."""
+    def lend(self, data: memoryview, begun: UnderWay | None, then: Callable[[], object] | None = None) -> None:
+        """The same of bytes in somebody else's memory; `then` is called when they are no longer needed."""
         ...
 
 
 class NoDigest:
-    """One buffer, no hash."""
+    """Some buffers, no hash."""
 
-    def __init__(self, chunk: int = CHUNK) -> None:
-        self.chunk = chunk
-        self._buffer = paged(chunk + mmap.PAGESIZE)
+    def __init__(self, count: int = 1) -> None:
+        self._buffers: deque[tuple[memoryview, UnderWay | None]]
+        self._buffers = deque((paged(CHUNK + mmap.PAGESIZE), None) for _ in range(count))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._buffer.release()
+        self._buffers.clear()
 
     def buffer(self) -> memoryview:
-        """The one buffer."""
-        return self._buffer
+        """The buffer that was taken longest ago, once its bytes are written."""
+        buffer, begun = self._buffers.popleft()
+        if begun:
+            begun.wait()
+        return buffer
 
-    def take(self, buffer: memoryview, data: memoryview) -> None:
-        """Nothing to do."""
+    def take(self, buffer: memoryview, data: memoryview, begun: UnderWay | None) -> None:
+        """It can be handed out again."""
+        self._buffers.append((buffer, begun))
 
-    def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
-        """Needs nothing."""
+    def lend(self, data: memoryview, begun: UnderWay | None, then: Callable[[], object] | None = None) -> None:
+        """Waits until they are written."""
+        if begun:
+            begun.wait()
         if then:
             then()
 
@@ -98,20 +102,21 @@ class NoDigest:
 
 
 class InlineDigest(NoDigest):
-    """One buffer, hashed by the thread that writes."""
+    """Hashes in the thread that writes."""
 
-    def __init__(self, hash: Hash, chunk: int = CHUNK) -> None:
-        super().__init__(chunk)
+    def __init__(self, hash: Hash, count: int = 1) -> None:
+        super().__init__(count)
         self._hash = hash
 
-    def take(self, buffer: memoryview, data: memoryview) -> None:
+    def take(self, buffer: memoryview, data: memoryview, begun: UnderWay | None) -> None:
         """Hashes at once."""
         self._hash.update(data)
+        super().take(buffer, data, begun)
 
-    def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
+    def lend(self, data: memoryview, begun: UnderWay | None, then: Callable[[], object] | None = None) -> None:
         """Hashes at once."""
         self._hash.update(data)
-        super().lend(data, then)
+        super().lend(data, begun, then)
 
     def hexdigest(self) -> str | None:
         """The hash of all bytes taken."""
@@ -120,8 +125,6 @@ class InlineDigest(NoDigest):
 
 class ThreadedDigest:
     """A ring of buffers, hashed by a thread of its own."""
-
-    chunk = CHUNK
 
     def __init__(self, hash: Hash) -> None:
         self._hash = hash
@@ -157,12 +160,16 @@ class ThreadedDigest:
         """The next free buffer of the ring."""
         return self._free.get()
 
-    def take(self, buffer: memoryview, data: memoryview) -> None:
-        """Hands the buffer to the hashing thread."""
+    def take(self, buffer: memoryview, data: memoryview, begun: UnderWay | None) -> None:
+        """Hands the buffer to the hashing thread, once it is written."""
+        if begun:
+            begun.wait()
         self._full.put((data, partial(self._free.put, buffer)))
 
-    def lend(self, data: memoryview, then: Callable[[], object] | None = None) -> None:
-        """Hands the bytes to the hashing thread."""
+    def lend(self, data: memoryview, begun: UnderWay | None, then: Callable[[], object] | None = None) -> None:
+        """Hands the bytes to the hashing thread, once they are written."""
+        if begun:
+            begun.wait()
         self._full.put((data, then))
 
     def hexdigest(self) -> str | None:

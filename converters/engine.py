@@ -19,7 +19,7 @@ from converters.digest import InlineDigest, NoDigest, ThreadedDigest
 from converters.making import Maker
 from converters.moving import TargetTensor
 from converters.nonfinite import WatchingHash, count_nonfinite
-from converters.outlet import WRITTEN, DirectOutlet, Outlet
+from converters.outlet import DirectOutlet, Outlet
 from converters.shards import Shard
 from converters.source_files import opened
 from converters.steps import Step, pieces_of_work, steps_of
@@ -28,6 +28,7 @@ from converters.writer import Writer, Writing
 
 __all__ = ["Writing", "write_shards"]
 
+BUFFERS = 2  # where one is written while the other is filled and hashed
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -66,8 +67,11 @@ def _hashed(writer: Writer, shards: Sequence[Shard], folder: Path) -> dict[str, 
 
     def one(shard: Shard) -> str | None:
         hash = WatchingHash(shard, suspects)
-        with _created(folder / shard.name) as fd, InlineDigest(hash, WRITTEN) if direct else kind(hash) as digest:
-            outlet = DirectOutlet(fd) if direct else Outlet(fd, durable=writer.how.fsync)
+        with (
+            _created(folder / shard.name) as fd,
+            DirectOutlet(fd) if direct else Outlet(fd, durable=writer.how.fsync) as outlet,
+            InlineDigest(hash, BUFFERS) if direct else kind(hash) as digest,
+        ):
             writer.write(steps_of(shard, source), outlet, digest)
             outlet.finish()
             if writer.how.fsync:

@@ -63,13 +63,12 @@ class Writer:
 
     def _chunks(self, step: Copy | Literal | Cast, outlet: Outlet, digest: Digest) -> Iterator[int]:
         # a cast needs whole elements, and a window of the file may end within one
-        for start, length in windows(0 if isinstance(step, Cast) else step.at, step.length, digest.chunk):
+        for start, length in windows(0 if isinstance(step, Cast) else step.at, step.length):
             at = step.at + start
             buffer = digest.buffer()
             data = buffer[at % PAGE :][:length]
             self.maker.fill(step, start, data)
-            outlet.write(data, at)
-            digest.take(buffer, data)
+            digest.take(buffer, data, outlet.write(data, at))
             yield length
 
     def _moved(self, step: Gather | Sheet, outlet: Outlet, digest: Digest) -> Iterator[int]:
@@ -78,9 +77,8 @@ class Writer:
             space = self.spaces.take()
             try:
                 for data in part(space):
-                    outlet.write(data, at)
-                    digest.lend(data)
+                    digest.lend(data, outlet.write(data, at))
                     yield len(data)
                     at += len(data)
             finally:
-                digest.lend(memoryview(b""), partial(self.spaces.give, space))
+                digest.lend(memoryview(b""), None, partial(self.spaces.give, space))

@@ -2,16 +2,18 @@
 
 import errno
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from converters import engine
 from converters.conversion import Request, convert
-from converters.digest import CHUNK, paged, windows
-from converters.outlet import DIRECT, LEAST, PAGE, DirectOutlet, Outlet
+from converters.digest import CHUNK, InlineDigest, paged, windows
+from converters.outlet import DIRECT, LEAST, PAGE, DirectOutlet, Outlet, UnderWay
 from converters.sample import write_sample
 from converters.writer import Writing
 
@@ -44,15 +46,18 @@ def direct_writes(file: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int,
     return found
 
 
-def written(outlet: Outlet, file: int, at: int, length: int) -> bool:
+def written(made: Outlet, file: int, at: int, length: int) -> bool:
     """Whether random bytes, written as a conversion would, are what the file holds then."""
     expected = os.urandom(length)
-    for start, size in windows(at, length):
-        memory = paged(CHUNK + PAGE)
-        data = memory[(at + start) % PAGE :][:size]
-        data[:] = expected[start : start + size]
-        outlet.write(data, at + start)
-    outlet.finish()
+    with made as outlet:
+        for start, size in windows(at, length):
+            memory = paged(CHUNK + PAGE)
+            data = memory[(at + start) % PAGE :][:size]
+            data[:] = expected[start : start + size]
+            begun = outlet.write(data, at + start)
+            if begun:
+                begun.wait()
+        outlet.finish()
     os.fsync(file)
     return os.fstat(file).st_size == at + length and os.pread(file, length, at) == expected
 
@@ -149,3 +154,35 @@ def test_only_several_durable_files_go_past_the_page_cache(
     report = convert(write_sample(tmp_path / "source"), output=tmp_path / "out", request=request)
     assert bool(made) == past
     assert sum(name.endswith(".safetensors") for name in report.files) == len(made) or not past
+
+
+def test_a_buffer_is_not_handed_out_before_its_bytes_are_written() -> None:
+    digest, begun = InlineDigest(hashlib.sha256(), 2), [UnderWay(memoryview(b""), 0) for _ in range(2)]
+    first, second = digest.buffer(), digest.buffer()
+    digest.take(first, first[:3], begun[0])
+    digest.take(second, second[:4], begun[1])
+    with ThreadPoolExecutor(1) as pool:
+        handed = pool.submit(digest.buffer)
+        with pytest.raises(TimeoutError):
+            handed.result(timeout=0.05)
+        begun[1].done()
+        with pytest.raises(TimeoutError):
+            handed.result(timeout=0.05)
+        begun[0].done()
+        assert handed.result(timeout=10) is first
+    assert digest.hexdigest() == hashlib.sha256(bytes(7)).hexdigest()
+
+
+def test_an_error_of_a_write_that_was_under_way_is_raised_by_the_next(
+    file: int, direct_writes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: memoryview, at: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with DirectOutlet(file) as outlet:
+        begun = outlet.write(paged(CHUNK), 0)
+        assert begun
+        begun.wait()
+        with pytest.raises(OSError, match="No space"):
+            outlet.write(paged(CHUNK), CHUNK)
