@@ -9,20 +9,21 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from typing import TypeVar
 
 from converters.checkpoint import Checkpoint
 from converters.clone import Cloning
 from converters.digest import InlineDigest, NoDigest, ThreadedDigest
-from converters.making import Maker
+from converters.making import Maker, Spaces
 from converters.moving import TargetTensor
 from converters.nonfinite import WatchingHash, count_nonfinite
 from converters.outlet import DirectOutlet, Outlet
 from converters.shards import Shard
 from converters.source_files import opened
-from converters.steps import Step, pieces_of_work, steps_of
+from converters.steps import Gather, Sheet, Step, pieces_of_work, steps_of
 from converters.writeback import SPAN
 from converters.writer import Writer, Writing
 
@@ -41,7 +42,7 @@ def write_shards(shards: Sequence[Shard], source: Checkpoint, folder: Path, how:
     """
     with opened(source) as files:
         files.check_unchanged()
-        writer = Writer(Maker(files, how.errors), how)
+        writer = Writer(Maker(files, how.errors), how, Spaces(max(2, min(how.threads, os.cpu_count() or 1))))
         digests = _hashed(writer, shards, folder) if how.hash else _shared(writer, shards, folder)
         files.check_unchanged()
     return digests
@@ -92,10 +93,12 @@ def _shared(writer: Writer, shards: Sequence[Shard], folder: Path) -> dict[str, 
     with ExitStack() as stack:
         fds = [stack.enter_context(_created(folder / shard.name)) for shard in shards]
         steps = [steps_of(shard, writer.maker.files.source) for shard in shards]
-        work = list(zip(steps, fds, strict=True))
+        work, threads, turn = list(zip(steps, fds, strict=True)), writer.how.threads, None
         if len(shards) == 1:
             work = [([step], fds[0]) for step in pieces_of_work(steps[0], SPAN)]
-        turn = Lock() if len(shards) == 1 else None
+            threads, turn = min(threads, os.cpu_count() or 1), Lock()  # nobody waits for anything but a core
+        if any(isinstance(step, Gather | Sheet) for part, _ in work for step in part):
+            Thread(target=import_module, args=("numpy",), daemon=True).start()  # while others copy
         work.sort(key=lambda item: -sum(step.length for step in item[0]))
         cloning = Cloning()
 
@@ -107,7 +110,7 @@ def _shared(writer: Writer, shards: Sequence[Shard], folder: Path) -> dict[str, 
                     writer.write(writer.uncloned(step, fd, cloning), outlet, digest)
                 outlet.finish()
 
-        _run(writer.how.threads, one, work, writer.how.stop)
+        _run(threads, one, work, writer.how.stop)
         if writer.how.fsync:
             _run(writer.how.threads, os.fsync, fds, writer.how.stop)
     return {shard.name: None for shard in shards}
