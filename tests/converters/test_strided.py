@@ -262,6 +262,22 @@ def test_matrices_of_gpt2_are_sheets_that_are_taken_in_long_runs(rows, columns, 
     assert max(strip.nbytes for strip in found) <= tiles.BLOCK
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("hashed", [True, False])
+def test_strips_of_real_size_reach_durable_files(shards, hashed, real_limits, tmp_path):
+    (view,) = Transpose()([View.of("t", (1100, 700), "F32")], Dims({})).views
+    path, values = tmp_path / "t.bin", np.random.default_rng(0).integers(0, 1 << 30, (1100, 700), "<u4")
+    path.write_bytes(b"xyz" + values.tobytes())
+    stored = StoredTensor("t", "t", "F32", (1100, 700), path, 0, 3)
+    source = Checkpoint(tmp_path, {}, {"t": stored}, (path,), (path,), (), (FileState.of(path),))
+    wanted = [Shard(f"s{k}", b"head", (target("x", view), target("y", view))) for k in range(shards)]
+    digests = write_shards(wanted, source, tmp_path, Writing(hash=hashed, fsync=True, threads=4))
+    for shard in wanted:
+        written = (tmp_path / shard.name).read_bytes()
+        assert written == b"head" + 2 * values.T.tobytes()
+        assert digests[shard.name] == (hashlib.sha256(written).hexdigest() if hashed else None)
+
+
 def test_a_row_longer_than_a_tile_is_cut():
     (view,) = Rows((2, 3, 5), (2, 1, 0))([View.of("t", (30, 1), "F32")], Dims({})).views
     found = list(tiles.tiles((1, 30), view.pieces, 4, 32))
