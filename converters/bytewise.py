@@ -68,7 +68,7 @@ class _Held:
         """Bytes at..at + length."""
         stored, into = self.files.source.tensors[self.key], memoryview(bytearray(length))
         if stored.strides is None:
-            self.files.read_tensor(self.key, at, [into])
+            self.files.read_tensor(self.key, at, into)
             return into
         pieces = part_of(
             (whole(self.key, stored.shape),), prod(stored.shape), at // stored.width, length // stored.width

@@ -68,7 +68,7 @@ class Maker:
             NotInvertible: a number that is cast does not fit.
         """
         if isinstance(step, Copy):
-            self.files.read(step.file, step.begin + start, [into])
+            self.files.read(step.file, step.begin + start, into)
         elif isinstance(step, Literal):
             into[:] = _repeated(step, start, len(into))
         else:
@@ -79,7 +79,7 @@ class Maker:
         tensor = step.tensor
         width, narrow = BITS[tensor.dtype] // 8, BITS[str(tensor.cast_from)] // 8
         data = memoryview(bytearray(length // width * narrow))
-        self.files.read(step.file, step.begin + start // width * narrow, [data])
+        self.files.read(step.file, step.begin + start // width * narrow, data)
         return self._converted(tensor, data)
 
     def _converted(self, tensor: TargetTensor, data: memoryview) -> bytes:

@@ -16,27 +16,26 @@ class SourceFiles:
         self.descriptors = descriptors
         self._maps: dict[int, memoryview] = {}
 
-    def read(self, file: int, begin: int, into: Sequence[memoryview]) -> None:
-        """Fills views, one after the other, with the bytes of a file from `begin` on.
+    def read(self, file: int, begin: int, into: memoryview) -> None:
+        """Fills a view with the bytes of a file from `begin` on.
 
         Raises:
             UnsafeFile: the file ends before.
         """
-        wanted = sum(map(len, into))
-        got = os.preadv(self.descriptors[file], into, begin)
-        while got < wanted:
-            more = os.preadv(self.descriptors[file], _behind(into, got), begin + got)
+        got = 0
+        while got < len(into):
+            more = os.preadv(self.descriptors[file], [into[got:]], begin + got)
             if not more:
                 raise UnsafeFile(f"{self.source.files[file]} ended at byte {begin + got} while it was read")
             got += more
 
-    def read_tensor(self, key: str, begin: int, into: Sequence[memoryview]) -> None:
-        """Fills views with the bytes of a tensor from `begin` on, as they are stored."""
+    def read_tensor(self, key: str, begin: int, into: memoryview) -> None:
+        """Fills a view with the bytes of a tensor from `begin` on, as they are stored."""
         stored = self.source.tensors[key]
         self.read(stored.shard, stored.begin + begin, into)
 
     def mapped(self, key: str) -> memoryview:
-        """The file from a tensor's first byte on, mapped into memory: for short runs that lie far apart.
+        """The file from a tensor's first byte on, mapped into memory: for elements that change their order.
 
         Raises:
             UnsafeFile: the file has become shorter.
@@ -56,16 +55,6 @@ class SourceFiles:
         for path, fd, state in zip(self.source.files, self.descriptors, self.source.states, strict=True):
             if FileState.of(fd) != state:
                 raise UnsafeFile(f"{path} changed while it was converted; nothing was kept")
-
-
-def _behind(views: Sequence[memoryview], skip: int) -> list[memoryview]:
-    """What is left of views when their first bytes have been filled."""
-    left = []
-    for view in views:
-        if skip < len(view):
-            left.append(view[skip:])
-        skip = max(0, skip - len(view))
-    return left
 
 
 @contextmanager
