@@ -7,6 +7,7 @@ another thread can finish with a buffer before it is filled again.
 import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -33,7 +34,8 @@ def paged(nbytes: int) -> memoryview:
     """Memory that begins with a page, as what goes past the page cache must; in huge pages where it is large."""
     memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if nbytes >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
+        with suppress(OSError):  # a kernel without huge pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(memory)
 
 
@@ -134,6 +136,7 @@ class ThreadedDigest:
             self._free.put(paged(CHUNK + mmap.PAGESIZE))
         self._thread = Thread(target=self._consume, daemon=True)
         self._running = False
+        self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -146,9 +149,13 @@ class ThreadedDigest:
     def _consume(self) -> None:
         while (item := self._full.get()) is not None:
             data, then = item
-            self._hash.update(data)
-            if then:
-                then()
+            try:
+                self._hash.update(data)
+            except BaseException as error:
+                self._error = error
+            finally:  # whoever waits for the memory goes on, and is told of the error
+                if then:
+                    then()
 
     def _finish(self) -> None:
         if self._running:
@@ -156,23 +163,28 @@ class ThreadedDigest:
             self._full.put(None)
             self._thread.join()
 
+    def _check(self) -> None:
+        """An error of the hashing thread is raised in the writing one."""
+        if self._error:
+            raise self._error
+
     def buffer(self) -> memoryview:
         """The next free buffer of the ring."""
         return self._free.get()
 
     def take(self, buffer: memoryview, data: memoryview, begun: UnderWay | None) -> None:
         """Hands the buffer to the hashing thread, once it is written."""
-        if begun:
-            begun.wait()
-        self._full.put((data, partial(self._free.put, buffer)))
+        self.lend(data, begun, partial(self._free.put, buffer))
 
     def lend(self, data: memoryview, begun: UnderWay | None, then: Callable[[], object] | None = None) -> None:
         """Hands the bytes to the hashing thread, once they are written."""
         if begun:
             begun.wait()
         self._full.put((data, then))
+        self._check()
 
     def hexdigest(self) -> str | None:
         """The hash of all bytes taken; waits for the thread."""
         self._finish()
+        self._check()
         return self._hash.hexdigest()

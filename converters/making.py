@@ -42,7 +42,12 @@ class Spaces:
 
     def take(self) -> Space:
         """A space of one's own, until it is given back."""
-        return self._free.get() or Space()
+        space = self._free.get()
+        try:
+            return space or Space()
+        except BaseException:
+            self._free.put(None)  # or the others would wait for it for ever
+            raise
 
     def give(self, space: Space) -> None:
         """Lets the next have it."""
@@ -94,6 +99,7 @@ class Maker:
             return
         at = step.at
         for elements in strips(step.piece, step.width, self.files):
+            self.files.check_length(str(step.piece.source))
             yield partial(_strip, elements, at)
             at += elements.nbytes
 

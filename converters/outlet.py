@@ -6,6 +6,7 @@ processor; so where a file must be durable, and another thread has work meanwhil
 """
 
 import errno
+import mmap
 import os
 from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
@@ -15,7 +16,7 @@ from typing import Final, Self, cast
 from converters.linux_calls import reserve
 from converters.writeback import Writeback
 
-PAGE: Final = 4096  # bytes; a multiple of every sector, so offset, length and address may be a multiple of it
+PAGE: Final = max(4096, mmap.PAGESIZE)  # bytes; a multiple of every sector, so offset, length and address may be, too
 LEAST: Final = 16 * PAGE  # bytes below which the page cache is as cheap
 RESERVED: Final = 1 << 20  # bytes for which disk is set aside
 DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
@@ -143,7 +144,9 @@ class DirectOutlet(Outlet):
 
 def _reopened(fd: int) -> int | None:
     """The same file, open for writes past the page cache; None where there are none."""
+    if not DIRECT or os.fstat(fd).st_blksize > PAGE:  # a page would share its block with another that is cached
+        return None
     try:
-        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC | DIRECT) if DIRECT else None
+        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_CLOEXEC | DIRECT)
     except OSError:
         return None

@@ -42,13 +42,18 @@ class SourceFiles:
         """
         import mmap
 
+        self.check_length(key)
         stored = self.source.tensors[key]
-        fd = self.descriptors[stored.shard]
-        if os.fstat(fd).st_size < self.source.states[stored.shard].nbytes:
-            raise UnsafeFile(f"{self.source.files[stored.shard]} became shorter while it was read")
         if stored.shard not in self._maps:
+            fd = self.descriptors[stored.shard]
             self._maps[stored.shard] = memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
         return self._maps[stored.shard][stored.begin :]
+
+    def check_length(self, key: str) -> None:
+        """Raises UnsafeFile if the file of a tensor has become shorter: to touch what is mapped would then be fatal."""
+        shard = self.source.tensors[key].shard
+        if os.fstat(self.descriptors[shard]).st_size < self.source.states[shard].nbytes:
+            raise UnsafeFile(f"{self.source.files[shard]} became shorter while it was read")
 
     def check_unchanged(self) -> None:
         """Raises UnsafeFile if a file is not what it was when its header was read."""

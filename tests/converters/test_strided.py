@@ -16,6 +16,7 @@ from converters.algebra import View
 from converters.boxes import row_major
 from converters.bytewise import differing_element
 from converters.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.digest import ThreadedDigest
 from converters.dims import Dims
 from converters.engine import Writing, write_shards
 from converters.errors import Interrupted, UnsafeFile
@@ -226,6 +227,42 @@ def test_a_read_that_gives_less_than_was_asked_for_goes_on(tmp_path, monkeypatch
     with opened(Checkpoint(tmp_path, {}, {"t": stored}, (path,), (path,))) as files:
         files.read(0, 10, view)
     assert view == bytes(range(10, 25))
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_source_that_is_cut_short_meanwhile_is_told(hashed, real_limits, tmp_path):
+    (view,) = Transpose()([View.of("t", (2000, 2000), "F32")], Dims({})).views
+    path = tmp_path / "t.bin"
+    path.write_bytes(bytes(2000 * 2000 * 4))
+    stored = StoredTensor("t", "t", "F32", (2000, 2000), path, 0, 0)
+    source = Checkpoint(tmp_path, {}, {"t": stored}, (path,), (path,), (), (FileState.of(path),))
+    how = Writing(hash=hashed, fsync=False, threads=1, progress=lambda nbytes: os.truncate(path, 100))
+    with pytest.raises(UnsafeFile, match="became shorter"):
+        write_shards([Shard("a", b"head", (target("x", view),))], source, tmp_path, how)
+
+
+@pytest.mark.parametrize("updates", [2, 9], ids=["few", "many"])
+def test_an_error_of_the_hash_is_raised_and_nobody_waits_for_ever(updates, monkeypatch):
+    class Failing:
+        def update(self, data):
+            raise MemoryError("no memory for a hash")
+
+        def hexdigest(self):
+            return "wrong"
+
+    with pytest.raises(MemoryError, match="for a hash"), ThreadedDigest(Failing()) as digest:
+        for _ in range(updates):
+            buffer = digest.buffer()
+            digest.take(buffer, buffer[:5], None)
+        digest.hexdigest()
+
+
+def test_memory_that_is_short_leaves_a_place_for_the_next(monkeypatch):
+    spaces = making.Spaces(1)
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(making, "paged", lambda nbytes: (_ for _ in ()).throw(MemoryError()))
+        spaces.take()
+    assert spaces.take()
 
 
 @pytest.mark.parametrize("space", [b"", b"xx"], ids=["early", "at once"])
