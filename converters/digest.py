@@ -14,10 +14,11 @@ from threading import Thread
 from types import TracebackType
 from typing import Protocol, Self
 
+from converters.linux_calls import address
 from converters.outlet import UnderWay
 
 CHUNK = 1 << 20  # bytes of one buffer
-HUGE = 4 << 20  # bytes of memory that is worth huge pages
+HUGE = 2 << 20  # bytes of a huge page
 RING = 4  # buffers between writing and hashing
 
 
@@ -31,12 +32,17 @@ def windows(at: int, length: int, chunk: int = CHUNK) -> Iterator[tuple[int, int
 
 
 def paged(nbytes: int) -> memoryview:
-    """Memory that begins with a page, as what goes past the page cache must; in huge pages where it is large."""
-    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if nbytes >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel without huge pages
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(memory)
+    """Memory that begins with a page, as what goes past the page cache must; in huge pages where it fills them.
+
+    A disk is asked for each run of memory: 1 MiB of small pages makes several requests, of a huge page one.
+    """
+    ahead = HUGE if nbytes >= HUGE else 0
+    memory = mmap.mmap(-1, nbytes + ahead, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if not ahead or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return memoryview(memory)[:nbytes]
+    with suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)[-address(memory) % HUGE :][:nbytes]
 
 
 class Hash(Protocol):
@@ -55,7 +61,7 @@ class Digest(Protocol):
     """Buffers out, buffers in, a hash at the end."""
 
     def buffer(self) -> memoryview:
-        """A buffer of CHUNK bytes and a page to fill; it begins with a page."""
+        """A buffer of CHUNK bytes to fill; it begins with a page."""
         ...
 
     def take(self, buffer: memoryview, data: memoryview, begun: UnderWay | None) -> None:
@@ -71,8 +77,9 @@ class NoDigest:
     """Some buffers, no hash."""
 
     def __init__(self, count: int = 1) -> None:
+        memory = paged(count * CHUNK)
         self._buffers: deque[tuple[memoryview, UnderWay | None]]
-        self._buffers = deque((paged(CHUNK + mmap.PAGESIZE), None) for _ in range(count))
+        self._buffers = deque((memory[k * CHUNK :][:CHUNK], None) for k in range(count))
 
     def __enter__(self) -> Self:
         return self
@@ -133,7 +140,7 @@ class ThreadedDigest:
         self._free: SimpleQueue[memoryview] = SimpleQueue()
         self._full: SimpleQueue[tuple[memoryview, Callable[[], object] | None] | None] = SimpleQueue()
         for _ in range(RING):
-            self._free.put(paged(CHUNK + mmap.PAGESIZE))
+            self._free.put(paged(CHUNK))
         self._thread = Thread(target=self._consume, daemon=True)
         self._running = False
         self._error: BaseException | None = None

@@ -1,6 +1,7 @@
-"""Calls of Linux that Python does not offer; both are hints, so a system that lacks them loses nothing but time."""
+"""What Python does not offer: calls of Linux, hints whose lack costs nothing but time, and addresses."""
 
 import ctypes
+import mmap
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -21,6 +22,11 @@ def reserve(fd: int, begin: int, length: int) -> None:
     allocate = _call("fallocate", _INT, _INT, _OFFSET, _OFFSET)
     if allocate:
         allocate(fd, 0, begin, length)
+
+
+def address(memory: mmap.mmap) -> int:
+    """Where writable memory begins."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 @cache

@@ -6,7 +6,7 @@ from functools import partial
 from threading import Event
 
 from converters.clone import Cloning
-from converters.digest import Digest, windows
+from converters.digest import CHUNK, Digest, windows
 from converters.errors import Interrupted
 from converters.making import Maker, Spaces
 from converters.outlet import PAGE, Outlet
@@ -63,7 +63,8 @@ class Writer:
 
     def _chunks(self, step: Copy | Literal | Cast, outlet: Outlet, digest: Digest) -> Iterator[int]:
         # a cast needs whole elements, and a window of the file may end within one
-        for start, length in windows(0 if isinstance(step, Cast) else step.at, step.length):
+        parts = windows(0, step.length, CHUNK - PAGE) if isinstance(step, Cast) else windows(step.at, step.length)
+        for start, length in parts:
             at = step.at + start
             buffer = digest.buffer()
             data = buffer[at % PAGE :][:length]
