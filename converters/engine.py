@@ -17,7 +17,7 @@ from typing import TypeVar
 from converters.checkpoint import Checkpoint
 from converters.clone import Cloning
 from converters.digest import InlineDigest, NoDigest, ThreadedDigest
-from converters.making import Maker, Spaces
+from converters.making import BLOCKS, Maker, Spaces
 from converters.moving import TargetTensor
 from converters.nonfinite import WatchingHash, count_nonfinite
 from converters.outlet import DirectOutlet, Outlet
@@ -42,7 +42,7 @@ def write_shards(shards: Sequence[Shard], source: Checkpoint, folder: Path, how:
     """
     with opened(source) as files:
         files.check_unchanged()
-        writer = Writer(Maker(files, how.errors), how, Spaces(max(2, min(how.threads, os.cpu_count() or 1))))
+        writer = Writer(Maker(files, how.errors), how, Spaces(max(BLOCKS, min(how.threads, os.cpu_count() or 1))))
         digests = _hashed(writer, shards, folder) if how.hash else _shared(writer, shards, folder)
         files.check_unchanged()
     return digests

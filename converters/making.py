@@ -21,11 +21,11 @@ from converters.tiles import BLOCK
 if TYPE_CHECKING:
     from converters.filling import Elements
 
-BLOCKS = 2  # tiles in the making at any time: one is filled while the other is hashed, or is another thread's
+BLOCKS = 2  # spaces at least: one is filled while the other is hashed
 
 
 class Space:
-    """Memory for one tile: `block` for its elements, `space` for what is read at once."""
+    """Memory for one tile or strip: `block` for its elements, `space` for what they pass through."""
 
     def __init__(self) -> None:
         self.block = paged(BLOCK + PAGE)

@@ -1,7 +1,7 @@
 """A strided tensor in tiles: runs of its elements of bounded size, each made by the same pieces, cut to it.
 
-A tile is a number of whole rows where a row fits. The larger it is, the longer are the runs of a transposed matrix that
-it takes from each row of the source.
+For tensors whose parts interleave or are cast; what fills one run of its tensor goes in strips. A tile is a number of
+whole rows where a row fits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from math import prod
 
 from converters.boxes import Piece, take
 
-BLOCK = 16 << 20  # bytes of the largest tile
+BLOCK = 16 << 20  # bytes of the largest tile, and of the largest strip
 
 
 @dataclass(frozen=True, slots=True)

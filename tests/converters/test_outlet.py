@@ -62,6 +62,10 @@ def written(made: Outlet, file: int, at: int, length: int) -> bool:
     return os.fstat(file).st_size == at + length and os.pread(file, length, at) == expected
 
 
+def full_disk(fd: int, data: memoryview, at: int) -> int:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 SPANS = [(0, 3 * CHUNK), (1320, 2 * CHUNK), (8, LEAST + 2 * PAGE), (4095, 2), (4096, 0), (PAGE - 1, LEAST + PAGE + 2)]
 
 
@@ -103,10 +107,7 @@ def test_a_filesystem_that_cannot_is_written_through_the_cache(
 def test_a_full_disk_is_not_taken_for_one_that_cannot(
     file: int, direct_writes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(fd: int, data: memoryview, at: int) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full_disk)
     with pytest.raises(OSError, match="No space") as caught:
         written(DirectOutlet(file), file, 0, CHUNK)
     assert caught.value.errno == errno.ENOSPC
@@ -176,10 +177,7 @@ def test_a_buffer_is_not_handed_out_before_its_bytes_are_written() -> None:
 def test_an_error_of_a_write_that_was_under_way_is_raised_by_the_next(
     file: int, direct_writes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(fd: int, data: memoryview, at: int) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwrite", full_disk)
     with DirectOutlet(file) as outlet:
         begun = outlet.write(paged(CHUNK), 0)
         assert begun

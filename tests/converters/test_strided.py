@@ -242,7 +242,7 @@ def test_a_source_that_is_cut_short_meanwhile_is_told(hashed, real_limits, tmp_p
 
 
 @pytest.mark.parametrize("updates", [2, 9], ids=["few", "many"])
-def test_an_error_of_the_hash_is_raised_and_nobody_waits_for_ever(updates, monkeypatch):
+def test_an_error_of_the_hash_is_raised_and_nobody_waits_for_ever(updates):
     class Failing:
         def update(self, data):
             raise MemoryError("no memory for a hash")
