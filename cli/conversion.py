@@ -29,7 +29,7 @@ from cli.parity import exit_code, judged
 
 if TYPE_CHECKING:
     from converters import ConversionReport, Request
-    from converters.checkpoint import Checkpoint
+    from converters.checkpoint.checkpoint import Checkpoint
     from golden import Verdict
 
 Source = Annotated[
@@ -79,8 +79,8 @@ def verb(family: str) -> Callable[..., None]:
         debug: Debug = False,
     ) -> None:
         from converters.conversion import Request
-        from converters.engine import Writing
-        from converters.options import Options
+        from converters.engine.shard_writing import Writing
+        from converters.plan.options import Options
 
         writing = Writing(hash=hash, fsync=fsync, threads=threads)
         if format not in FORMATS:
@@ -97,7 +97,7 @@ def _convert(
     family: str, source: Path | None, to: str, output: Path | None, request: "Request", device: str | None,
     as_json: bool, quiet: bool,
 ) -> int:  # fmt: skip
-    from converters.checkpoint import open_checkpoint
+    from converters.checkpoint.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(source or _sample(family, output), dequantize=request.options.dequantize)
     report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
@@ -110,7 +110,7 @@ def _convert(
 def _sample(family: str, output: Path | None) -> Path:
     """The family's built-in sample, written beside the output."""
     from converters.conversion import Request, convert
-    from converters.engine import Writing
+    from converters.engine.shard_writing import Writing
     from converters.family import OURS
     from converters.sample import write_sample
 
@@ -155,9 +155,9 @@ def _reference(report: "ConversionReport") -> Iterator[Path]:
     """The source, or a plain copy of it where neither golden nor transformers would load it as what it is."""
     from tempfile import TemporaryDirectory
 
-    from converters.checkpoint import open_checkpoint
+    from converters.checkpoint.checkpoint import open_checkpoint
     from converters.family import dialect_of
-    from converters.plain import is_plain, write_plain
+    from converters.plain_copy import is_plain, write_plain
 
     if dialect_of(report.family) or is_plain(source := open_checkpoint(report.source)):
         yield report.source
@@ -168,7 +168,7 @@ def _reference(report: "ConversionReport") -> Iterator[Path]:
 
 
 def _known(report: "ConversionReport") -> str:
-    from converters.json_files import read_json
+    from converters.checkpoint.json_files import read_json
     from converters.provenance import NAME
 
     return str(read_json(report.output / NAME).get("verdict"))

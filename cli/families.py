@@ -6,7 +6,7 @@ from cli.console import Debug, Json, Quiet, show, table
 def families(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """List the families and what each can express."""
     from converters.family import OURS, list_families
-    from converters.matrix import matrix
+    from converters.support_matrix import matrix
 
     names = ("name", "title", "expresses", "dialect_of")
     listed = sorted(list_families(), key=lambda family: (family.dialect_of or family.name, family.dialect_of != ""))

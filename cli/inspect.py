@@ -19,7 +19,7 @@ def inspect(path: Where, json: Json = False, quiet: Quiet = False, debug: Debug 
 
 
 def _file(path: Path) -> dict[str, Any]:
-    from converters.safetensors_header import read_header
+    from converters.checkpoint.safetensors_header import read_header
 
     header = read_header(path)
     tensors = [_tensor(t.key, t.dtype, t.shape, path.name) for t in header.tensors]
@@ -27,10 +27,10 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _folder(path: Path) -> dict[str, Any]:
-    from converters.checkpoint import open_checkpoint
+    from converters.checkpoint.checkpoint import open_checkpoint
+    from converters.checkpoint.json_files import read_json
     from converters.errors import Refused
     from converters.family import family_of
-    from converters.json_files import read_json
     from converters.provenance import NAME
 
     checkpoint = open_checkpoint(path, dequantize=True)  # nothing is, headers tell
@@ -50,7 +50,7 @@ def _tensor(key: str, dtype: str, shape: tuple[int, ...], file: str) -> dict[str
 
 
 def _totals(tensors: list[dict[str, Any]]) -> dict[str, Any]:
-    from converters.safetensors_header import BITS
+    from converters.checkpoint.safetensors_header import BITS
 
     dtypes = Counter(tensor["dtype"] for tensor in tensors)
     nbytes = sum(prod(t["shape"]) * BITS[t["dtype"]] // 8 for t in tensors)

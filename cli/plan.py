@@ -29,8 +29,8 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Show what a conversion would do: every key, bytes, pieces, disk and memory. Reads headers only."""
-    from converters.options import Options
-    from converters.plan import make_plan
+    from converters.plan.options import Options
+    from converters.plan.plan import make_plan
 
     options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize)
     made = make_plan(source, family, to, options)
@@ -39,7 +39,7 @@ def plan(
 
 def _memory(plan: "Plan") -> int:
     """Bytes of anonymous memory: buffers, and the largest tensor that has to be gathered."""
-    from converters.steps import in_ranges
+    from converters.engine.steps import in_ranges
 
     gathered = [t.nbytes for t in plan.tensors if not in_ranges(t, plan.source)]
     return 24 * 2**20 + 2 * max(gathered, default=0)

@@ -29,7 +29,7 @@ def check_report(path: Path | None) -> None:
 
 def write_report(path: Path, verdict: "Verdict") -> None:
     """Writes a verdict in the form that the file's suffix names."""
-    from converters.output import replace_file
+    from converters.engine.output_folder import replace_file
 
     replace_file(path, FORMS[path.suffix](verdict).encode())
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from converters.conversion import ConversionReport, Request, convert
     from converters.family import Family, list_families
-    from converters.plan import Plan, make_plan
+    from converters.plan.plan import Plan, make_plan
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ConversionReport": "conversion",
     "Family": "family",
-    "Plan": "plan",
+    "Plan": "plan.plan",
     "Request": "conversion",
     "convert": "conversion",
     "list_families": "family",
-    "make_plan": "plan",
+    "make_plan": "plan.plan",
 }
 
 __all__ = ["ConversionReport", "Family", "Plan", "Request", "convert", "list_families", "make_plan"]

@@ -11,21 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from converters import layout
-from converters.boxes import whole
-from converters.bytewise import Difference, differing_element
-from converters.checkpoint import Checkpoint, open_checkpoint
-from converters.config_table import BASE, OURS_FREE, RESIDUE
+from converters.algebra.boxes import whole
+from converters.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from converters.checkpoint.side_files import differing_side_files
+from converters.config import layout
+from converters.config.entries import Theirs
+from converters.config.kinds import same
+from converters.config.table import BASE, OURS_FREE, RESIDUE
 from converters.conversion import checked_plan
+from converters.engine.bytewise import Difference, differing_element
 from converters.errors import Refused
 from converters.family import OURS, dialect_of, family_of, get_family
-from converters.fields import Theirs
-from converters.kinds import same
-from converters.moving import TargetTensor
-from converters.options import DEFAULTS, Options
-from converters.plan import Plan
+from converters.plan.options import DEFAULTS, Options
+from converters.plan.plan import Plan
+from converters.plan.rules import TargetTensor
 from converters.provenance import recorded_dequantisation, recorded_options
-from converters.side_files import differing_side_files
 
 # Fields that may differ between two checkpoints of one function.
 FREE = BASE | OURS_FREE | {"dtype", "use_cache", "initializer_range", "pad_vocab_size_multiple"}

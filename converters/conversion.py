@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters import provenance
-from converters.checkpoint import Checkpoint, open_checkpoint
-from converters.checks import run_checks
-from converters.config_table import RESIDUE
-from converters.engine import Writing, write_shards
+from converters.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from converters.checkpoint.json_files import as_bytes
+from converters.checkpoint.side_files import side_files
+from converters.config.table import RESIDUE
+from converters.engine.checks import run_checks
+from converters.engine.output_folder import check_target, new_folder, write_file
+from converters.engine.shard_layout import Shard, index_json, lay_out
+from converters.engine.shard_writing import Writing, write_shards
 from converters.errors import HeadDiffers, TargetRefused
 from converters.family import OURS
-from converters.json_files import as_bytes
-from converters.options import DEFAULTS, Options
-from converters.output import check_target, new_folder, write_file
-from converters.plan import Plan, make_plan
-from converters.shards import Shard, index_json, lay_out
-from converters.side_files import side_files
+from converters.plan.options import DEFAULTS, Options
+from converters.plan.plan import Plan, make_plan
 
 if TYPE_CHECKING:
-    from converters.forms.native import NativeForm
+    from converters.forms.native_files import NativeForm
 
 MARGIN = 16 << 20  # bytes kept free on the target's disk beyond what the plan needs
 
@@ -128,7 +128,7 @@ def default_output(source: Path, to: str) -> Path:
 
 def _native(family: str) -> "NativeForm":
     """How a family writes its own form; readers of other forms are loaded for that alone."""
-    from converters.forms.native import native_form
+    from converters.forms.native_files import native_form
 
     return native_form(family)
 

@@ -7,13 +7,14 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from converters import families, layout
-from converters.algebra import Move, Same
-from converters.buffers import BufferRule
-from converters.config_table import ConfigTable
-from converters.dims import Dims
+from converters import families
+from converters.algebra.dims import Dims
+from converters.algebra.views import Move, Same
+from converters.config import layout
+from converters.config.layout import MODEL_TYPE
+from converters.config.table import ConfigTable
 from converters.errors import ConfigRefused, UsageError, nearest
-from converters.layout import MODEL_TYPE
+from converters.plan.known_buffers import BufferRule
 from converters.plugins import plugin_families
 
 OURS = "mixformer"

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from converters import __version__
-from converters.casts import NAMES, header_dtype, step_record
-from converters.checkpoint import Checkpoint, FileState
+from converters.checkpoint.casts import NAMES, header_dtype, step_record
+from converters.checkpoint.checkpoint import Checkpoint, FileState
+from converters.checkpoint.json_files import as_bytes, read_json
+from converters.checkpoint.side_files import side_files
+from converters.engine.output_folder import replace_file
 from converters.errors import ConversionError
-from converters.json_files import as_bytes, read_json
-from converters.options import Options
-from converters.output import replace_file
-from converters.plan import Plan
-from converters.side_files import side_files
+from converters.plan.options import Options
+from converters.plan.plan import Plan
 
 NAME = "conversion.json"
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from converters.checkpoint.safetensors_header import build_header
+from converters.engine.output_folder import new_folder, write_file
 from converters.errors import TargetRefused, UsageError
-from converters.output import new_folder, write_file
-from converters.safetensors_header import build_header
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -72,10 +72,10 @@ def _llama() -> Model:
 
 def _plainest(family: str) -> Model:
     """The plainest model that a family can express, in the sizes of a sample."""
-    from converters import layout
+    from converters.config import layout
     from converters.family import get_family
-    from converters.matrix import plainest
-    from converters.moving import bound_rules, theirs_shapes
+    from converters.plan.rules import bound_rules, theirs_shapes
+    from converters.support_matrix import plainest
 
     found = get_family(family)
     plain = None if found.dialect_of else plainest(found)

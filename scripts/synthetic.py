@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.safetensors_header import build_header
+from converters.checkpoint.safetensors_header import build_header
 
 Shape = tuple[int, ...]
 

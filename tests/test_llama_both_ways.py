@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM
 
 import mixformer
 from converters import convert, family
+from converters.algebra.dims import Dims
+from converters.algebra.moves import Concat, Rows
 from converters.alignment import equal_folders
-from converters.dims import Dims
 from converters.family import Rule
-from converters.moves import Concat, Rows
 from golden import compare
 
 QKV_SIZES = ("q_rows", "kv_rows", "kv_rows")

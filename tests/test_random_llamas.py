@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from converters import convert
-from converters.activations import NAMES
 from converters.alignment import equal_folders
 from converters.conversion import Request
-from converters.options import Options
+from converters.families.shared.activations import NAMES
+from converters.plan.options import Options
 from golden import compare
 from golden.hot import make_hot
 

@@ -32,7 +32,7 @@ def test_links_lead_to_files():
 
 
 def test_the_table_of_families_is_what_the_families_say():
-    from converters.matrix import markdown
+    from converters.support_matrix import markdown
 
     (shown,) = re.findall(r"<!-- families -->\n(.*?)\n<!-- /families -->", README, re.DOTALL)
     assert shown == markdown()

@@ -7,17 +7,17 @@ them q, v, k; and rotary pairs are neighbours there, halves here.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.algebra import Each, Reorder, Then
-from converters.causal_masks import CausalMask
-from converters.common_fields import model
-from converters.common_rules import linear
-from converters.config_table import ConfigTable
+from converters.algebra.moves import Concat, Rows, Split
+from converters.algebra.views import Each, Reorder, Then
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
 from converters.errors import ConfigRefused
+from converters.families.shared.causal_masks import CausalMask
+from converters.families.shared.gpt_fields import gptj_block, gptj_rules
+from converters.families.shared.inv_freq import HALVES
+from converters.families.shared.transformers_fields import model
+from converters.families.shared.transformers_rules import linear
 from converters.family import SAME, Family, Rule
-from converters.gpt_fields import gptj_block, gptj_rules
-from converters.layout import dims_of
-from converters.moves import Concat, Rows, Split
-from converters.rotary import HALVES
 
 SHARDS = 4
 THIRDS = ("q_rows", "q_rows", "q_rows")

@@ -7,10 +7,14 @@ Source: transformers 5.23 `models/gpt2`. Its matrices are stored as `Conv1D`, (i
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.absent_biases import BiasFlag, has_biases, zero_in_theirs
-from converters.buffers import Table
-from converters.causal_masks import CausalMask
-from converters.common_fields import (
+from converters.algebra.moves import Transpose
+from converters.config.entries import Choice, Flag, Ours, Theirs
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.absent_biases import BiasFlag, has_biases, zero_in_theirs
+from converters.families.shared.causal_masks import CausalMask
+from converters.families.shared.gpt_fields import gpt_sizes
+from converters.families.shared.transformers_fields import (
     LAYER_NORM,
     MIXER,
     NO_QK_NORM,
@@ -20,13 +24,9 @@ from converters.common_fields import (
     eps,
     model,
 )
-from converters.common_rules import linear, mlp_of, norm, vocabulary
-from converters.config_table import ConfigTable
+from converters.families.shared.transformers_rules import linear, mlp_of, norm, vocabulary
 from converters.family import Family, Rule
-from converters.fields import Choice, Flag, Ours, Theirs
-from converters.gpt_fields import gpt_sizes
-from converters.layout import dims_of
-from converters.moves import Transpose
+from converters.plan.known_buffers import Table
 
 BLOCK = "transformer.h.{i}."
 BIASES = (  # and their sizes, that are zero where ours has none

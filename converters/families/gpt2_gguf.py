@@ -6,15 +6,15 @@ Source: names and metadata as in the `gguf` package 0.19 (`constants.py`); ggml'
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.common_fields import MIXER, MLP, NO_DROPOUT, eps
-from converters.common_rules import linear, mlp_of, norm, vocabulary
-from converters.config_table import ConfigTable
-from converters.dialect_fields import TIE, dialect, even_heads, gpt2_block, sizes
+from converters.config.entries import Field, Ours, Written
+from converters.config.kinds import POSITIVE_INT
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.dialect_fields import TIE, dialect, even_heads, gpt2_block, sizes
+from converters.families.shared.gguf_fields import gguf_tokens
+from converters.families.shared.transformers_fields import MIXER, MLP, NO_DROPOUT, eps
+from converters.families.shared.transformers_rules import linear, mlp_of, norm, vocabulary
 from converters.family import Family, Rule
-from converters.fields import Field, Ours, Written
-from converters.gguf_fields import gguf_tokens
-from converters.kinds import POSITIVE_INT
-from converters.layout import dims_of
 
 BLOCK, WIDTH, HEADS = "blk.{i}.", "gpt2.embedding_length", "gpt2.attention.head_count"
 

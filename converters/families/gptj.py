@@ -6,17 +6,17 @@ Source: transformers 5.23 `models/gptj`. Rotary pairs are neighbours there, halv
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.algebra import Each, Then
-from converters.buffers import Table
-from converters.causal_masks import CausalMask
-from converters.common_fields import model
-from converters.common_rules import linear
-from converters.config_table import ConfigTable
+from converters.algebra.moves import Concat
+from converters.algebra.views import Each, Then
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.causal_masks import CausalMask
+from converters.families.shared.gpt_fields import gptj_block, gptj_rules
+from converters.families.shared.inv_freq import HALVES
+from converters.families.shared.transformers_fields import model
+from converters.families.shared.transformers_rules import linear
 from converters.family import SAME, Family, Rule
-from converters.gpt_fields import gptj_block, gptj_rules
-from converters.layout import dims_of
-from converters.moves import Concat
-from converters.rotary import HALVES
+from converters.plan.known_buffers import Table
 
 QKV = Then((Each((HALVES, HALVES, SAME)), Concat(("q_rows", "q_rows", "q_rows"))))
 CONFIG = ConfigTable(

@@ -7,8 +7,13 @@ GLU, ours has `up` before `gate`. Both sides use half-split rotary embeddings, s
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.buffers import Table
-from converters.common_fields import (
+from converters.config.entries import Choice, Field, Theirs
+from converters.config.kinds import BOOL
+from converters.config.layout import BIASED_GLU, dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.inv_freq import inv_freq
+from converters.families.shared.rope import Rope
+from converters.families.shared.transformers_fields import (
     MIXER,
     MLP,
     NO_QK_NORM,
@@ -18,14 +23,9 @@ from converters.common_fields import (
     model,
     positions,
 )
-from converters.common_rules import llama_like
-from converters.config_table import ConfigTable
+from converters.families.shared.transformers_rules import llama_like
 from converters.family import Family, Rule
-from converters.fields import Choice, Field, Theirs
-from converters.kinds import BOOL
-from converters.layout import BIASED_GLU, dims_of
-from converters.rope import Rope
-from converters.rotary import inv_freq
+from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
     entries=(

@@ -6,16 +6,16 @@ Source: llama2.c at 350e04f, `model.py`, and `run.c`, which passes over the rota
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.common_fields import MIXER, MLP, NORM, biases
-from converters.config_table import ConfigTable
-from converters.dialect_fields import TIE, Unsaid, dialect, even_heads, llama_block, sizes
+from converters.config.entries import Field, Ours, Written
+from converters.config.kinds import POSITIVE_INT
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.dialect_fields import TIE, Unsaid, dialect, even_heads, llama_block, sizes
+from converters.families.shared.meta_rules import meta_rules
+from converters.families.shared.rope import PARAMETERS
+from converters.families.shared.sinusoids import COSINES, SINES
+from converters.families.shared.transformers_fields import MIXER, MLP, NORM, biases
 from converters.family import Family, Rule
-from converters.fields import Field, Ours, Written
-from converters.kinds import POSITIVE_INT
-from converters.layout import dims_of
-from converters.meta_rules import meta_rules
-from converters.rope import PARAMETERS
-from converters.sinusoids import COSINES, SINES
 
 CONFIG = ConfigTable(
     entries=(

@@ -6,18 +6,18 @@ Source: names and metadata as in the `gguf` package 0.19 (`constants.py`), rows 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.algebra import Each, Then
-from converters.buffers import Table
-from converters.common_fields import MIXER, MLP, eps
-from converters.common_rules import QKV, UP_GATE, linear, norm, vocabulary
-from converters.config_table import ConfigTable
-from converters.dialect_fields import TIE, dialect, llama_block, sizes
+from converters.algebra.views import Each, Then
+from converters.config.entries import Field, Theirs
+from converters.config.kinds import BOOL, POSITIVE_INT
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.dialect_fields import TIE, dialect, llama_block, sizes
+from converters.families.shared.gguf_fields import GgufRope, frequency_factors, gguf_tokens
+from converters.families.shared.inv_freq import halves_of
+from converters.families.shared.transformers_fields import MIXER, MLP, eps
+from converters.families.shared.transformers_rules import QKV, UP_GATE, linear, norm, vocabulary
 from converters.family import SAME, Family, Rule
-from converters.fields import Field, Theirs
-from converters.gguf_fields import GgufRope, frequency_factors, gguf_tokens
-from converters.kinds import BOOL, POSITIVE_INT
-from converters.layout import dims_of
-from converters.rotary import halves_of
+from converters.plan.known_buffers import Table
 
 LLAMA, HEADS = "llama.", "llama.attention.head_count"
 WIDTH, BLOCK = "llama.embedding_length", "blk.{i}."

@@ -7,17 +7,17 @@ rows, those that take them along their columns; norms are in every rank.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.buffers import Table
-from converters.common_fields import biases, eps
-from converters.config_table import ConfigTable, residue_of
-from converters.dialect_fields import IDS, TIE, Unsaid, dialect, even_heads, llama_block, sizes
-from converters.dims import Dims
+from converters.algebra.dims import Dims
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable, residue_of
 from converters.errors import ConfigRefused
+from converters.families.shared.dialect_fields import IDS, TIE, Unsaid, dialect, even_heads, llama_block, sizes
+from converters.families.shared.inv_freq import inv_freq
+from converters.families.shared.meta_fields import InnerWidth, MetaRope
+from converters.families.shared.meta_rules import MOST_RANKS, cut_sizes, meta_rules, part
+from converters.families.shared.transformers_fields import biases, eps
 from converters.family import Family, Rule
-from converters.layout import dims_of
-from converters.meta_fields import InnerWidth, MetaRope
-from converters.meta_rules import MOST_RANKS, cut_sizes, meta_rules, part
-from converters.rotary import inv_freq
+from converters.plan.known_buffers import Table
 
 
 def _length(theirs: Mapping[str, Any]) -> int:

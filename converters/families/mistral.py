@@ -4,8 +4,11 @@ Source: transformers 5.23 `models/mistral`. A window of W tokens includes the qu
 keys to the left in ours.
 """
 
-from converters.buffers import Table
-from converters.common_fields import (
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.inv_freq import inv_freq
+from converters.families.shared.rope import Rope
+from converters.families.shared.transformers_fields import (
     GLU,
     NO_QK_NORM,
     biases,
@@ -14,13 +17,10 @@ from converters.common_fields import (
     model,
     positions,
 )
-from converters.common_rules import llama_like
-from converters.config_table import ConfigTable
+from converters.families.shared.transformers_rules import llama_like
+from converters.families.shared.windows import SlidingWindow
 from converters.family import Family
-from converters.layout import dims_of
-from converters.rope import Rope
-from converters.rotary import inv_freq
-from converters.windows import SlidingWindow
+from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
     entries=(

@@ -8,19 +8,19 @@ stored under both names.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.absent_biases import BiasFlag, has_biases, zero_in_ours
-from converters.algebra import Then
-from converters.causal_masks import CausalMask
-from converters.common_fields import MIXER, MLP, NORM
-from converters.common_rules import VOCAB, linear, mlp_of, norm
-from converters.config_table import ConfigTable, residue_of
-from converters.dialect_fields import IDS, Implied, Unsaid, dialect, even_heads, gpt2_block, sizes
+from converters.algebra.moves import Tie
+from converters.algebra.views import Then
+from converters.config.entries import Field, Ours, Theirs, Written
+from converters.config.kinds import FRACTION
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable, residue_of
+from converters.families.shared.absent_biases import BiasFlag, has_biases, zero_in_ours
+from converters.families.shared.causal_masks import CausalMask
+from converters.families.shared.dialect_fields import IDS, Implied, Unsaid, dialect, even_heads, gpt2_block, sizes
+from converters.families.shared.transformers_fields import MIXER, MLP, NORM
+from converters.families.shared.transformers_rules import VOCAB, linear, mlp_of, norm
 from converters.family import Family, Rule
-from converters.fields import Field, Ours, Theirs, Written
-from converters.heads import TIE, head_of
-from converters.kinds import FRACTION
-from converters.layout import dims_of
-from converters.moves import Tie
+from converters.plan.heads import TIE, head_of
 
 BLOCK, EMBEDDING, HEAD = "transformer.h.{i}.", "transformer.wte.weight", "lm_head.weight"
 MLP_BIASES = (("fc1", "n_inner"), ("fc2", "n_embd"))

@@ -6,8 +6,13 @@ Source: transformers 5.23 `models/phi`. These models were MixFormers once; q, k 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.buffers import Table
-from converters.common_fields import (
+from converters.config.entries import Field
+from converters.config.kinds import BOOL
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.inv_freq import inv_freq
+from converters.families.shared.partial_rope import PartialRope
+from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,
     LAYER_NORM,
     MIXER,
@@ -24,14 +29,9 @@ from converters.common_fields import (
     model,
     positions,
 )
-from converters.common_rules import LAYER, linear, llama_attention, mlp_of, norm, vocabulary
-from converters.config_table import ConfigTable
+from converters.families.shared.transformers_rules import LAYER, linear, llama_attention, mlp_of, norm, vocabulary
 from converters.family import Family, Rule
-from converters.fields import Field
-from converters.kinds import BOOL
-from converters.layout import dims_of
-from converters.partial_rope import PartialRope
-from converters.rotary import inv_freq
+from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
     entries=(

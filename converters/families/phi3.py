@@ -6,8 +6,11 @@ Source: transformers 5.23 `models/phi3`. Part of a head may rotate; dropouts, a 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.buffers import Table
-from converters.common_fields import (
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.inv_freq import inv_freq
+from converters.families.shared.partial_rope import Phi3Rope
+from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,
     GLU,
     NO_QK_NORM,
@@ -23,13 +26,10 @@ from converters.common_fields import (
     model,
     positions,
 )
-from converters.common_rules import GATE_UP, LAYER, linear, norm, vocabulary
-from converters.config_table import ConfigTable
+from converters.families.shared.transformers_rules import GATE_UP, LAYER, linear, norm, vocabulary
+from converters.families.shared.windows import SlidingWindow
 from converters.family import Family, Rule
-from converters.layout import dims_of
-from converters.partial_rope import Phi3Rope
-from converters.rotary import inv_freq
-from converters.windows import SlidingWindow
+from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
     entries=(

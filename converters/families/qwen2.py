@@ -3,8 +3,11 @@
 Source: transformers 5.23 `models/qwen2`. Layers with different windows are a list architecture in ours.
 """
 
-from converters.buffers import Table
-from converters.common_fields import (
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.inv_freq import inv_freq
+from converters.families.shared.rope import Rope
+from converters.families.shared.transformers_fields import (
     GLU,
     NO_QK_NORM,
     biases,
@@ -13,13 +16,10 @@ from converters.common_fields import (
     model,
     positions,
 )
-from converters.common_rules import llama_like
-from converters.config_table import ConfigTable
+from converters.families.shared.transformers_rules import llama_like
+from converters.families.shared.windows import LayerWindows
 from converters.family import Family
-from converters.layout import dims_of
-from converters.rope import Rope
-from converters.rotary import inv_freq
-from converters.windows import LayerWindows
+from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
     entries=(

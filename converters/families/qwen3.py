@@ -6,8 +6,13 @@ Source: transformers 5.23 `models/qwen3`.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.buffers import Table
-from converters.common_fields import (
+from converters.config.entries import Field, Ours
+from converters.config.kinds import BOOL
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.inv_freq import inv_freq
+from converters.families.shared.rope import Rope
+from converters.families.shared.transformers_fields import (
     GLU,
     MIXER,
     heads,
@@ -15,15 +20,10 @@ from converters.common_fields import (
     model,
     positions,
 )
-from converters.common_rules import LAYER, llama_like, norm
-from converters.config_table import ConfigTable
+from converters.families.shared.transformers_rules import LAYER, llama_like, norm
+from converters.families.shared.windows import LayerWindows
 from converters.family import Family, Rule
-from converters.fields import Field, Ours
-from converters.kinds import BOOL
-from converters.layout import dims_of
-from converters.rope import Rope
-from converters.rotary import inv_freq
-from converters.windows import LayerWindows
+from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
     entries=(

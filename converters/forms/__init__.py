@@ -13,9 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from converters.checkpoint import Checkpoint
+from converters.checkpoint.checkpoint import Checkpoint
+from converters.checkpoint.weight_files import holds_weights
 from converters.errors import UnsafeFile
-from converters.weight_files import holds_weights
 
 READERS = ("gguf_file", "llama2c_file", "meta_shards", "nanogpt_file")
 OWN_NAMES = ("config.json", "model.safetensors")  # a file of this name means its folder

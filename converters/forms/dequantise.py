@@ -9,9 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
+from converters.checkpoint.gguf_header import TYPES, GgufTensor
+from converters.checkpoint.scratch import scratch_file
 from converters.errors import NotInvertible, UnsafeFile
-from converters.gguf_header import TYPES, GgufTensor
-from converters.scratch import scratch_file
 
 AT_ONCE = 4 << 20  # elements
 INTERNAL = ("Q8_1", "Q8_K")  # types that ggml computes with and no file holds

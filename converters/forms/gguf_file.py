@@ -13,12 +13,12 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.gguf_header import GgufHeader, GgufTensor, is_gguf, read_gguf
+from converters.checkpoint.safetensors_header import BITS
 from converters.errors import ConfigRefused, UnsafeFile
 from converters.forms import Form
 from converters.forms.dequantise import as_float32, check_types
-from converters.gguf_header import GgufHeader, GgufTensor, is_gguf, read_gguf
-from converters.safetensors_header import BITS
 
 ARCHITECTURES = ("llama", "gpt2")
 IGNORED = ("general.", "tokenizer.", "quantize.")

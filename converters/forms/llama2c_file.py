@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.errors import UnsafeFile
 from converters.forms import Form
 

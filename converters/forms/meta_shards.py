@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoint import Checkpoint, FileState, StoredTensor, readable, tensors_of
+from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor, readable, tensors_of
+from converters.checkpoint.json_files import read_json
 from converters.errors import ConfigRefused, CoverageRefused, ShapeMismatch, UnsafeFile, nearest
+from converters.families.shared.meta_rules import MOST_RANKS, prefix
 from converters.forms import Form
-from converters.json_files import read_json
-from converters.meta_rules import MOST_RANKS, prefix
 
 PARAMS = "params.json"
 EMBEDDING, HEAD, QUERIES = "tok_embeddings.weight", "output.weight", "layers.0.attention.wq.weight"

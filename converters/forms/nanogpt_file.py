@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.torch_zip import LARGEST_PICKLE, LazyTensor, Saved, is_zip, read_saved
 from converters.errors import ConfigRefused, CoverageRefused
 from converters.forms import Form
-from converters.torch_zip import LARGEST_PICKLE, LazyTensor, Saved, is_zip, read_saved
 
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 KEPT = ("iter_num", "best_val_loss", "config")  # of the training run, where they are plain values

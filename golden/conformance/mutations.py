@@ -9,11 +9,11 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from converters import layout
-from converters.algebra import Then
+from converters.algebra.moves import Rows
+from converters.algebra.views import Then
+from converters.config import layout
 from converters.family import Family, Rule
-from converters.moves import Rows
-from converters.moving import theirs_shapes
+from converters.plan.rules import theirs_shapes
 
 Rules = Sequence[Rule]
 # Both biases of a parallel block are added to the same sum: to exchange them is no fault.

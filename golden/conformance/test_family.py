@@ -8,14 +8,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from converters import convert, layout
+from converters import convert
 from converters import family as registry
-from converters.algebra import View
+from converters.algebra.strided import assemble
+from converters.algebra.views import View
 from converters.alignment import equal_folders
-from converters.checkpoint import open_checkpoint
+from converters.checkpoint.checkpoint import open_checkpoint
+from converters.config import layout
 from converters.family import Family
-from converters.moving import bound_rules, theirs_shapes
-from converters.strided import assemble
+from converters.plan.rules import bound_rules, theirs_shapes
 from golden import compare
 from golden.conformance.mutations import mutations
 from golden.conformance.variants import variant

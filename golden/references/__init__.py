@@ -57,7 +57,7 @@ def native_elements(path: Path) -> int:
 
 def _config(path: Path) -> Mapping[str, Any]:
     """Of the file alone; nothing is loaded."""
-    from converters.checkpoint import open_checkpoint
+    from converters.checkpoint.checkpoint import open_checkpoint
     from converters.errors import ConversionError
 
     try:

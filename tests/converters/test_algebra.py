@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.algebra import Check, Each, Move, Same, Then, View
-from converters.boxes import row_major
-from converters.dims import Dims
+from converters.algebra.boxes import row_major
+from converters.algebra.dims import Dims
+from converters.algebra.moves import Concat, Crop, Fill, Pad, Rows, Split, Tie, Transpose, Untie, Vanish
+from converters.algebra.strided import assemble
+from converters.algebra.views import Check, Each, Move, Same, Then, View
 from converters.errors import NotInvertible, ShapeMismatch
-from converters.moves import Concat, Crop, Fill, Pad, Rows, Split, Tie, Transpose, Untie, Vanish
-from converters.strided import assemble
 
 WIDTHS = {"U8": 1, "BF16": 2, "F32": 4, "F64": 8}
 

@@ -243,7 +243,7 @@ def test_requests_that_make_no_sense_are_usage_errors(source, tmp_path):
 
 def test_a_waived_field_is_kept_and_comes_back(source, tmp_path):
     from converters.conversion import Request
-    from converters.options import Options
+    from converters.plan.options import Options
 
     config(frobnicate=1)(source)
     ours = convert(source, output=tmp_path / "ours", request=Request(options=Options(waive=("frobnicate",)))).output

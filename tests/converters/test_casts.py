@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from converters import convert
 from converters.alignment import align
-from converters.casts import NAMES, cast
+from converters.checkpoint.casts import NAMES, cast
 from converters.conversion import Request
 from converters.errors import NotInvertible, UsageError
-from converters.options import Options
+from converters.plan.options import Options
 from converters.sample import write_sample
 
 TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from converters import convert
 from converters.alignment import equal_folders
-from converters.clone import BLOCK, Cloning
 from converters.conversion import Request
-from converters.engine import Writing
+from converters.engine.clone import BLOCK, Cloning
+from converters.engine.shard_writing import Writing
+from converters.engine.steps import Copy
 from converters.sample import write_sample
-from converters.steps import Copy
 
 BARE = Request(writing=Writing(hash=False, fsync=False))
 

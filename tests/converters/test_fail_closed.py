@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from converters import convert
-from converters.layout import BIASED_GLU, MIXER
+from converters.config.layout import BIASED_GLU, MIXER
 
 # The registries and keywords of the SDK (PhyAGI 3.2.2): any other raises there.
 SDK_MLPS = {"glu", "fused_mlp", "mlp"}

@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
-from converters.checkpoint import open_checkpoint
+from converters.checkpoint.checkpoint import open_checkpoint
+from converters.checkpoint.safetensors_header import BITS, read_header
+from converters.checkpoint.torch_zip import read_zip
+from converters.checkpoint.weight_files import check_index, weight_files
 from converters.errors import Refused
-from converters.safetensors_header import BITS, read_header
-from converters.torch_zip import read_zip
-from converters.weight_files import check_index, weight_files
 
 DTYPES = sorted({*BITS, "Q4", "f32", ""})
 sizes = st.one_of(st.integers(-1, 6), st.sampled_from([2**31, 2**62, 2**64, 1.0, True, None, "2"]))

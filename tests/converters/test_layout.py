@@ -6,7 +6,8 @@ from itertools import product
 import pytest
 import torch
 
-from converters import convert, layout
+from converters import convert
+from converters.config import layout
 from converters.errors import ConfigRefused
 from converters.sample import write_sample
 from mixformer import MixFormerSequentialConfig, MixFormerSequentialForCausalLM

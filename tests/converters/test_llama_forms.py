@@ -13,8 +13,8 @@ from converters import convert
 from converters.alignment import align, equal_folders
 from converters.conversion import Request
 from converters.errors import CoverageRefused, NotInvertible, UnsafeFile
-from converters.options import Options
-from converters.plan import make_plan
+from converters.plan.options import Options
+from converters.plan.plan import make_plan
 from converters.sample import CONFIG, write_sample
 
 LAYERS = CONFIG["num_hidden_layers"]
@@ -267,8 +267,8 @@ def test_a_truncated_torch_file_is_refused(keep, source, tmp_path):
 
 
 def test_a_tensor_beyond_its_storage_is_refused(source, tmp_path):
-    from converters.torch_zip import LazyTensor, Saved
-    from converters.torch_zip import Storage as Place
+    from converters.checkpoint.torch_zip import LazyTensor, Saved
+    from converters.checkpoint.torch_zip import Storage as Place
 
     lazy = LazyTensor(Place("0", "F32", 4, 10), 5, (3, 2), (2, 1))
     with pytest.raises(UnsafeFile, match="beyond its storage"):

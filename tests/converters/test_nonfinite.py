@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from converters import convert
 from converters.conversion import Request
-from converters.engine import Writing
-from converters.nonfinite import WatchingHash
-from converters.options import Options
-from converters.plan import make_plan
+from converters.engine.nonfinite import WatchingHash
+from converters.engine.shard_layout import lay_out
+from converters.engine.shard_writing import Writing
+from converters.plan.options import Options
+from converters.plan.plan import make_plan
 from converters.sample import write_sample
-from converters.shards import lay_out
 
 K = "model.layers.1.self_attn.k_proj.weight"
 UP = "model.layers.0.mlp.up_proj.weight"

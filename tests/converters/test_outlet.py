@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from converters import engine
 from converters.conversion import Request, convert
-from converters.digest import CHUNK, InlineDigest, paged, windows
-from converters.outlet import DIRECT, LEAST, PAGE, DirectOutlet, Outlet, UnderWay
+from converters.engine import shard_writing as engine
+from converters.engine.digest import CHUNK, InlineDigest, paged, windows
+from converters.engine.outlet import DIRECT, LEAST, PAGE, DirectOutlet, Outlet, UnderWay
+from converters.engine.step_writing import Writing
 from converters.sample import write_sample
-from converters.writer import Writing
 
 
 @pytest.fixture

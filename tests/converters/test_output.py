@@ -12,12 +12,12 @@ import pytest
 from converters import convert
 from converters.alignment import equal_folders
 from converters.conversion import Request
-from converters.engine import Writing, write_shards
+from converters.engine.output_folder import new_folder
+from converters.engine.shard_layout import lay_out
+from converters.engine.shard_writing import Writing, write_shards
 from converters.errors import TargetRefused, UnsafeFile
-from converters.output import new_folder
-from converters.plan import make_plan
+from converters.plan.plan import make_plan
 from converters.sample import write_sample
-from converters.shards import lay_out
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_recorded_hashes_are_those_of_the_files(source, tmp_path):
 
 
 def test_files_have_mode_0644_and_offsets_agree_with_the_source(source, tmp_path):
-    from converters.safetensors_header import read_header
+    from converters.checkpoint.safetensors_header import read_header
 
     out = convert(source, output=tmp_path / "out").output
     assert {oct(path.stat().st_mode & 0o777) for path in out.iterdir()} == {"0o644"}
@@ -105,7 +105,7 @@ def test_a_target_that_cannot_be_replaced_keeps_its_old_content(source, tmp_path
 @pytest.mark.parametrize("atomic", [True, False])
 def test_force_replaces_a_target_with_or_without_an_atomic_exchange(atomic, source, tmp_path, monkeypatch):
     if not atomic:
-        monkeypatch.setattr("converters.output._exchange", lambda one, other: False)
+        monkeypatch.setattr("converters.engine.output_folder._exchange", lambda one, other: False)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").write_text("old")
     (tmp_path / "out" / "config.json").write_text("{}")
@@ -158,7 +158,7 @@ def test_a_side_file_that_changed_makes_a_conversion_out_of_date(source, tmp_pat
 
 
 def test_a_source_that_changed_since_it_was_planned_is_refused(source, tmp_path):
-    from converters.checkpoint import open_checkpoint
+    from converters.checkpoint.checkpoint import open_checkpoint
 
     opened = open_checkpoint(source)
     data = (source / "model.safetensors").read_bytes()
@@ -212,7 +212,7 @@ SLOW_RUN = """
 import sys, time
 from converters import convert
 from converters.conversion import Request
-from converters.engine import Writing
+from converters.engine.shard_writing import Writing
 def slow(nbytes):
     print("writing", flush=True)
     time.sleep(0.05)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from converters.algebra import View
-from converters.dims import Dims
-from converters.moves import Rows, Split, Transpose
-from converters.proof import Box, fault, source_box, target_box
+from converters.algebra.dims import Dims
+from converters.algebra.moves import Rows, Split, Transpose
+from converters.algebra.proof import Box, fault, source_box, target_box
+from converters.algebra.views import View
 
 
 def elements(box: Box) -> list[int]:

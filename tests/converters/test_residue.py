@@ -10,7 +10,7 @@ from converters import convert
 from converters.alignment import equal_folders
 from converters.conversion import Request
 from converters.errors import ConfigRefused, Refused, UnsafeFile
-from converters.options import Options
+from converters.plan.options import Options
 from converters.sample import CONFIG, write_sample
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from converters import convert
 from converters.alignment import equal_folders
+from converters.checkpoint.safetensors_header import build_header
 from converters.errors import CoverageRefused
-from converters.plan import make_plan
-from converters.safetensors_header import build_header
+from converters.plan.plan import make_plan
 from converters.sample import write_sample
 
 

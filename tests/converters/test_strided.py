@@ -11,23 +11,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters import engine, filling, making, steps, strips, tiles
-from converters.algebra import View
-from converters.boxes import row_major
-from converters.bytewise import differing_element
-from converters.checkpoint import Checkpoint, FileState, StoredTensor
-from converters.digest import ThreadedDigest
-from converters.dims import Dims
-from converters.engine import Writing, write_shards
+from converters.algebra.boxes import row_major
+from converters.algebra.dims import Dims
+from converters.algebra.moves import Concat, Fill, Rows, Split, Transpose
+from converters.algebra.strided import assemble, gather
+from converters.algebra.views import View
+from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.source_files import opened
+from converters.checkpoint.stored_pieces import stored_pieces
+from converters.engine import chunks as making
+from converters.engine import shard_writing as engine
+from converters.engine import steps, strips, tiles
+from converters.engine import transposing as filling
+from converters.engine.bytewise import differing_element
+from converters.engine.digest import ThreadedDigest
+from converters.engine.outlet import PAGE
+from converters.engine.shard_layout import Shard
+from converters.engine.shard_writing import Writing, write_shards
+from converters.engine.transposing import fill, move
 from converters.errors import Interrupted, UnsafeFile
-from converters.filling import fill, move
-from converters.moves import Concat, Fill, Rows, Split, Transpose
-from converters.moving import TargetTensor
-from converters.outlet import PAGE
-from converters.shards import Shard
-from converters.source_files import opened
-from converters.stored_pieces import stored_pieces
-from converters.strided import assemble, gather
+from converters.plan.rules import TargetTensor
 
 DRAWS = st.integers(0, 2**32).map(random.Random)
 DTYPES = {"U8": 1, "BF16": 2, "F32": 4, "F64": 8}

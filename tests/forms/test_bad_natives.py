@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from converters.checkpoint import open_checkpoint
+from converters.checkpoint.checkpoint import open_checkpoint
+from converters.checkpoint.gguf_header import TYPES, read_gguf
 from converters.errors import ConversionError, Refused, UnsafeFile, UsageError
-from converters.gguf_header import TYPES, read_gguf
-from converters.plan import make_plan
+from converters.plan.plan import make_plan
 
 INNER = {"intermediate_size": 64}
 QUANTISABLE = {"hidden_size": 64, "head_dim": 8, "intermediate_size": 96}  # rows of whole blocks
@@ -139,7 +139,7 @@ def test_a_shard_with_code_runs_nothing(meta, tmp_path):
 def test_a_stale_rotary_table(meta, tmp_path):
     from converters import convert
     from converters.conversion import Request
-    from converters.options import Options
+    from converters.plan.options import Options
 
     for rank in range(2):
         shard(meta, rank, **{"rope.freqs": torch.tensor([1.0, 0.5, 0.1])})

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converters.checkpoint import open_checkpoint
+from converters.checkpoint.checkpoint import open_checkpoint
+from converters.checkpoint.gguf_header import read_gguf
 from converters.errors import ConversionError, Refused
 from converters.forms.llama2c_file import SIZES
-from converters.gguf_header import read_gguf
-from converters.options import Options
-from converters.plan import make_plan
+from converters.plan.options import Options
+from converters.plan.plan import make_plan
 
 pytestmark = pytest.mark.slow
 fuzz = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from converters import convert
-from converters.checkpoint import open_checkpoint
+from converters.checkpoint.checkpoint import open_checkpoint
+from converters.checkpoint.gguf_header import read_gguf, shortest
 from converters.conversion import Request
 from converters.errors import Refused, UnsafeFile
-from converters.gguf_header import read_gguf, shortest
-from converters.options import Options
-from converters.plan import make_plan
+from converters.plan.options import Options
+from converters.plan.plan import make_plan
 from golden import compare
 
 WHOLE_BLOCKS = {"hidden_size": 64, "head_dim": 8, "intermediate_size": 96}

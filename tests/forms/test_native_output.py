@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from converters import convert
 from converters.alignment import equal_folders
 from converters.conversion import Request
-from converters.engine import Writing
+from converters.engine.shard_writing import Writing
 from converters.errors import Refused, UsageError
-from converters.options import Options
+from converters.plan.options import Options
 from golden import compare
 
 NATIVE = Request(native=True)

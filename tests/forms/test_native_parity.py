@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from converters import convert, layout
+from converters import convert
 from converters import family as registry
-from converters.algebra import Same
+from converters.algebra.views import Same
 from converters.alignment import equal_folders
-from converters.checkpoint import open_checkpoint
+from converters.checkpoint.checkpoint import open_checkpoint
+from converters.config import layout
 from converters.errors import ConversionError
-from converters.plan import make_plan
+from converters.plan.plan import make_plan
 from golden import compare, verdict_lines
 from golden.conformance.mutations import mutations
 
@@ -163,8 +164,8 @@ def test_without_the_rotary_permutation_it_fails(name, hot_llama, hot_gpt2, writ
 
 
 def _without_rows(move):
-    from converters.algebra import Each, Then
-    from converters.moves import Rows
+    from converters.algebra.moves import Rows
+    from converters.algebra.views import Each, Then
 
     if isinstance(move, Rows):
         return Same()

@@ -10,7 +10,7 @@ import torch
 
 from converters import convert
 from converters.conversion import Request
-from converters.options import Options
+from converters.plan.options import Options
 from golden import Status, compare
 from golden.errors import FolderError
 from golden.patient import Patient, discharge

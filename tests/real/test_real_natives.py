@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from converters import convert
 from converters.conversion import Request
-from converters.options import Options
+from converters.plan.options import Options
 from golden import compare, verdict_lines
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore")]

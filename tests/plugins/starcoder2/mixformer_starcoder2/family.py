@@ -6,7 +6,12 @@ Source: transformers 5.23 `models/starcoder2`.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.common_fields import (
+from converters.config.entries import Field, Theirs
+from converters.config.kinds import FRACTION
+from converters.config.layout import dims_of
+from converters.config.table import ConfigTable
+from converters.families.shared.rope import Rope
+from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,
     LAYER_NORM,
     NO_QK_NORM,
@@ -21,14 +26,9 @@ from converters.common_fields import (
     model,
     positions,
 )
-from converters.common_rules import LAYER, linear, llama_attention, mlp_of, norm, vocabulary
-from converters.config_table import ConfigTable
+from converters.families.shared.transformers_rules import LAYER, linear, llama_attention, mlp_of, norm, vocabulary
+from converters.families.shared.windows import SlidingWindow
 from converters.family import Family, Rule
-from converters.fields import Field, Theirs
-from converters.kinds import FRACTION
-from converters.layout import dims_of
-from converters.rope import Rope
-from converters.windows import SlidingWindow
 
 CONFIG = ConfigTable(
     entries=(

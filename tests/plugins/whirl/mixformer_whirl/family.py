@@ -6,12 +6,12 @@ Its checkpoints hold `embedding`, `gates.{i}.weight` and `.bias`, `norm.weight` 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.common_fields import HEAD, LAYER_NORM, MIXER, NORM
-from converters.config_table import ConfigTable
-from converters.dims import Dims
+from converters.algebra.dims import Dims
+from converters.config.entries import Field, Ours, Theirs, Written
+from converters.config.kinds import NOT_NEGATIVE, POSITIVE_INT
+from converters.config.table import ConfigTable
+from converters.families.shared.transformers_fields import HEAD, LAYER_NORM, MIXER, NORM
 from converters.family import Family, Rule
-from converters.fields import Field, Ours, Theirs, Written
-from converters.kinds import NOT_NEGATIVE, POSITIVE_INT
 
 BLOCK = "mixformer-whirl/whirl"  # the package, so that a config says what it needs
 # What a resolved MixFormer says of attention and MLP, of which this block has neither.

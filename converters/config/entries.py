@@ -1,0 +1,263 @@
+"""Entries of a config table: how one field of theirs stands in MixFormer's config, and which values are sound.
+
+An entry reads from a whole config of theirs and gives dotted paths of ours (`read`), and writes fields of theirs from a
+resolved config of ours (`write`). It holds no values of its own, so a table of entries is a fact about two formats.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from converters.config.kinds import BOOL, Kind, same
+from converters.errors import ConfigRefused
+
+Config = Mapping[str, Any]
+_REQUIRED = object()
+
+
+class Entry(Protocol):
+    """One line of a config table."""
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """Fields of theirs that this entry accounts for."""
+        ...
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """Paths of ours that carry the meaning: they are read back."""
+        ...
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """Further paths of ours that this entry accounts for; they are never read."""
+        ...
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """Paths of ours and their values.
+
+        Raises:
+            ConfigRefused: a value is missing or unsound.
+        """
+        ...
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """Fields of theirs and their values, from a resolved config of ours.
+
+        Raises:
+            ConfigRefused: theirs cannot express the value.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field that stands on both sides with the same value.
+
+    name: theirs. ours: the paths that carry the value and are read back; they must agree. default: the value where
+    theirs lacks the field, or a function of theirs that gives it. none: null in theirs means the default too. aliases:
+    older names of the field in theirs. also: paths of ours that get the value and are not read back. unwritten: paths
+    of `ours` that are not written, because they follow from others.
+    """
+
+    name: str
+    ours: tuple[str, ...]
+    kind: Kind
+    default: Any = field(default=_REQUIRED)
+    none: bool = False
+    aliases: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    unwritten: tuple[str, ...] = ()
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The field and its older names."""
+        return (self.name, *self.aliases)
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """The value under each written path of ours."""
+        value = self._value(theirs)
+        if not self.kind.holds(value):
+            raise ConfigRefused(f"{self.name} is {value!r}, expected {self.kind.words}")
+        return {path: value for path in (*self.ours, *self.also) if path not in self.unwritten}
+
+    def _value(self, theirs: Config) -> Any:
+        given = {name: theirs[name] for name in self.theirs if name in theirs}
+        values = list(given.values())
+        if any(not same(value, values[0]) for value in values[1:]):
+            raise ConfigRefused(f"{' and '.join(f'{n} {v!r}' for n, v in given.items())} contradict each other")
+        if values and not (self.none and values[0] is None):
+            return values[0]
+        if self.default is _REQUIRED:
+            raise ConfigRefused(f"{self.name} is missing; expected {self.kind.words}")
+        return self.default(theirs) if callable(self.default) else self.default
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """The value read back."""
+        value = ours.get(self.ours[0])
+        for path in self.ours[1:]:
+            if not same(ours.get(path), value):
+                raise ConfigRefused(
+                    f"{path} is {ours.get(path)!r} and {self.ours[0]} {value!r}; {self.name} is one value"
+                )
+        if not self.kind.holds(value):
+            raise ConfigRefused(f"{self.ours[0]} is {value!r}, expected {self.kind.words}")
+        return {self.name: value}
+
+
+@dataclass(frozen=True)
+class Ours:
+    """A path of ours that theirs has no word for: only these values are the same function.
+
+    The first value is what a conversion writes, unless `written` is off.
+    """
+
+    path: str
+    values: tuple[Any, ...]
+    written: bool = True
+    theirs: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The path."""
+        return (self.path,)
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """The first value, if it is written."""
+        return {self.path: self.values[0]} if self.written else {}
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """Nothing, if the value can be expressed."""
+        value = ours.get(self.path)
+        if not any(same(value, known) for known in self.values):
+            known = " or ".join(repr(value) for value in self.values)
+            raise ConfigRefused(f"{self.path} is {value!r}; it cannot be expressed there, only {known} can")
+        return {}
+
+
+@dataclass(frozen=True)
+class Written:
+    """A path of ours that a conversion writes and never reads back."""
+
+    path: str
+    value: Any
+    theirs: tuple[str, ...] = ()
+    ours: tuple[str, ...] = ()
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """The path."""
+        return (self.path,)
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """The value."""
+        return {self.path: self.value}
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """A field of theirs that ours has no word for: only these values are the same function.
+
+    The first value is written on the way back, unless `written` is off. An absent field is sound.
+    """
+
+    name: str
+    values: tuple[Any, ...]
+    remedy: str = ""
+    written: bool = True
+    ours: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The field."""
+        return (self.name,)
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """Nothing, if the value can be expressed."""
+        if self.name in theirs and not any(same(theirs[self.name], known) for known in self.values):
+            known = " or ".join(repr(value) for value in self.values)
+            remedy = f"; {self.remedy}" if self.remedy else ""
+            raise ConfigRefused(
+                f"{self.name} is {theirs[self.name]!r}, which is not converted, only {known} is{remedy}"
+            )
+        return {}
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """The first value, if it is written."""
+        return {self.name: self.values[0]} if self.written else {}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A field of theirs that chooses between values of a path of ours: (theirs, ours) pairs, the first by default."""
+
+    name: str
+    path: str
+    pairs: tuple[tuple[Any, Any], ...]
+    also: tuple[str, ...] = ()
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The field."""
+        return (self.name,)
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The path."""
+        return (self.path,)
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """The value of ours that goes with theirs."""
+        value = theirs.get(self.name, self.pairs[0][0])
+        for one, other in self.pairs:
+            if same(value, one):
+                return {self.path: other}
+        raise ConfigRefused(f"{self.name} is {value!r}, expected {' or '.join(repr(one) for one, _ in self.pairs)}")
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """The value of theirs that goes with ours."""
+        value = ours.get(self.path)
+        for one, other in self.pairs:
+            if same(value, other):
+                return {self.name: one}
+        known = " or ".join(repr(other) for _, other in self.pairs)
+        raise ConfigRefused(f"{self.path} is {value!r}; it cannot be expressed there, only {known} can")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A field of theirs that switches something on, under the same meaning in ours, where it is written only if on."""
+
+    name: str
+    path: str
+    also: tuple[str, ...] = ()
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The field."""
+        return (self.name,)
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The path."""
+        return (self.path,)
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """The path, if it is on."""
+        value = theirs.get(self.name, False)
+        if not BOOL.holds(value):
+            raise ConfigRefused(f"{self.name} is {value!r}, expected {BOOL.words}")
+        return {self.path: True} if value else {}
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """Whether it is on."""
+        value = ours.get(self.path)
+        if not BOOL.holds(value):
+            raise ConfigRefused(f"{self.path} is {value!r}, expected {BOOL.words}")
+        return {self.name: value}

@@ -1,0 +1,293 @@
+"""MixFormer's configuration, keys and shapes as data, so that converting never needs the model.
+
+Defaults, keys and the traps among them follow the PhyAGI SDK 3.2.2 (`mixformer_sequential`): a norm's eps comes from
+its own dict or is 1e-5, never from `layer_norm_epsilon`; `bias` of attention and head is on unless it is said to be
+off. A test holds this file equal to the model's own state dict.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from converters.algebra.dims import Dims, Size
+from converters.config.kinds import BOOL, POSITIVE_INT
+from converters.config.list_architecture import as_dict
+from converters.errors import ConfigRefused
+
+MODEL_TYPE = "mixformer-sequential"
+ARCHITECTURE = "MixFormerSequentialForCausalLM"
+
+TOP: dict[str, Any] = {
+    "vocab_size": 50304,
+    "n_positions": 2048,
+    "n_embd": 1024,
+    "n_layer": 20,
+    "n_inner": None,
+    "n_head": 16,
+    "n_head_kv": None,
+    "rotary_dim": None,
+    "activation_function": "gelu_new",
+    "embd_layer": "default",
+    "embd_pdrop": 0.0,
+    "resid_pdrop": 0.0,
+    "layer_norm_epsilon": 1e-5,
+    "initializer_range": 0.02,
+    "tie_word_embeddings": False,
+    "pad_vocab_size_multiple": 64,
+    "gradient_checkpointing": False,
+    "cross_sample_token_id": None,
+    "use_cache": True,
+}
+
+PARTS: dict[str, dict[str, Any]] = {
+    "norm": {"norm_cls": "torch"},
+    "mixer": {"mixer_cls": "mha"},
+    "mlp": {"mlp_cls": "fused_mlp"},
+    "head": {"head_cls": "causal_lm"},
+    "loss": {"loss_cls": "causal_lm"},
+}
+
+SOURCE_VOCAB = "source_vocab_size"  # not a field of any config: a size that `resolve` adds
+
+MIXER: dict[str, Any] = {
+    "n_head": None,
+    "n_head_kv": None,
+    "head_dim": None,
+    "rotary_dim": None,
+    "flash_attn": True,
+    "causal": True,
+    "use_alibi": False,
+    "softmax_scale": None,
+    "window_size": None,
+    "dropout": 0.0,
+    "fused_dense": True,
+    "bias": True,
+    "out_bias": None,
+    "qk_norm": False,
+    "flash_rotary": True,
+    "rotary_base": 10000.0,
+    "rotary_scale_base": None,
+    "rope_scaling": None,
+}
+
+OURS_MIXER: dict[str, Any] = {"softcap": 0.0, "scale_attn_by_inverse_layer_idx": False}  # keywords the SDK lacks
+
+BIASED_GLU = "glu_bias"  # ours: the SDK has no biased GLU and raises on the name
+BLOCK_NORMS = {"parallel": ("ln",), "sequential": ("ln_1", "ln_2")}
+BLOCK_MIXER = {"parallel": "mixer", "sequential": "attn"}
+MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU)
+FLAGS = ("mixer.bias", "mixer.out_bias", "mixer.qk_norm", "norm.bias", "head.use_bias")
+BIASED_NORMS = ("torch", "low_precision")
+UNBIASED_NORMS = ("rms", "flash_rms")
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted paths as nested objects: `architecture.mixer.bias` -> {"architecture": {"mixer": {"bias": ...}}}."""
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, name = path.split(".")
+        place = nested
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[name] = value
+    return nested
+
+
+def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A MixFormer `config.json` with every default said: dotted paths to effective values.
+
+    Raises:
+        ConfigRefused: the architecture is of a form that cannot be resolved.
+    """
+    architecture = config.get("architecture") or {}
+    if isinstance(architecture, list):
+        config, architecture = as_dict(config, architecture)
+    if not isinstance(architecture, dict):
+        raise ConfigRefused(f"architecture is a {type(architecture).__name__}, expected an object or a list of them")
+    for name in PARTS:
+        if not isinstance(architecture.get(name, {}), dict):
+            raise ConfigRefused(f"architecture.{name} is {architecture[name]!r}, expected an object")
+    for name in (*(n for n in config if n.startswith("architecture.")), *(n for n in architecture if "." in n)):
+        raise ConfigRefused(f"{name!r} is no name of a field; write nested objects")
+    flat = {**TOP, **{name: value for name, value in config.items() if name != "architecture"}}
+    flat["architecture.block_cls"] = architecture.get("path", architecture.get("block_cls", "parallel"))
+    for name, value in architecture.items():
+        if name not in PARTS and name not in ("path", "block_cls"):
+            flat[f"architecture.{name}"] = value
+    for part, default in PARTS.items():
+        given = architecture.get(part) or default
+        if f"{part}_cls" not in given:
+            raise ConfigRefused(f"architecture.{part}.{part}_cls is missing; it says which {part} the others are about")
+        for name, value in given.items():
+            flat[f"architecture.{part}.{name}"] = value
+    if config.get("dtype") is None and config.get("torch_dtype") is not None:
+        flat["dtype"] = config["torch_dtype"]
+    _resolve_sizes(flat)
+    return flat
+
+
+def _resolve_sizes(flat: dict[str, Any]) -> None:
+    """Fills in what follows from other fields, in the SDK's order of precedence."""
+    multiple = flat["pad_vocab_size_multiple"]
+    if multiple is not None and not POSITIVE_INT.holds(multiple):
+        raise ConfigRefused(f"pad_vocab_size_multiple is {multiple!r}, expected {POSITIVE_INT.words} or null")
+    if type(multiple) is int and multiple > 0 and type(flat["vocab_size"]) is int:
+        flat["vocab_size"] = -(-flat["vocab_size"] // multiple) * multiple
+    if flat["architecture.mixer.mixer_cls"] == "mha":
+        _resolve_mixer(flat)
+    flat[SOURCE_VOCAB] = _source_vocab(flat)
+    _default(flat, "architecture.norm.eps", 1e-5)
+    if flat["architecture.mlp.mlp_cls"] in MLPS:
+        _default(flat, "architecture.mlp.act_fn", flat["activation_function"])
+        _default(flat, "architecture.mlp.n_inner", flat["n_inner"] or 4 * _positive(flat, "n_embd"))
+    _default(flat, "architecture.head.use_bias", flat["architecture.head.head_cls"] == "causal_lm")
+
+
+def _source_vocab(flat: Mapping[str, Any]) -> Any:
+    """Rows of the vocabulary before a conversion padded it; as many as there are, if it did not or they changed."""
+    residue = flat.get("converted_from")
+    padding = residue.get("padding") if isinstance(residue, dict) else None
+    if isinstance(padding, dict) and padding.get("padded") == flat["vocab_size"]:
+        return padding.get("vocab_size")
+    return flat["vocab_size"]
+
+
+def _resolve_mixer(flat: dict[str, Any]) -> None:
+    path = "architecture.mixer."
+    for name, default in {**MIXER, **OURS_MIXER}.items():
+        flat.setdefault(path + name, default)
+    _default(flat, path + "n_head", _positive(flat, "n_head"))
+    n_head = _positive(flat, path + "n_head")
+    width = _positive(flat, "n_embd")
+    _default(flat, path + "n_head_kv", flat["n_head_kv"] or n_head)
+    _default(flat, path + "head_dim", width // n_head)
+    _default(flat, path + "rotary_dim", flat["rotary_dim"] or flat[path + "head_dim"])
+    _default(flat, path + "out_bias", flat[path + "bias"])
+
+
+def _default(flat: dict[str, Any], path: str, value: Any) -> None:
+    if flat.get(path) is None:
+        flat[path] = value
+
+
+def _positive(flat: Mapping[str, Any], path: str) -> int:
+    value = flat[path]
+    if not POSITIVE_INT.holds(value):
+        raise ConfigRefused(f"{path} is {value!r}, expected {POSITIVE_INT.words}")
+    return int(value)
+
+
+def _check_flags(resolved: Mapping[str, Any]) -> None:
+    for path in ("tie_word_embeddings", *(f"architecture.{name}" for name in FLAGS)):
+        if resolved.get(path) is not None and not BOOL.holds(resolved[path]):
+            raise ConfigRefused(f"{path} is {resolved[path]!r}, expected {BOOL.words}")
+
+
+def dims_of(resolved: Mapping[str, Any]) -> Dims:
+    """The sizes of a resolved MixFormer config, by name.
+
+    Raises:
+        ConfigRefused: a size is missing, not a positive integer, or contradicts another.
+    """
+    mixer = "architecture.mixer."
+    _one_of(resolved, mixer + "mixer_cls", ("mha",))
+    _one_of(resolved, "architecture.mlp.mlp_cls", MLPS)
+    names = ("vocab_size", SOURCE_VOCAB, "n_positions", "n_embd", "n_layer")
+    sizes = {name: _positive(resolved, name) for name in names}
+    sizes["n_inner"] = _positive(resolved, "architecture.mlp.n_inner")
+    for name in ("n_head", "n_head_kv", "head_dim"):
+        sizes[name] = _positive(resolved, mixer + name)
+    if sizes["n_head"] % sizes["n_head_kv"]:
+        raise ConfigRefused(f"n_head {sizes['n_head']} is not a multiple of n_head_kv {sizes['n_head_kv']}")
+    sizes["q_rows"] = sizes["n_head"] * sizes["head_dim"]
+    sizes["kv_rows"] = sizes["n_head_kv"] * sizes["head_dim"]
+    rotary = resolved[mixer + "rotary_dim"]
+    if type(rotary) is not int or rotary > sizes["head_dim"]:
+        raise ConfigRefused(f"{mixer}rotary_dim is {rotary!r}, expected a number up to head_dim {sizes['head_dim']}")
+    sizes["half_rotary"] = max(rotary, 0) // 2
+    sizes["rotary_rows"] = sizes["n_head"] * max(rotary, 0)
+    sizes["passing_rows"] = sizes["q_rows"] - sizes["rotary_rows"]
+    sizes["qkv_rows"] = sizes["q_rows"] + 2 * sizes["kv_rows"]
+    sizes["glu_rows"] = 2 * sizes["n_inner"]
+    return Dims(sizes)
+
+
+def tensors(resolved: Mapping[str, Any]) -> dict[str, tuple[Size, ...]]:
+    """Key -> shape of every tensor in a saved MixFormer, in the model's order.
+
+    Raises:
+        ConfigRefused: a registry name that this layout does not describe, or a flag that is none.
+    """
+    dims = dims_of(resolved)
+    _check_flags(resolved)
+    found = dict(_embedding(resolved))
+    for block in range(1, dims["n_layer"] + 1):
+        found.update((f"layers.{block}.{name}", shape) for name, shape in _block(resolved))
+    found.update((f"layers.{dims['n_layer'] + 1}.{name}", shape) for name, shape in _head(resolved))
+    return {key: tuple(dims[name] for name in shape) for key, shape in found.items()}
+
+
+Named = Iterator[tuple[str, tuple[str, ...]]]
+
+
+def _embedding(resolved: Mapping[str, Any]) -> Named:
+    kind = _one_of(resolved, "embd_layer", ("default", "positional"))
+    yield "layers.0.wte.weight", ("vocab_size", "n_embd")
+    if kind == "positional":
+        yield "layers.0.wpe.weight", ("n_positions", "n_embd")
+
+
+def _block(resolved: Mapping[str, Any]) -> Named:
+    kind = _one_of(resolved, "architecture.block_cls", tuple(BLOCK_NORMS))
+    for norm in BLOCK_NORMS[kind]:
+        yield from _norm(resolved, norm, "n_embd")
+    mixer = BLOCK_MIXER[kind]
+    yield from _linear(f"{mixer}.Wqkv", ("qkv_rows", "n_embd"), resolved["architecture.mixer.bias"])
+    yield from _linear(f"{mixer}.out_proj", ("n_embd", "q_rows"), resolved["architecture.mixer.out_bias"])
+    if resolved["architecture.mixer.qk_norm"]:
+        yield from _norm(resolved, f"{mixer}.q_norm", "head_dim")
+        yield from _norm(resolved, f"{mixer}.k_norm", "head_dim")
+    yield from _mlp(resolved)
+
+
+def _mlp(resolved: Mapping[str, Any]) -> Named:
+    kind = _one_of(resolved, "architecture.mlp.mlp_cls", MLPS)
+    prefix = "mlp.mlp" if kind == "fused_mlp" else "mlp"
+    rows = "glu_rows" if kind in ("glu", BIASED_GLU) else "n_inner"
+    yield from _linear(f"{prefix}.fc1", (rows, "n_embd"), kind != "glu")
+    yield from _linear(f"{prefix}.fc2", ("n_embd", "n_inner"), kind != "glu")
+
+
+def _head(resolved: Mapping[str, Any]) -> Named:
+    _one_of(resolved, "architecture.head.head_cls", ("causal_lm",))
+    yield from _norm(resolved, "ln", "n_embd")
+    if not resolved["tie_word_embeddings"]:
+        yield "linear.weight", ("vocab_size", "n_embd")
+    if resolved["architecture.head.use_bias"]:
+        yield "linear.bias", ("vocab_size",)
+
+
+def _norm(resolved: Mapping[str, Any], name: str, size: str) -> Named:
+    _one_of(resolved, "architecture.norm.norm_cls", BIASED_NORMS + UNBIASED_NORMS)
+    yield f"{name}.weight", (size,)
+    if has_norm_bias(resolved):
+        yield f"{name}.bias", (size,)
+
+
+def has_norm_bias(resolved: Mapping[str, Any]) -> bool:
+    """Whether norms have a bias: those of torch.nn.LayerNorm unless its keyword `bias` is off."""
+    return (
+        resolved["architecture.norm.norm_cls"] in BIASED_NORMS and resolved.get("architecture.norm.bias") is not False
+    )
+
+
+def _linear(name: str, shape: tuple[str, str], bias: bool) -> Named:
+    yield f"{name}.weight", shape
+    if bias:
+        yield f"{name}.bias", shape[:1]
+
+
+def _one_of(resolved: Mapping[str, Any], path: str, known: tuple[str, ...]) -> str:
+    value = resolved.get(path)
+    if value not in known:
+        raise ConfigRefused(f"{path} is {value!r}; conversions know {', '.join(known)}")
+    return str(value)

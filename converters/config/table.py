@@ -1,0 +1,182 @@
+"""Config conversion with the same accounting as tensors: every field is mapped, waived by a list, or refused by name.
+
+What theirs says and ours has no word for is kept in ours as `converted_from: {family, fields, absent}` (the residue).
+On the way back the config is first derived from the live fields of ours; then each field that still means the same
+takes its old spelling again. So an untouched conversion gives an equal config, and an edited one gives the edits.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from converters.config.entries import Config, Entry, Ours, Theirs
+from converters.config.kinds import same
+from converters.config.layout import ARCHITECTURE, MODEL_TYPE, resolve, unflatten
+from converters.config.list_architecture import as_list
+from converters.errors import ConfigRefused, nearest
+
+RESIDUE = "converted_from"
+
+# Fields of transformers' base config, of every version, that say nothing about the function of a decoder. They are kept
+# in the residue and restored.
+BASE = frozenset(
+    """
+    _attn_implementation _attn_implementation_autoset _commit_hash _flash_attn_2_enabled _model_name_or_path
+    _name_or_path add_cross_attention bad_words_ids begin_suppress_tokens chunk_size_feed_forward cls_token_id
+    cross_attention_hidden_size decoder_start_token_id diversity_penalty do_sample early_stopping
+    encoder_no_repeat_ngram_size exponential_decay_length_penalty finetuning_task forced_bos_token_id
+    forced_eos_token_id id2label is_decoder is_encoder_decoder keys_to_ignore_at_inference label2id length_penalty
+    mask_token_id max_length min_length no_repeat_ngram_size num_beam_groups num_beams num_labels
+    num_return_sequences output_attentions output_hidden_states output_scores prefix problem_type pruned_heads
+    remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id suppress_tokens
+    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torchscript
+    transformers.js_config transformers_version typical_p unk_token_id unsloth_fixed unsloth_version use_bfloat16
+    """.split()
+)
+
+# Fields of ours that choose an implementation or drive training, never the function.
+OURS_FREE = frozenset(
+    """
+    model_type architectures converted_from head loss final_norm gradient_checkpointing cross_sample_token_id
+    phyagi_version cp_size tp_size auto_map architecture.mixer.flash_attn architecture.mixer.fused_dense
+    architecture.mixer.flash_rotary architecture.loss.loss_cls architecture.loss.shift_labels
+    architecture.loss.ignore_index architecture.loss.reduction architecture.loss.flash_cross_entropy_loss
+    architecture.loss.inplace_backward torch_dtype
+    """.split()
+)
+
+
+@dataclass(frozen=True)
+class ConfigTable:
+    """The config side of a family.
+
+    entries: how fields map. free: fields of theirs that say nothing about the function, besides the base ones.
+    unread: paths of ours that say nothing about a block of the family's own.
+    """
+
+    entries: tuple[Entry, ...]
+    free: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
+
+    def to_ours(
+        self, theirs: Config, family: str, waived: Collection[str] = (), extra: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """A MixFormer config with the residue of theirs; `extra` joins the residue.
+
+        Raises:
+            ConfigRefused: a field is unknown, unsound, or cannot be expressed.
+        """
+        self._account(theirs, waived)
+        ours = self.read({name: value for name, value in theirs.items() if name not in waived})
+        derived = self._derive(resolve(ours))
+        fields = {k: v for k, v in theirs.items() if k not in derived or not _alike(derived[k], v)}
+        residue: dict[str, Any] = {"family": family, **(extra or {}), "fields": fields}
+        residue["absent"] = sorted(name for name in derived if name not in theirs)
+        if waived:
+            residue["waived"] = sorted(waived)
+        head = {"architectures": [ARCHITECTURE], "model_type": MODEL_TYPE}
+        return {**head, **ours, RESIDUE: {k: v for k, v in residue.items() if v}}
+
+    def to_theirs(self, ours: Config, family: str, waived: Collection[str] = ()) -> dict[str, Any]:
+        """The config of theirs that a MixFormer config means, in its old spelling where it came from this family.
+
+        Raises:
+            ConfigRefused: theirs cannot express a field, or a field is unknown.
+        """
+        live = resolve(ours)
+        self._account_ours(live, waived)
+        derived = self._derive(live, waived)
+        residue = residue_of(ours, family)
+        kept = {**derived, **residue.get("fields", {})}
+        kept = {name: value for name, value in kept.items() if name not in residue.get("absent", ())}
+        old = set(_listed(residue))
+        for entry in self._judged(waived):
+            if not old & set(entry.theirs) and not self._means(entry, kept, derived):
+                kept = {name: value for name, value in kept.items() if name not in entry.theirs}
+                kept.update(entry.write(live))
+        return kept
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """The MixFormer config that a config of theirs means, without a residue."""
+        flat: dict[str, Any] = {}
+        for entry in self.entries:
+            flat.update(entry.read(theirs))
+        return as_list(unflatten(flat))
+
+    @property
+    def classes(self) -> tuple[Any, ...]:
+        """Values of `architectures` that the family has."""
+        return next((e.values for e in self.entries if isinstance(e, Theirs) and e.name == "architectures"), ())
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Fields of theirs that the table accounts for."""
+        return frozenset(name for entry in self.entries for name in entry.theirs) | self.free | BASE
+
+    def _derive(self, live: Config, waived: Collection[str] = ()) -> dict[str, Any]:
+        derived: dict[str, Any] = {}
+        for entry in self._judged(waived):
+            derived.update(entry.write(live))
+        return derived
+
+    def _judged(self, waived: Collection[str]) -> list[Entry]:
+        """Entries that are not waived; only what theirs has no word for can be."""
+        return [entry for entry in self.entries if not (isinstance(entry, Ours) and entry.path in waived)]
+
+    def _means(self, entry: Entry, theirs: Config, derived: Config) -> bool:
+        """Whether an old config of theirs says, for this entry, what the one derived from the live config says."""
+        try:
+            return same(entry.read(theirs), entry.read(derived))
+        except ConfigRefused:
+            return False
+
+    def _account(self, theirs: Config, waived: Collection[str]) -> None:
+        known = {name for entry in self.entries for name in entry.theirs}
+        fixed = {name for entry in self.entries if not isinstance(entry, Theirs) for name in entry.theirs}
+        for name in waived:
+            if name not in theirs or name in fixed:
+                why = "is converted" if name in theirs else "is no field of config.json"
+                raise ConfigRefused(f"--waive {name}: it {why}, so there is nothing to waive")
+        unknown = [name for name in theirs if name not in known | self.free | BASE and name not in waived]
+        if unknown:
+            raise ConfigRefused(_unknown(unknown, known))
+
+    def _account_ours(self, live: Config, waived: Collection[str]) -> None:
+        known = {path for entry in self.entries for path in (*entry.ours, *entry.also)} | self.unread
+        unknown = [path for path in live if path not in known | OURS_FREE | BASE and path not in waived]
+        if unknown:
+            raise ConfigRefused(_unknown(unknown, known))
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values are equal and written alike: of 10000 and 10000.0 the old spelling is kept."""
+    return same(one, other) and type(one) is type(other)
+
+
+def _unknown(names: Iterable[str], known: Iterable[str]) -> str:
+    names, most = list(names), 10
+    listed = ", ".join(f"{name}{nearest(name, known)}" for name in names[:most])
+    listed += f" and {len(names) - most} more" if len(names) > most else ""
+    return (
+        f"config.json has fields that no rule accounts for: {listed}. They may change what the model computes; "
+        f"if you know that they do not, pass --waive FIELD for each"
+    )
+
+
+def _listed(residue: Mapping[str, Any]) -> list[Any]:
+    waived = residue.get("waived", [])
+    return waived if isinstance(waived, list) else [waived]
+
+
+def residue_of(ours: Config, family: str) -> Mapping[str, Any]:
+    """What an earlier conversion from this family left, or nothing."""
+    residue = ours.get(RESIDUE)
+    if not isinstance(residue, dict) or residue.get("family") != family:
+        return {}
+    fields, absent = residue.get("fields", {}), residue.get("absent", [])
+    names = (*absent, *_listed(residue)) if isinstance(absent, list) else (absent,)
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in names):
+        raise ConfigRefused(
+            f"{RESIDUE} is not what a conversion writes; remove it to convert with the family's defaults"
+        )
+    return residue

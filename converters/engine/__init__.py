@@ -1,0 +1,1 @@
+"""Bytes from file to file: a plan carried out into an output folder."""

@@ -1,0 +1,1 @@
+"""The words that family files are written in: groups of fields and rules that several families share."""

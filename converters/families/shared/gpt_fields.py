@@ -1,0 +1,117 @@
+"""What GPT-2, CodeGen and GPT-J share: config entries under their names, and the rules of the latter two."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from converters.config.entries import Entry, Field, Ours
+from converters.config.kinds import FRACTION, POSITIVE_INT, Kind
+from converters.errors import ConfigRefused
+from converters.families.shared.activations import ACTIVATIONS
+from converters.families.shared.transformers_fields import (
+    LAYER_NORM,
+    MIXER,
+    MLP,
+    NO_QK_NORM,
+    NO_WINDOW,
+    PLAIN_MLP,
+    PLAIN_SCALE,
+    SAME_SCALE,
+    biases,
+    block,
+    eps,
+)
+from converters.families.shared.transformers_rules import linear, mlp_of, norm, vocabulary
+from converters.family import Rule
+
+EVEN = Kind("an even positive integer", lambda value: type(value) is int and value > 0 and value % 2 == 0)
+
+
+def _head_dim(theirs: Mapping[str, Any]) -> int:
+    width, heads = theirs["n_embd"], theirs["n_head"]
+    if type(width) is not int or type(heads) is not int or heads < 1 or width % heads:
+        raise ConfigRefused(f"n_embd is {width!r}, expected a multiple of n_head {heads!r}")
+    return width // heads
+
+
+class _HeadDim:
+    """Heads share the width of the model evenly; there is no field for it, so ours is written and must agree."""
+
+    theirs: tuple[str, ...] = ()
+    ours: tuple[str, ...] = (MIXER + "head_dim", MIXER + "n_head_kv")
+    also: tuple[str, ...] = ("n_head_kv",)
+
+    def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """What follows from n_embd and n_head."""
+        head_dim, n_head = _head_dim(theirs), theirs["n_head"]
+        return {MIXER + "head_dim": head_dim, MIXER + "n_head_kv": n_head, "n_head_kv": n_head}
+
+    def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """Nothing, if ours says the same.
+
+        Raises:
+            ConfigRefused: heads of another width, or fewer of them for keys and values.
+        """
+        heads, kv, head_dim = (ours[MIXER + name] for name in ("n_head", "n_head_kv", "head_dim"))
+        if not POSITIVE_INT.holds(head_dim) or not POSITIVE_INT.holds(heads):
+            raise ConfigRefused(f"{MIXER}head_dim is {head_dim!r} and n_head {heads!r}, expected positive integers")
+        if kv != heads:
+            raise ConfigRefused(f"{MIXER}n_head_kv is {kv}; it cannot be expressed there, only n_head {heads} can")
+        if heads * head_dim != ours["n_embd"]:
+            wanted = f"n_embd {ours['n_embd']} / n_head {heads}"
+            raise ConfigRefused(f"{MIXER}head_dim is {head_dim}; it cannot be expressed there, only {wanted} can")
+        return {}
+
+
+def gpt_sizes(n_positions: int, dropout: float) -> tuple[Entry, ...]:
+    """Sizes, activation and dropouts; the arguments are the defaults of the config class."""
+    inner = (MLP + "n_inner",)
+    return (
+        Field("n_embd", ("n_embd",), POSITIVE_INT, aliases=("hidden_size",)),
+        Field("n_layer", ("n_layer",), POSITIVE_INT, aliases=("num_hidden_layers",)),
+        Field(
+            "n_head",
+            (MIXER + "n_head",),
+            POSITIVE_INT,
+            aliases=("num_attention_heads",),
+            also=("n_head",),
+            unwritten=(MIXER + "n_head",),
+        ),
+        _HeadDim(),
+        Field("n_positions", ("n_positions",), POSITIVE_INT, n_positions, aliases=("max_position_embeddings",)),
+        Field("n_inner", inner, POSITIVE_INT, lambda theirs: 4 * theirs["n_embd"], none=True, also=("n_inner",)),
+        Field("activation_function", (MLP + "act_fn",), ACTIVATIONS, "gelu_new", also=("activation_function",)),
+        Field("attn_pdrop", (MIXER + "dropout",), FRACTION, dropout),
+        Field("embd_pdrop", ("embd_pdrop",), FRACTION, dropout),
+        Field("resid_pdrop", ("resid_pdrop",), FRACTION, dropout),
+    )
+
+
+def gptj_block() -> tuple[Entry, ...]:
+    """The entries of CodeGen and GPT-J beyond those of every model."""
+    return (
+        *block("parallel", head_bias=True),
+        *gpt_sizes(n_positions=2048, dropout=0.0),
+        *biases(False, False),
+        PLAIN_MLP,
+        LAYER_NORM,
+        NO_WINDOW,
+        NO_QK_NORM,
+        PLAIN_SCALE,
+        SAME_SCALE,
+        eps("layer_norm_epsilon", 1e-5),
+        Field("rotary_dim", (MIXER + "rotary_dim",), EVEN, 64, also=("rotary_dim",)),
+        Ours(MIXER + "rotary_base", (10000.0,)),
+    )
+
+
+def gptj_rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
+    """All tensors of CodeGen and GPT-J but q, k and v."""
+    layer = "transformer.h.{i}."
+    return [
+        *norm(layer + "ln_1", "layers.{b}.ln", ours),
+        *linear([layer + "attn.out_proj"], "mixer.out_proj", False),
+        *linear([layer + "mlp.fc_in"], f"{mlp_of(ours)}.fc1", True),
+        *linear([layer + "mlp.fc_out"], f"{mlp_of(ours)}.fc2", True),
+        *norm("transformer.ln_f", "layers.{h}.ln", ours),
+        *vocabulary(ours, "transformer.wte.weight", "lm_head", bias=True),
+    ]

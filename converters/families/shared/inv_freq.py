@@ -1,0 +1,33 @@
+"""Rotary embeddings: the table of the default type as old checkpoints stored it, and the two orders of their pairs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from converters.algebra.moves import Concat, Rows, Split
+from converters.algebra.views import Each, Same, Then
+
+
+def inv_freq(resolved: Mapping[str, Any]) -> Sequence[float]:
+    """base^(-2k / rotary_dim) for k in 0..rotary_dim / 2 (RoFormer, arXiv 2104.09864, section 3.2.2)."""
+    mixer = "architecture.mixer."
+    dim, base = resolved[mixer + "rotary_dim"], resolved[mixer + "rotary_base"]
+    return [base ** (-2 * k / dim) for k in range(dim // 2)]
+
+
+# Pairs that are neighbours become pairs of halves, in the rows of all heads that rotate: rows are put in the order
+# (row of a head, head), so that the rotating ones come first, and back.
+_ROWS = ("rotary_rows", "passing_rows")
+HALVES = Then(
+    (
+        Rows(("n_head", "head_dim"), (1, 0)),
+        Split(_ROWS),
+        Each((Rows(("half_rotary", 2, "n_head"), (1, 0, 2)), Same())),
+        Concat(_ROWS),
+        Rows(("head_dim", "n_head"), (1, 0)),
+    )
+)
+
+
+def halves_of(heads: str) -> Rows:
+    """The same for heads that rotate as a whole, `heads` of them by name."""
+    return Rows((heads, "half_rotary", 2), (0, 2, 1))

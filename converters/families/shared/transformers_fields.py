@@ -1,0 +1,140 @@
+"""Config entries that several families share, in groups: a family's own table is what is left to say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from converters.config.entries import Entry, Field, Ours, Theirs, Written
+from converters.config.kinds import BOOL, DTYPE, FRACTION, NOT_NEGATIVE, POSITIVE_INT, TOKEN, TOKENS
+from converters.config.layout import SOURCE_VOCAB
+from converters.families.shared.activations import ACTIVATIONS
+from converters.families.shared.refusals import HEADLESS, REFUSED
+
+MIXER, NORM, MLP, HEAD = "architecture.mixer.", "architecture.norm.", "architecture.mlp.", "architecture.head."
+NO_WINDOW = Ours(MIXER + "window_size", (None, [-1, -1], "(-1, -1)"))
+PLAIN_SCALE = Ours(MIXER + "softmax_scale", (None,), written=False)
+SAME_SCALE = Ours(MIXER + "scale_attn_by_inverse_layer_idx", (False,), written=False)
+NO_QK_NORM = Ours(MIXER + "qk_norm", (False,), written=False)
+PLAIN_MLP = Ours(MLP + "mlp_cls", ("mlp", "fused_mlp"))
+GLU = Ours(MLP + "mlp_cls", ("glu",))
+RMS_NORM = Ours(NORM + "norm_cls", ("rms", "flash_rms"))
+LAYER_NORM = Ours(NORM + "norm_cls", ("torch", "low_precision"))
+ATTENTION_DROPOUT = Field("attention_dropout", (MIXER + "dropout",), FRACTION, 0.0)
+NO_DROPOUT = (Ours("embd_pdrop", (0.0,)), Ours("resid_pdrop", (0.0,)))
+
+
+def block(kind: str, embedding: str = "default", *, head_bias: bool = False) -> tuple[Entry, ...]:
+    """The architecture: `sequential` or `parallel` blocks, the embedding, and the output head."""
+    return (
+        Ours("architecture.block_cls", (kind,)),
+        Ours("embd_layer", (embedding,)),
+        Ours(HEAD + "head_cls", ("causal_lm",)),
+        Ours(HEAD + "use_bias", (head_bias,)),
+    )
+
+
+def biases(attention: bool, out: bool) -> tuple[Entry, ...]:
+    """Biases of attention that are fixed."""
+    return Ours(MIXER + "bias", (attention,)), Ours(MIXER + "out_bias", (out,))
+
+
+def model(
+    model_type: str, causal: str, bare: str, *, tied: bool = False, bos: Any, eos: Any, pad: Any = None
+) -> tuple[Entry, ...]:
+    """What every causal language model of transformers has.
+
+    causal, bare: its classes with and without a head. tied, bos, eos, pad: the defaults of its config class.
+    """
+    return (
+        Theirs("model_type", (model_type,)),
+        Theirs("architectures", ([causal], [bare], None), HEADLESS),
+        Written("pad_vocab_size_multiple", 1),
+        Ours(MIXER + "mixer_cls", ("mha",)),
+        Ours(MIXER + "causal", (True,), written=False),
+        Ours(MIXER + "use_alibi", (False,), written=False),
+        Ours(MIXER + "softcap", (0.0,), written=False),
+        Ours(MIXER + "rotary_scale_base", (None,), written=False),
+        Ours(MIXER + "rope_scaling", (None,), written=False),
+        Field("vocab_size", (SOURCE_VOCAB,), POSITIVE_INT, also=("vocab_size",), unwritten=(SOURCE_VOCAB,)),
+        Field("tie_word_embeddings", ("tie_word_embeddings",), BOOL, tied),
+        Field("initializer_range", ("initializer_range",), NOT_NEGATIVE, 0.02),
+        Field("use_cache", ("use_cache",), BOOL, True),
+        Field("bos_token_id", ("bos_token_id",), TOKEN, bos),
+        Field("eos_token_id", ("eos_token_id",), TOKENS, eos),
+        Field("pad_token_id", ("pad_token_id",), TOKEN, pad),
+        Field("dtype", ("dtype",), DTYPE, None, aliases=("torch_dtype",)),
+        *REFUSED,
+    )
+
+
+def heads(default_kv: int | None = None, head_dim: int | None = None, *, whole: bool = True) -> tuple[Entry, ...]:
+    """Sizes under LLaMA's names. `whole`: all of a head rotates, so that head_dim is rotary_dim too.
+
+    default_kv, head_dim: of the config class, None for those that follow from the number of heads.
+    """
+    rotary = (MIXER + "rotary_dim",) if whole else ()
+    return (
+        Field("hidden_size", ("n_embd",), POSITIVE_INT),
+        Field("num_hidden_layers", ("n_layer",), POSITIVE_INT),
+        Field(
+            "num_attention_heads", (MIXER + "n_head",), POSITIVE_INT, also=("n_head",), unwritten=(MIXER + "n_head",)
+        ),
+        Field(
+            "num_key_value_heads",
+            (MIXER + "n_head_kv",),
+            POSITIVE_INT,
+            lambda theirs: default_kv or theirs["num_attention_heads"],
+            none=default_kv is None,
+            also=("n_head_kv",),
+        ),
+        Field(
+            "head_dim",
+            (MIXER + "head_dim", *rotary),
+            POSITIVE_INT,
+            lambda theirs: head_dim or head_dim_of(theirs),
+            none=True,
+            also=("rotary_dim",) if whole else (),
+        ),
+    )
+
+
+def head_dim_of(theirs: Mapping[str, Any]) -> Any:
+    """The width of a head, as said or as transformers derives it."""
+    said = theirs.get("head_dim")
+    return theirs["hidden_size"] // theirs["num_attention_heads"] if said is None else said
+
+
+def mlp(act: str) -> tuple[Entry, ...]:
+    """Width and activation under LLaMA's names; `act` is the default."""
+    return (
+        Field("intermediate_size", (MLP + "n_inner",), POSITIVE_INT, also=("n_inner",)),
+        Field("hidden_act", (MLP + "act_fn",), ACTIVATIONS, act, also=("activation_function",)),
+    )
+
+
+def positions(default: int) -> Entry:
+    """The longest sequence under LLaMA's name."""
+    return Field("max_position_embeddings", ("n_positions",), POSITIVE_INT, default)
+
+
+def eps(name: str, default: float) -> Entry:
+    """The eps of all norms."""
+    return Field(name, (NORM + "eps",), NOT_NEGATIVE, default, also=("layer_norm_epsilon",))
+
+
+def dropouts() -> tuple[Entry, ...]:
+    """Of embeddings and residuals, under the names that both sides have."""
+    return Field("embd_pdrop", ("embd_pdrop",), FRACTION, 0.0), Field("resid_pdrop", ("resid_pdrop",), FRACTION, 0.0)
+
+
+def llama_decoder() -> tuple[Entry, ...]:
+    """What LLaMA and its heirs share: sequential blocks, RMS norms, SiLU, plain scores, dropout in attention alone."""
+    return (
+        *block("sequential"),
+        *mlp("silu"),
+        *NO_DROPOUT,
+        RMS_NORM,
+        PLAIN_SCALE,
+        SAME_SCALE,
+        ATTENTION_DROPOUT,
+        eps("rms_norm_eps", 1e-6),
+    )

@@ -1,0 +1,68 @@
+"""Rules that several families share, over templates of keys."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from converters.algebra.moves import Concat, Pad, Split, Tie
+from converters.algebra.views import Move, Reorder, Then
+from converters.config.layout import SOURCE_VOCAB, has_norm_bias
+from converters.families.shared.transformers_fields import MIXER, MLP
+from converters.family import SAME, Rule
+from converters.plan.heads import head_of
+
+LAYER = "model.layers.{i}."
+VOCAB = Pad(SOURCE_VOCAB, "vocab_size")
+QKV = Concat(("q_rows", "kv_rows", "kv_rows"))
+UP_GATE = Concat(("n_inner", "n_inner"))
+GATE_UP = Then((Split(("n_inner", "n_inner")), Reorder((1, 0)), Concat(("n_inner", "n_inner"))))
+
+
+def linear(theirs: Sequence[str], ours: str, bias: bool, move: Move = SAME) -> list[Rule]:
+    """A matrix of a block and, if it has one, its bias: what holds for rows holds for both."""
+    names = ("weight", "bias") if bias else ("weight",)
+    return [Rule(tuple(f"{key}.{name}" for key in theirs), (f"layers.{{b}}.{ours}.{name}",), move) for name in names]
+
+
+def norm(theirs: str, ours: str, resolved: Mapping[str, Any]) -> list[Rule]:
+    """A norm's weight and, if its kind has one, its bias."""
+    names = ("weight", "bias") if has_norm_bias(resolved) else ("weight",)
+    return [Rule((f"{theirs}.{name}",), (f"{ours}.{name}",)) for name in names]
+
+
+def mlp_of(resolved: Mapping[str, Any]) -> str:
+    """Where an MLP's matrices stand in a block of ours; a fused one has a module more."""
+    return "mlp.mlp" if resolved[MLP + "mlp_cls"] == "fused_mlp" else "mlp"
+
+
+def vocabulary(resolved: Mapping[str, Any], embedding: str, head: str, *, bias: bool = False) -> list[Rule]:
+    """Embedding and head, tied or not, whose rows ours may pad; `bias`: the head has one."""
+    rules = [Rule((f"{head}.bias",), ("layers.{h}.linear.bias",), VOCAB)] if bias else []
+    weight = f"{head}.weight"
+    if head_of(resolved).kind == "redundant":
+        return [*rules, Rule((embedding, weight), ("layers.0.wte.weight",), Then((Tie(), VOCAB)))]
+    if not resolved["tie_word_embeddings"]:
+        rules.append(Rule((weight,), ("layers.{h}.linear.weight",), VOCAB))
+    return [*rules, Rule((embedding,), ("layers.0.wte.weight",), VOCAB)]
+
+
+def llama_attention(resolved: Mapping[str, Any], out: str = "o_proj", block: str = "attn") -> list[Rule]:
+    """Separate q, k and v, and the output, under LLaMA's names."""
+    qkv = [f"{LAYER}self_attn.{name}_proj" for name in "qkv"]
+    return [
+        *linear(qkv, f"{block}.Wqkv", resolved[MIXER + "bias"], QKV),
+        *linear([f"{LAYER}self_attn.{out}"], f"{block}.out_proj", resolved[MIXER + "out_bias"]),
+    ]
+
+
+def llama_like(resolved: Mapping[str, Any], *, mlp_bias: bool = False) -> list[Rule]:
+    """A sequential decoder with RMS norms and a GLU, all of LLaMA's names."""
+    up_gate = [f"{LAYER}mlp.{name}_proj" for name in ("up", "gate")]
+    return [
+        *norm(LAYER + "input_layernorm", "layers.{b}.ln_1", resolved),
+        *norm(LAYER + "post_attention_layernorm", "layers.{b}.ln_2", resolved),
+        *llama_attention(resolved),
+        *linear(up_gate, "mlp.fc1", mlp_bias, UP_GATE),
+        *linear([LAYER + "mlp.down_proj"], "mlp.fc2", mlp_bias),
+        *norm("model.norm", "layers.{h}.ln", resolved),
+        *vocabulary(resolved, "model.embed_tokens.weight", "lm_head"),
+    ]

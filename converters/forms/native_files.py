@@ -1,0 +1,116 @@
+"""Writing a form of its own where that is simple: llama2.c's `model.bin` and nanoGPT's `ckpt.pt`.
+
+A llama2.c file is a header and float32 tensors in a row, which is what the engine writes anyway. A ckpt.pt is a zip
+that torch.save makes, of the safetensors file that was written first; torch is imported for that alone.
+"""
+
+import hashlib
+import os
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.engine.shard_layout import Shard, lay_out
+from converters.engine.shard_writing import Writing
+from converters.errors import NotInvertible, UsageError
+from converters.families.shared.sinusoids import COSINES, SINES
+from converters.forms.llama2c_file import HEADERS, MAGIC, SIZES, TABLES, keys_in_order
+from converters.forms.nanogpt_file import KEPT
+from converters.plan.plan import Plan
+from converters.plan.rules import TargetTensor
+
+if TYPE_CHECKING:
+    import torch
+
+ARGUMENTS = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size", "dropout")
+
+
+@dataclass(frozen=True)
+class NativeForm:
+    """A form that is written: its one file, how the engine lays it out, and what is done to that afterwards."""
+
+    name: str
+    lay_out: Callable[[Plan], tuple[Shard, ...]]
+    finish: Callable[[Plan, Path], None] | None = None
+
+    def finished(
+        self, plan: Plan, folder: Path, digests: Mapping[str, str | None], how: Writing
+    ) -> dict[str, str | None]:
+        """Ends what the engine began; gives the sha256 of the file, None where nothing is hashed."""
+        if self.finish is None:
+            return dict(digests)
+        self.finish(plan, folder)
+        with (folder / self.name).open("rb") as file:
+            os.fchmod(file.fileno(), 0o644)  # whatever the umask
+            if how.fsync:
+                os.fsync(file.fileno())
+            return {self.name: hashlib.file_digest(file, "sha256").hexdigest() if how.hash else None}
+
+
+def native_form(family: str) -> NativeForm:
+    """How a family writes its own form.
+
+    Raises:
+        UsageError: it is written as safetensors alone.
+    """
+    if family not in FORMS:
+        known = " and ".join(f"--to {name}" for name in FORMS)
+        raise UsageError(f"--format native is for {known}; {family} is written as a safetensors folder")
+    return FORMS[family]
+
+
+def _llama2c(plan: Plan) -> tuple[Shard, ...]:
+    config = {"version": 0, **plan.config}
+    tensors = {tensor.key: tensor for tensor in plan.tensors}
+    if config["version"] == 0:
+        tensors |= {key: table for key, table in _tables(config).items() if key not in tensors}
+    for tensor in tensors.values():
+        if tensor.dtype != "F32":
+            raise NotInvertible(f"{tensor.key} is {tensor.dtype}; llama2.c knows float32 alone: pass --dtype float32")
+    ordered = [tensors[key] for key, _ in keys_in_order(config)]
+    return (Shard("model.bin", _header(config), tuple(ordered)),)
+
+
+def _header(config: Mapping[str, Any]) -> bytes:
+    sizes, tied = [config[name] for name in SIZES], bool(config["tie_word_embeddings"])
+    if config["version"] == 0:
+        vocab = SIZES.index("vocab_size")
+        sizes[vocab] = sizes[vocab] if tied else -sizes[vocab]
+        return struct.pack("<7i", *sizes)
+    return (struct.pack("<2I7i", MAGIC, config["version"], *sizes) + bytes([tied])).ljust(HEADERS[1], b"\0")
+
+
+def _tables(config: Mapping[str, Any]) -> dict[str, TargetTensor]:
+    """The rotary tables by their formula, for a model that never had any."""
+    positions, half = config["seq_len"], config["dim"] // config["n_heads"] // 2
+    views = (rule.view("F32", f"{positions} {half} 10000.0 -") for rule in (COSINES, SINES))
+    pairs = zip(TABLES, views, strict=True)
+    return {key: TargetTensor(key, view.dtype, view.shape, view.pieces, ()) for key, view in pairs}
+
+
+def _nanogpt(plan: Plan, folder: Path) -> None:
+    """Exchanges the safetensors file for a ckpt.pt with the content that nanoGPT's sample.py and train.py load."""
+    import torch
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / "model.safetensors")
+    _share(weights)
+    arguments = {name: plan.config[name] for name in ARGUMENTS if name in plan.config}
+    known = {name: plan.config[name] for name in KEPT if name in plan.config}
+    torch.save({"model": weights, "model_args": arguments, **known}, folder / "ckpt.pt")
+    (folder / "model.safetensors").unlink()
+
+
+def _share(weights: "dict[str, torch.Tensor]") -> None:
+    """Head and embedding are one tensor in nanoGPT, so they are stored once."""
+    head = next((key for key in weights if key.endswith("lm_head.weight")), None)
+    if head is not None:
+        weights[head] = weights[f"{head.removesuffix('lm_head.weight')}transformer.wte.weight"]
+
+
+FORMS = {
+    "llama2c": NativeForm("model.bin", _llama2c),
+    "nanogpt": NativeForm("ckpt.pt", lambda plan: lay_out(plan, 2**62), _nanogpt),
+}

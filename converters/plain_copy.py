@@ -1,0 +1,60 @@
+"""A checkpoint in the form that transformers loads: safetensors, plain key names, a config that says its tie.
+
+Nothing is mapped: names are unwrapped and bytes are copied. So it can stand for a source of another form (a pickle,
+wrapped keys, a head that only its tensors tell) as the reference of a verdict.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from converters.algebra.boxes import whole
+from converters.checkpoint.checkpoint import Checkpoint
+from converters.checkpoint.json_files import as_bytes
+from converters.checkpoint.side_files import side_files
+from converters.engine.output_folder import new_folder, write_file
+from converters.engine.shard_layout import index_json, lay_out
+from converters.engine.shard_writing import Writing, write_shards
+from converters.family import OURS, family_of, get_family
+from converters.plan.heads import find_head
+from converters.plan.naming import find_naming, unwrapped
+from converters.plan.plan import Plan
+from converters.plan.rules import TargetTensor
+
+
+def is_plain(source: Checkpoint, *, own_head: bool = False) -> bool:
+    """Whether transformers loads the folder as it is, and as what it is."""
+    if family_of(source.config) == OURS:
+        return True
+    family = get_family(family_of(source.config))
+    naming = find_naming(source.tensors, family.base, (family.head_prefix,))
+    inside = unwrapped(source, naming, (family.head_prefix,))
+    head = find_head(inside, family.head, own=own_head, tied=family.tied)
+    named = "model_type" in source.config
+    return named and source.stored[0].suffix == ".safetensors" and not naming.prefix and head.kind != "missing"
+
+
+def write_plain(source: Checkpoint, target: Path) -> Path:
+    """Writes the checkpoint in its plain form into a new folder.
+
+    Raises:
+        ConversionError: the folder cannot be written.
+    """
+    family = get_family(family_of(source.config))
+    inside = unwrapped(source, find_naming(source.tensors, family.base, (family.head_prefix,)), (family.head_prefix,))
+    config = find_head(inside, family.head, own=False, tied=family.tied).effective(inside.config)
+    config = {"model_type": family.model_types[0], **config}
+    tensors = tuple(
+        TargetTensor(t.key, t.dtype, t.shape, (whole(t.key, t.shape),), (t.name,)) for t in inside.tensors.values()
+    )
+    plan = Plan(inside, family.name, family.name, config, tensors, ())
+    shards = lay_out(plan)
+    with new_folder(target, replace=False, durable=False) as folder:
+        write_shards(shards, inside, folder, replace(Writing(), hash=False, fsync=False))
+        write_file(folder / "config.json", as_bytes(config), durable=False)
+        index = index_json(shards)
+        if index:
+            write_file(folder / "model.safetensors.index.json", index.encode(), durable=False)
+        for name, path in side_files(source.folder, home=False).items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_file(folder / name, path.read_bytes(), durable=False)
+    return target

@@ -1,0 +1,1 @@
+"""From a checkpoint and a family to a proved plan."""

@@ -1,0 +1,115 @@
+"""The plan: every target tensor as pieces of source tensors, made from headers alone and proved before it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.algebra.proof import Box, fault, source_box, target_box
+from converters.algebra.views import Check
+from converters.checkpoint.casts import header_dtype
+from converters.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from converters.errors import NotProved, Refused, UsageError
+from converters.family import OURS, dialect_of, family_of, get_family
+from converters.plan.options import DEFAULTS, Options
+from converters.plan.rules import TargetTensor, casted, in_order
+from converters.plan.translation import as_it_is, to_ours, to_theirs
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a conversion will do. `tensors` in the order in which they are written, `checks` done before writing.
+
+    notes: what a person should know, a sentence each. dropped: stored keys that are left out on request.
+    """
+
+    source: Checkpoint
+    family: str
+    to: str
+    config: Mapping[str, Any]
+    tensors: tuple[TargetTensor, ...]
+    checks: tuple[Check, ...]
+    options: Options = DEFAULTS
+    notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all target tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+
+def make_plan(
+    source: str | Path | Checkpoint, family: str | None = None, to: str = OURS, options: Options = DEFAULTS
+) -> Plan:
+    """Plans a conversion from headers and config.json alone, and proves it.
+
+    Args:
+        source: a model folder, or one that is open already.
+        family: what the checkpoint is; left out, it is found by `model_type`.
+        to: the family to convert to. Between two others the way leads through a MixFormer that is never written.
+        options: what else was asked for.
+
+    Raises:
+        UsageError: no such source or family, or a pair that is not converted.
+        Refused: see `converters.errors`: config, keys, shapes or files are not fit.
+    """
+    checkpoint = (
+        source if isinstance(source, Checkpoint) else open_checkpoint(Path(source), dequantize=options.dequantize)
+    )
+    found = family_of(checkpoint.config, family)
+    if family not in (None, found) and family != dialect_of(found):
+        by = "its form" if checkpoint.said_by else "its model_type"
+        raise UsageError(f"{checkpoint.folder} is a {found} checkpoint by {by}, not {family}")
+    if found == to:
+        raise UsageError(f"{checkpoint.folder} is a {to} checkpoint already")
+    if options.pad_vocab is not None and (options.pad_vocab < 1 or to != OURS):
+        raise UsageError(f"--pad-vocab {options.pad_vocab} is for conversions to {OURS}, and at least 1")
+    try:
+        plan = _planned(checkpoint, found, to, options)
+    except Refused as error:
+        if checkpoint.said_by:
+            error.add_note(f"where config.json is named, {checkpoint.said_by} is meant")
+        raise
+    prove(plan)
+    return plan
+
+
+def _planned(checkpoint: Checkpoint, family: str, to: str, options: Options) -> Plan:
+    target = None if to == OURS else get_family(to)
+    model = as_it_is(checkpoint) if family == OURS else to_ours(checkpoint, get_family(family), options)
+    try:
+        model = to_theirs(model, target, options) if target else model
+    except Refused as error:
+        if family != OURS:
+            error.add_note(f"fields are those of the MixFormer between; a {to} cannot say what this {family} says")
+        raise
+    tensors, config = list(model.tensors.values()), model.config
+    if options.dtype:
+        tensors, config = casted(tensors, header_dtype(options.dtype)), {**config, "dtype": options.dtype}
+    ordered = in_order(model.source, tensors)
+    return Plan(model.source, family, to, config, ordered, model.checks, options, model.notes, model.dropped)
+
+
+def prove(plan: Plan) -> None:
+    """Proves on boxes that every source element is used exactly once and every target element made exactly once.
+
+    Raises:
+        NotProved: with the tensor and what is wrong with its cover.
+    """
+    used: dict[str, list[Box]] = {key: [] for key in plan.source.tensors}
+    for tensor in plan.tensors:
+        why = fault(tensor.shape, [target_box(piece, f"from {piece.source}") for piece in tensor.pieces])
+        if why:
+            raise NotProved(f"{tensor.key} is not made exactly once: {why}")
+        for piece in tensor.pieces:
+            if piece.source is not None and not piece.copy:
+                used[piece.source].append(source_box(piece, f"in {tensor.key}"))
+    for check in plan.checks:
+        for piece in check.view.pieces:
+            if piece.source is not None:
+                used[piece.source].append(source_box(piece, "that is checked"))
+    for key, boxes in used.items():
+        why = fault(plan.source.tensors[key].shape, boxes)
+        if why:
+            raise NotProved(f"{key} is not used exactly once: {why}")

@@ -1,0 +1,158 @@
+"""Rules at work: the tensors of one side as views of the other, with every key and shape accounted for."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from converters.algebra.boxes import Piece
+from converters.algebra.dims import Dims, describe
+from converters.algebra.views import Check, Move, View
+from converters.checkpoint.casts import FLOATS
+from converters.checkpoint.checkpoint import Checkpoint
+from converters.checkpoint.safetensors_header import BITS
+from converters.errors import ConversionError, CoverageRefused, NotInvertible, NotProved, ShapeMismatch, nearest
+from converters.family import Family, Rule
+
+
+@dataclass(frozen=True)
+class TargetTensor:
+    """A tensor to be written: its pieces in the order of their elements, and the keys they come from.
+
+    cast_from: the dtype of its elements before a cast, None if there is none.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+    sources: tuple[str, ...]
+    cast_from: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor."""
+        return prod(self.shape) * BITS[self.dtype] // 8
+
+    @property
+    def view(self) -> View:
+        """The tensor for a move."""
+        return View(self.shape, self.dtype, self.pieces)
+
+
+def unmoved(source: Checkpoint) -> dict[str, TargetTensor]:
+    """The tensors of a checkpoint as they are, by their family's names."""
+    return {key: _target(key, View.of(key, t.shape, t.dtype), (t.name,)) for key, t in source.tensors.items()}
+
+
+def bound_rules(family: Family, resolved: Mapping[str, Any]) -> list[Rule]:
+    """Every rule of a family for every layer of a model."""
+    n_layer = family.dims(resolved)["n_layer"]
+    return [bound for rule in family.rules(resolved) for bound in rule.bound(n_layer)]
+
+
+def theirs_shapes(rules: Sequence[Rule], dims: Dims, ours: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes of theirs, got by moving the shapes of ours back; sizes keep their names."""
+    found: dict[str, tuple[int, ...]] = {}
+    for rule in (rule for rule in rules if rule.theirs):
+        views = [View(tuple(ours[key]), "U8", ()) for key in rule.ours]
+        found.update(zip(rule.theirs, (view.shape for view in rule.move.inverse(views, dims).views), strict=True))
+    return found
+
+
+def check_keys(
+    given: Mapping[str, TargetTensor], expected: Mapping[str, tuple[int, ...]], known: Collection[str] = ()
+) -> None:
+    """Every key has its rule, every rule its key, every shape its sizes, and weights are floating-point numbers.
+
+    known: keys that are known by formula.
+
+    Raises:
+        CoverageRefused, ShapeMismatch: with the first key that does not fit, and what it may have been meant to be.
+    """
+    unmapped = sorted(set(given) - set(expected) - set(known))
+    missing = sorted(set(expected) - set(given))
+    if unmapped or missing:
+        raise CoverageRefused(". ".join(filter(None, (_unmapped(unmapped, expected), _missing(missing, given)))))
+    for key, shape in expected.items():
+        found = given[key].shape
+        if found != shape:
+            raise ShapeMismatch(f"{key} is {describe(found)}, expected {describe(shape)} by config.json")
+        if not given[key].dtype.startswith(("F", "BF")):
+            raise CoverageRefused(f"{key} is {given[key].dtype}, expected floating-point numbers")
+
+
+def _unmapped(keys: Sequence[str], expected: Mapping[str, object]) -> str:
+    if not keys:
+        return ""
+    hint = nearest(keys[0], expected)
+    return f"{len(keys)} tensors have no rule, first: {keys[0]}{hint}"
+
+
+def _missing(keys: Sequence[str], given: Mapping[str, object]) -> str:
+    if not keys:
+        return ""
+    hint = nearest(keys[0], given)
+    return f"{len(keys)} tensors are missing, first: {keys[0]}{hint}"
+
+
+def apply(
+    given: Mapping[str, TargetTensor],
+    moves: Sequence[tuple[tuple[str, ...], Move, tuple[str, ...]]],
+    dims: Dims,
+    expected: Mapping[str, tuple[int, ...]],
+) -> tuple[dict[str, TargetTensor], tuple[Check, ...]]:
+    """Moves tensors, given as pieces of a source; what comes out must be exactly what is expected.
+
+    Raises:
+        ShapeMismatch, NotInvertible, NotProved: with the keys in question as notes.
+    """
+    tensors, checks = dict[str, TargetTensor](), list[Check]()
+    for from_keys, move, to_keys in moves:
+        try:
+            moved = move([given[key].view for key in from_keys], dims)
+        except ConversionError as error:
+            error.add_note(f"while making {', '.join(to_keys)} from {', '.join(from_keys)}")
+            raise
+        checks += moved.checks
+        sources = tuple(dict.fromkeys(name for key in from_keys for name in given[key].sources))
+        tensors.update((key, _target(key, view, sources)) for key, view in zip(to_keys, moved.views, strict=True))
+    for tensor in tensors.values():
+        if tensor.shape != expected[tensor.key]:
+            raise ShapeMismatch(f"{tensor.key} would be {describe(tensor.shape)}, not {describe(expected[tensor.key])}")
+    if tensors.keys() != expected.keys():
+        raise NotProved(f"no rule makes {', '.join(sorted(tensors.keys() ^ expected.keys())[:3])}")
+    return tensors, tuple(checks)
+
+
+def _target(key: str, view: View, from_keys: tuple[str, ...]) -> TargetTensor:
+    pieces = tuple(sorted(view.pieces, key=lambda piece: piece.target_offset))
+    return TargetTensor(key, view.dtype, view.shape, pieces, from_keys)
+
+
+def in_order(source: Checkpoint, tensors: Sequence[TargetTensor]) -> tuple[TargetTensor, ...]:
+    """Tensors in the order of their first source bytes, so that reading and writing go forward together."""
+    return tuple(sorted(tensors, key=lambda tensor: (*home(source, tensor), tensor.key)))
+
+
+def home(source: Checkpoint, tensor: TargetTensor) -> tuple[int, int]:
+    """(shard, byte) of the first source element of a target tensor; one made of fills alone is at home at the end."""
+    for piece in tensor.pieces:
+        if piece.source is not None:
+            stored = source.tensors[piece.source]
+            return stored.shard, stored.begin + piece.source_offset * stored.width
+    return len(source.files) - 1, 2**63
+
+
+def casted(tensors: Sequence[TargetTensor], dtype: str) -> list[TargetTensor]:
+    """The tensors, to be written as `dtype`.
+
+    Raises:
+        NotInvertible: a tensor is of a dtype that is not cast.
+    """
+    for tensor in tensors:
+        if tensor.dtype not in FLOATS:
+            raise NotInvertible(
+                f"{tensor.key} is {tensor.dtype}, which is not cast; only {', '.join(sorted(FLOATS))} are"
+            )
+    return [t if t.dtype == dtype else replace(t, dtype=dtype, cast_from=t.dtype) for t in tensors]

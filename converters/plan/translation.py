@@ -1,0 +1,142 @@
+"""The two halves of a conversion: from a checkpoint of theirs to a MixFormer on paper, and from that to theirs.
+
+Both halves move views, not bytes; so they can follow one another, and a conversion from one family to another is as
+lossless and as fast as one to MixFormer, with nothing written in between.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from converters.algebra.views import Check
+from converters.checkpoint.checkpoint import Checkpoint
+from converters.config import layout
+from converters.config.table import RESIDUE, residue_of
+from converters.errors import ConfigRefused
+from converters.family import Family
+from converters.plan.heads import NOTES, find_head, head_of
+from converters.plan.known_buffers import Buffers, buffers_of, find_buffers, still_true, used
+from converters.plan.naming import find_naming, naming_of, unwrapped
+from converters.plan.options import Options
+from converters.plan.rules import TargetTensor, apply, bound_rules, check_keys, theirs_shapes, unmoved
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint that is not written yet.
+
+    source: what the pieces of its tensors refer to. tensors: by key. checks: what has to hold for it to be lossless.
+    notes: what a person should know, a sentence each. dropped: stored keys that are left out on request.
+    """
+
+    source: Checkpoint
+    config: Mapping[str, Any]
+    tensors: Mapping[str, TargetTensor]
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+def as_it_is(source: Checkpoint) -> Model:
+    """A checkpoint, unchanged."""
+    return Model(source, source.config, unmoved(source), notes=source.notes)
+
+
+def to_ours(stored: Checkpoint, family: Family, options: Options) -> Model:
+    """The MixFormer that a checkpoint of a family means.
+
+    Raises:
+        Refused: config, keys or shapes are not fit.
+    """
+    naming = find_naming(stored.tensors, family.base, (family.head_prefix,))
+    source = unwrapped(stored, naming, (family.head_prefix,))
+    head = find_head(source, family.head, own=options.own_head, tied=family.tied)
+    theirs = head.effective(source.config)
+    bare = layout.resolve(family.config.to_ours(theirs, family.name, options.waive))
+    _check_depth(bare, source)
+    known = [key for key in source.tensors if any(key.endswith(rule.suffix) for rule in family.buffers)]
+    buffers = Buffers() if options.drop_buffers else find_buffers(source, family.buffers, bare)
+    names = naming.residue()
+    extra = {**head.residue(), **buffers.residue(), **({"keys": names} if names else {}), **_padding(bare, options)}
+    config = family.config.to_ours(theirs, family.name, options.waive, extra)
+    if options.pad_vocab:
+        config["vocab_size"] = padded(bare["vocab_size"], options.pad_vocab)
+    resolved = layout.resolve(config)
+    rules, dims, ours = bound_rules(family, resolved), family.dims(resolved), family.tensors(resolved)
+    given = unmoved(source)
+    check_keys(given, theirs_shapes(rules, dims, ours), known)
+    tensors, checks = apply(given, [(r.theirs, r.move, r.ours) for r in rules], dims, ours)
+    checks += tuple(used(source.tensors[key]) for key in known)
+    notes = (*source.notes, *filter(None, [NOTES.get(head.kind)]))
+    return Model(source, config, tensors, checks, notes, tuple(known) if options.drop_buffers else ())
+
+
+def to_theirs(ours: Model, family: Family, options: Options) -> Model:
+    """The checkpoint of a family that means the same as a MixFormer.
+
+    Raises:
+        Refused: the family cannot express it, or keys or shapes are not fit.
+    """
+    live, foreign = _home(ours.config, family)
+    resolved, residue = layout.resolve(live), residue_of(live, family.name)
+    config = family.config.to_theirs(
+        {**live, "dtype": options.dtype} if options.dtype else live, family.name, options.waive
+    )
+    config = head_of(live).restored(config) if residue else config
+    _readable(config, family, (*options.waive, *residue.get("waived", ())))
+    _check_depth(resolved, ours.source)
+    rules, dims, shapes = bound_rules(family, resolved), family.dims(resolved), family.tensors(resolved)
+    check_keys(ours.tensors, shapes)
+    expected = theirs_shapes(rules, dims, shapes)
+    tensors, checks = apply(ours.tensors, [(r.ours, r.move.inverse, r.theirs) for r in rules], dims, expected)
+    naming = naming_of(residue, family.base)
+    remembered = Buffers() if options.drop_buffers else buffers_of(residue, family.buffers, resolved)
+    buffers = still_true(remembered, resolved, expected)
+    tensors |= {key: TargetTensor(key, v.dtype, v.shape, v.pieces, ()) for key, v in buffers.views().items()}
+    named = {naming.stored(key): replace(tensor, key=naming.stored(key)) for key, tensor in tensors.items()}
+    stale = sorted(remembered.keys() - buffers.keys())
+    notes = (*foreign, *(f"{key} is left out: it is no longer what its formula says" for key in stale))
+    return Model(ours.source, config, named, (*ours.checks, *checks), (*ours.notes, *notes), ours.dropped)
+
+
+def _home(config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The config without what an earlier conversion from another family remembered, and what is lost by that.
+
+    How far a vocabulary was padded is true of the tensors themselves, so that stays.
+    """
+    residue = config.get(RESIDUE)
+    if not isinstance(residue, dict) or residue.get("family") == family.name:
+        return config, ()
+    kept = {"padding": residue["padding"]} if "padding" in residue else {}
+    fields = residue.get("fields")
+    lost = sorted(set(fields) - family.config.known) if isinstance(fields, dict) else []
+    told = (f"without a place in a {family.name} config, and left out: {', '.join(lost)}",) if lost else ()
+    return {**{name: value for name, value in config.items() if name != RESIDUE}, RESIDUE: kept}, told
+
+
+def _readable(config: Mapping[str, Any], family: Family, waived: Sequence[str]) -> None:
+    """A config that is written must be one that is read: a residue edited by hand may spoil it."""
+    try:
+        family.config.to_ours(config, family.name, [name for name in waived if name in config])
+        if config.get("model_type", family.model_types[0]) not in family.model_types:
+            raise ConfigRefused(f"model_type would be {config.get('model_type')!r}")
+    except ConfigRefused as error:
+        raise ConfigRefused(f"{RESIDUE} does not give back a sound config ({error}); remove it or mend it") from None
+
+
+def _check_depth(resolved: Mapping[str, Any], source: Checkpoint) -> None:
+    """More layers than tensors are refused before anything is made for each layer."""
+    if resolved["n_layer"] > len(source.tensors):
+        raise ConfigRefused(f"config.json says {resolved['n_layer']} layers, there are {len(source.tensors)} tensors")
+
+
+def padded(rows: int, multiple: int) -> int:
+    """`rows`, up to the next multiple."""
+    return -(-rows // multiple) * multiple
+
+
+def _padding(bare: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    rows = bare["vocab_size"]
+    if not options.pad_vocab or rows % options.pad_vocab == 0:
+        return {}
+    return {"padding": {"vocab_size": rows, "padded": padded(rows, options.pad_vocab)}}

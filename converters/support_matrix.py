@@ -1,0 +1,121 @@
+"""What each family can express, asked of the families themselves: a table of variants that no one has to keep up.
+
+For each family the plainest MixFormer is found that it can express. A variant stands in the table if that model with
+the variant translates to the family's config and back without a change; then every checkpoint of it goes both ways.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+from converters.config.layout import BIASED_GLU, resolve, unflatten
+from converters.config.list_architecture import WINDOW, PerLayer, as_list
+from converters.errors import ConfigRefused
+from converters.families.shared.transformers_fields import HEAD, MIXER, MLP, NORM
+from converters.family import Family, list_families
+
+Flat = Mapping[str, Any]
+PLAIN: Flat = {
+    "vocab_size": 64,
+    "n_positions": 64,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "pad_vocab_size_multiple": 1,
+    "architecture.block_cls": "sequential",
+    MIXER + "mixer_cls": "mha",
+    NORM + "norm_cls": "rms",
+    NORM + "eps": 1e-5,
+    "layer_norm_epsilon": 1e-5,
+    MLP + "n_inner": 64,
+    HEAD + "head_cls": "causal_lm",
+}
+BODIES: tuple[tuple[Flat, ...], ...] = (
+    ({"architecture.block_cls": "sequential"}, {"architecture.block_cls": "parallel"}),
+    ({NORM + "norm_cls": "rms"}, {NORM + "norm_cls": "torch"}),
+    ({MLP + "mlp_cls": "glu", MLP + "act_fn": "silu"}, {MLP + "mlp_cls": "mlp", MLP + "act_fn": "gelu_new"}),
+    ({"embd_layer": "default", MIXER + "rotary_dim": 8}, {"embd_layer": "positional", MIXER + "rotary_dim": 0}),
+    tuple({MIXER + "bias": qkv, MIXER + "out_bias": out} for qkv, out in ((False, False), (True, False), (True, True))),
+    ({HEAD + "use_bias": False}, {HEAD + "use_bias": True}),
+    ({}, {MIXER + "qk_norm": True}),
+)
+ROPE = MIXER + "rope_parameters"
+FACTORS = {"short_factor": [1.0, 1.5, 2.0, 2.5], "long_factor": [1.0, 2.0, 4.0, 8.0]}
+BANDS = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+
+
+def _rope(kind: str, **parameters: Any) -> Flat:
+    return {ROPE: {"rope_type": kind, "rope_theta": 1e4, **parameters}}
+
+
+VARIANTS: dict[str, Flat] = {
+    "fewer key-value heads": {MIXER + "n_head_kv": 2},
+    "head_dim apart from n_embd / n_head": {MIXER + "head_dim": 10, MIXER + "rotary_dim": 10},
+    "part of a head rotates": {MIXER + "rotary_dim": 4},
+    "another theta": {MIXER + "rotary_base": 5e5},
+    "rope linear or dynamic": _rope("dynamic", factor=2.0),
+    "rope yarn or llama3": _rope("llama3", factor=4.0, **BANDS),
+    "longrope": _rope("longrope", **FACTORS, original_max_position_embeddings=32),
+    "learned positions, no rotary": {"embd_layer": "positional", MIXER + "rotary_dim": 0},
+    "no biases in attention": {MIXER + "bias": False, MIXER + "out_bias": False},
+    "biases on q, k, v alone": {MIXER + "bias": True, MIXER + "out_bias": False},
+    "biases in all of attention": {MIXER + "bias": True, MIXER + "out_bias": True},
+    "GLU": {MLP + "mlp_cls": "glu"},
+    "GLU with biases": {MLP + "mlp_cls": BIASED_GLU},
+    "plain MLP with biases": {MLP + "mlp_cls": "mlp"},
+    "another activation": {MLP + "act_fn": "relu"},
+    "parallel blocks": {"architecture.block_cls": "parallel"},
+    "head with a bias": {HEAD + "use_bias": True},
+    "tied head": {"tie_word_embeddings": True},
+    "untied head": {"tie_word_embeddings": False},
+    "a window": {MIXER + WINDOW: "(15, 0)"},
+    "a window on some layers": {MIXER + WINDOW: PerLayer((None, "(15, 0)"))},
+    "normalised q and k": {MIXER + "qk_norm": True},
+    "plain q and k": {MIXER + "qk_norm": False},
+    "unscaled scores": {MIXER + "softmax_scale": 1.0},
+    "scores scaled by layer": {MIXER + "scale_attn_by_inverse_layer_idx": True},
+    "dropout of residuals": {"resid_pdrop": 0.1},
+}
+
+
+def expresses(family: Family, flat: Flat) -> bool:
+    """Whether a model of ours, by dotted paths, is a model of the family and the same one when it comes back."""
+    ours = as_list(unflatten(flat))
+    try:
+        theirs = family.config.to_theirs(ours, family.name)
+        back = resolve(family.config.read(theirs))
+    except ConfigRefused:
+        return False
+    return all(back.get(path) == value for path, value in flat.items() if path in VARIED)
+
+
+VARIED = {path for variant in VARIANTS.values() for path in variant}
+
+
+def plainest(family: Family) -> Flat | None:
+    """The first of all plain models of ours that the family can express."""
+    found: Iterator[Flat] = ({**PLAIN, **_merged(parts)} for parts in product(*BODIES))
+    return next((flat for flat in found if expresses(family, flat)), None)
+
+
+def _merged(parts: tuple[Flat, ...]) -> dict[str, Any]:
+    return {path: value for part in parts for path, value in part.items()}
+
+
+def matrix() -> dict[str, dict[str, bool]]:
+    """Variant -> family -> whether it goes both ways; dialects have their family's function and are left out."""
+    bases = [(f, plainest(f)) for f in list_families(plugins=False) if not f.dialect_of]
+    return {
+        name: {f.name: base is not None and expresses(f, {**base, **variant}) for f, base in bases}
+        for name, variant in VARIANTS.items()
+    }
+
+
+def markdown() -> str:
+    """The table as the README shows it."""
+    table = matrix()
+    families = list(next(iter(table.values())))
+    lines = [f"| variant | {' | '.join(families)} |", f"| --- |{' :-: |' * len(families)}"]
+    for name, row in table.items():
+        lines.append(f"| {name} | {' | '.join('⇄' if row[family] else '–' for family in families)} |")
+    return "\n".join(lines)
