@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from golden.comparison import compare
-    from golden.description import describe
     from golden.errors import GoldenError
-    from golden.recording import record
+    from golden.evidence.description import describe
+    from golden.evidence.recording import record
+    from golden.faults.self_testing import SelfTest, self_test
     from golden.report import trial_lines, verdict_lines
-    from golden.trial import SelfTest, self_test
     from golden.verdict import LevelResult, Status, Verdict
 
 _HOME_OF = {
     "compare": "golden.comparison",
-    "describe": "golden.description",
+    "describe": "golden.evidence.description",
     "GoldenError": "golden.errors",
-    "record": "golden.recording",
-    "self_test": "golden.trial",
+    "record": "golden.evidence.recording",
+    "self_test": "golden.faults.self_testing",
     "trial_lines": "golden.report",
     "verdict_lines": "golden.report",
     "LevelResult": "golden.verdict",
-    "SelfTest": "golden.trial",
+    "SelfTest": "golden.faults.self_testing",
     "Status": "golden.verdict",
     "Verdict": "golden.verdict",
 }

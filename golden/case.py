@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golden.calibration import LOW_PRECISION
-from golden.evidence import Progress
-from golden.golden_file import GoldenEvidence
-from golden.loading import read_config, stored_elements
-from golden.memory import RunPlan, available_bytes, plan_run
-from golden.prompts import prompt_length
-from golden.streamed_loading import largest_layer
+from golden.evidence.calibration import LOW_PRECISION
+from golden.evidence.golden_file import GoldenEvidence
+from golden.evidence.live import Progress
+from golden.evidence.prompts import prompt_length
+from golden.models.loading import read_config, stored_elements
+from golden.models.memory import RunPlan, available_bytes, plan_run
+from golden.models.streamed_loading import largest_layer
 
 WIDE = {"float64": 8, "float32": 4}
 ATTENTION = ("eager", "sdpa", "flash")

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from golden.against_golden import check_same_source, judge_structure_against
-from golden.calibration import LOW_PRECISION
 from golden.case import ATTENTION, WIDE, Case
 from golden.errors import FolderError, MissingReferenceError, UnknownLevelError
-from golden.evidence import Progress
-from golden.golden_file import read_golden
-from golden.loading import read_config
-from golden.lossy import recorded_steps
+from golden.evidence.calibration import LOW_PRECISION
+from golden.evidence.golden_file import read_golden
+from golden.evidence.live import Progress
+from golden.evidence.versions import installed_versions
+from golden.levels.against_golden import check_same_source, judge_structure_against
+from golden.levels.structure import judge_structure_and_weights
+from golden.models.loading import read_config
+from golden.models.lossy import recorded_steps
 from golden.references import is_native
 from golden.session import MODEL_LEVELS, Outcome, run_session
-from golden.structure import judge_structure_and_weights
 from golden.verdict import LEVELS, LevelResult, Status, Verdict, conclude
-from golden.versions import installed_versions
 
 
 def compare(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from golden.verdict import LevelResult, Status, Verdict
 
 if TYPE_CHECKING:
-    from golden.trial import SelfTest
+    from golden.faults.self_testing import SelfTest
 
 
 def verdict_lines(verdict: Verdict) -> list[str]:

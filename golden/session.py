@@ -10,18 +10,18 @@ from pathlib import Path
 
 import torch
 
-from golden.behaviour import judge_behaviour
 from golden.case import Case
-from golden.diagnosis import Suspect, explain, first_divergence
-from golden.evidence import Evidence, Opener, ReferenceTerms, reference_evidence
-from golden.function import FLOAT64, Budget, float32_budget, judge_function
-from golden.kernels import check_device, judge_kernels
-from golden.loading import FLASH, MIXFORMER, check_flash, load_model, read_config
-from golden.lossy import cast_of
-from golden.memory import RunPlan
-from golden.prompts import reference_prompts
-from golden.running import ModelRunner
-from golden.streamed_loading import open_streamed
+from golden.diagnosis.diagnosis import Suspect, explain, first_divergence
+from golden.evidence.live import Evidence, Opener, ReferenceTerms, reference_evidence
+from golden.evidence.prompts import reference_prompts
+from golden.levels.behaviour import judge_behaviour
+from golden.levels.function import FLOAT64, Budget, float32_budget, judge_function
+from golden.levels.kernels import check_device, judge_kernels
+from golden.models.loading import FLASH, MIXFORMER, check_flash, load_model, read_config
+from golden.models.lossy import cast_of
+from golden.models.memory import RunPlan
+from golden.models.running import ModelRunner
+from golden.models.streamed_loading import open_streamed
 from golden.verdict import LevelResult, Status
 
 MODEL_LEVELS = frozenset({"L2", "L3", "L4"})

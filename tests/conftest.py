@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from golden.hot import make_hot
+from golden.models.hot import make_hot
 
 Make = Callable[[str], Path]
 

@@ -7,7 +7,7 @@ import pytest
 from converters import convert
 from converters.errors import ConfigRefused
 from golden import compare
-from golden.hot import make_hot
+from golden.models.hot import make_hot
 
 WHOLE_HEADS = {"partial_rotary_factor": 1.0}
 PAIRS = [

@@ -16,7 +16,7 @@ from converters.conversion import Request
 from converters.families.shared.activations import NAMES
 from converters.plan.options import Options
 from golden import compare
-from golden.hot import make_hot
+from golden.models.hot import make_hot
 
 # Smooth activations alone: at a kink, float64 of two orders of operations may fall on different sides.
 ACTIVATIONS = sorted(NAMES - {"gelu_10"})

@@ -2,6 +2,6 @@
 
     pytest -p golden.conformance.plugin --pyargs golden.conformance --family llama
 
-It needs a hot recipe for the family (`golden.hot.RECIPES`, or `hot` of its FAMILY), because a freshly initialised model
-hides faults.
+It needs a hot recipe for the family (`golden.models.hot.RECIPES`, or `hot` of its FAMILY), because a fresh
+model hides faults.
 """

@@ -29,7 +29,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def conforming(request: pytest.FixtureRequest) -> "Family":
     """The family under test."""
     from converters.family import get_family
-    from golden.hot import has_recipe
+    from golden.models.hot import has_recipe
 
     found = get_family(request.param)
     assert has_recipe(found.name), f"{found.name} has no hot recipe: give its FAMILY one"
@@ -40,6 +40,6 @@ def conforming(request: pytest.FixtureRequest) -> "Family":
 def hot_checkpoint(conforming: "Family", tmp_path: Path) -> Path:
     """A hot checkpoint of the family, as transformers saves it."""
     from golden.conformance.variants import variant
-    from golden.hot import make_hot
+    from golden.models.hot import make_hot
 
     return make_hot(conforming.name, tmp_path / "hot", 0, **variant(conforming.name, 0))

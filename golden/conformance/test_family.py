@@ -20,7 +20,7 @@ from converters.plan.rules import bound_rules, theirs_shapes
 from golden import compare
 from golden.conformance.mutations import mutations
 from golden.conformance.variants import variant
-from golden.hot import make_hot
+from golden.models.hot import make_hot
 
 SEEDS = 5
 LEAST_MUTATIONS, QUICK_MUTATIONS = 8, 10

@@ -4,7 +4,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from golden.hot import recipe
+from golden.models.hot import recipe
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "num_hidden_layers": (1, 2, 4),

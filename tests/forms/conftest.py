@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from golden.hot import make_hot
+from golden.models.hot import make_hot
 
 LAYERS, VOCAB = 3, 332
 SIZES = {"hidden_size": 48, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 6, "vocab_size": VOCAB}

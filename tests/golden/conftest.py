@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from golden.hot import make_hot
-from golden.patient import Patient, admit, discharge
+from golden.faults.model_copy import Patient, admit, discharge
+from golden.models.hot import make_hot
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from converters.errors import ConversionError
 from golden import Status, compare
 from golden.errors import FolderError
 
@@ -32,10 +31,6 @@ class Alignment:
         yield from self.differences
 
 
-class ConversionError(Exception):
-    pass
-
-
 @pytest.fixture
 def align(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What ``align`` returns, under ``result``."""
@@ -45,6 +40,9 @@ def align(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         if isinstance(told["result"], Exception):
             raise told["result"]
         return told["result"]
+
+    monkeypatch.setattr("converters.alignment.align", stand_in)
+    return told["result"]
 
     alignment, errors = ModuleType("converters.alignment"), ModuleType("converters.errors")
     alignment.align = stand_in  # type: ignore[attr-defined]

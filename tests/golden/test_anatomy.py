@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from golden.anatomy import read_anatomy
-from golden.hot import make_hot
-from golden.patient import admit
+from golden.faults.model_copy import admit
+from golden.models.anatomy import read_anatomy
+from golden.models.hot import make_hot
 
 ATTENTION = {"mixer_cls": "mha", "n_head_kv": 2, "head_dim": 10}
 GLU = {"mlp_cls": "glu", "n_inner": 24}

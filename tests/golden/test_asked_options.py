@@ -13,7 +13,7 @@ from converters.conversion import Request
 from converters.plan.options import Options
 from golden import Status, compare
 from golden.errors import FolderError
-from golden.patient import Patient, discharge
+from golden.faults.model_copy import Patient, discharge
 
 LEVELS = ["L0", "L1", "L2"]
 

@@ -17,8 +17,8 @@ from golden.errors import (
     UnknownLevelError,
     UnusableReferenceError,
 )
-from golden.patient import Patient, admit, discharge
-from golden.running import ModelRunner
+from golden.faults.model_copy import Patient, admit, discharge
+from golden.models.running import ModelRunner
 
 
 def test_no_reference_and_no_golden_leaves_nothing_to_compare_with(reference: Path) -> None:

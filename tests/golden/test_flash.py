@@ -14,8 +14,8 @@ from torch import Tensor
 
 from golden import Status, compare, record
 from golden.errors import MissingDeviceError
-from golden.hot import make_hot
-from golden.patient import admit, discharge
+from golden.faults.model_copy import admit, discharge
+from golden.models.hot import make_hot
 
 Kernel = Callable[..., Tensor]
 

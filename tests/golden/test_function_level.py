@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from golden import Status, Verdict, compare
-from golden.evidence import open_reference
-from golden.faults import catalogue
-from golden.loading import load_model, silenced
-from golden.patient import Patient, admit, discharge
-from golden.prompts import reference_prompts
-from golden.trial import judge_alone
+from golden.evidence.live import open_reference
+from golden.evidence.prompts import reference_prompts
+from golden.faults.catalogue import catalogue
+from golden.faults.model_copy import Patient, admit, discharge
+from golden.faults.self_testing import judge_alone
+from golden.models.loading import load_model, silenced
 
 
 def judge(candidate: Path, reference: Path, **options: str) -> Verdict:
@@ -96,7 +96,7 @@ def test_a_weight_that_is_not_finite_fails_by_its_key(
 
 
 def test_a_rare_embedding_row_outside_all_prompts_is_found(tmp_path: Path) -> None:
-    from golden.hot import make_hot
+    from golden.models.hot import make_hot
 
     source = make_hot("llama", tmp_path / "wide", vocab_size=2003)
     patient = admit(source)
@@ -152,7 +152,7 @@ def test_nothing_is_printed_to_standard_output(reference: Path, capfd: pytest.Ca
 
 @pytest.mark.parametrize("family", ["gpt2", "codegen", "phi", "phi3", "mistral", "qwen2", "qwen3"])
 def test_every_transformers_family_can_be_its_own_reference(family: str, tmp_path: Path) -> None:
-    from golden.hot import make_hot
+    from golden.models.hot import make_hot
 
     source = make_hot(family, tmp_path / family)
     verdict = compare(source, source, levels=["L2", "L3", "L4"])

@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from golden import GoldenError, Status, compare, describe, record
 from golden.errors import GoldenFileError, GoldenMismatchError
-from golden.golden_file import read_golden
-from golden.hot import make_hot
-from golden.patient import admit, discharge
-from golden.recording import SEED
-from golden.sketch import Sketch, coarse_divergence, project
-from golden.trial import judge_alone
+from golden.evidence.golden_file import read_golden
+from golden.evidence.recording import SEED
+from golden.evidence.sketch import Sketch, coarse_divergence, project
+from golden.faults.model_copy import admit, discharge
+from golden.faults.self_testing import judge_alone
+from golden.models.hot import make_hot
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_the_form_follows_the_size_of_the_logits(
     reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert describe(record(reference, tmp_path / "one", dtypes=()))["form"] == "full"
-    monkeypatch.setattr("golden.recording.FULL_LIMIT", 1000)
+    monkeypatch.setattr("golden.evidence.recording.FULL_LIMIT", 1000)
     assert describe(record(reference, tmp_path / "two", dtypes=()))["form"] == "compact"
 
 
@@ -240,7 +240,7 @@ def test_a_window_longer_than_any_prompt_is_not_lost_unseen(windowed: tuple[Path
 def test_a_place_that_cannot_hold_a_golden_is_refused_before_the_reference_runs(
     goldens: dict[str, Path], reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("golden.recording.open_reference", pytest.fail)
+    monkeypatch.setattr("golden.evidence.recording.open_reference", pytest.fail)
     with pytest.raises(GoldenError, match="is a folder"):
         record(reference, tmp_path, force=True)
     with pytest.raises(GoldenError, match="no folder that could be written to"):
@@ -254,7 +254,7 @@ def test_a_recording_that_fails_leaves_nothing_behind(
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("golden.recording.save_file", full)
+    monkeypatch.setattr("golden.evidence.recording.save_file", full)
     with pytest.raises(GoldenError, match="No space left"):
         record(reference, tmp_path / "golden", dtypes=())
     assert list(tmp_path.iterdir()) == []
@@ -300,7 +300,7 @@ def test_the_coarse_divergence_bounds_the_true_one_from_below() -> None:
     sketch = Sketch(301, 8, 4)
     largest = sketch.largest(true)
     coarse = coarse_divergence(sketch.columns(true, largest), sketch.columns(found, largest), 8)
-    from golden.calibration import divergence
+    from golden.evidence.calibration import divergence
 
     exact = divergence(true, found)
     assert bool((coarse <= exact + 1e-12).all()) and float(coarse.mean()) > 0.1 * float(exact.mean())

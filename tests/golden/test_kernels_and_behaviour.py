@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from golden import Status, compare
-from golden.behaviour import judge_behaviour
-from golden.calibration import Floor
-from golden.evidence import LiveEvidence, open_reference
-from golden.function import FLOAT64
-from golden.kernels import excesses
-from golden.loading import load_model
-from golden.probes import make_probes, run_probe
-from golden.prompts import reference_prompts
-from golden.running import ModelRunner
+from golden.evidence.calibration import Floor
+from golden.evidence.live import LiveEvidence, open_reference
+from golden.evidence.probes import make_probes, run_probe
+from golden.evidence.prompts import reference_prompts
+from golden.levels.behaviour import judge_behaviour
+from golden.levels.function import FLOAT64
+from golden.levels.kernels import excesses
+from golden.models.loading import load_model
+from golden.models.running import ModelRunner
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_sound_kernels_lose_no_more_than_the_reference(dtype: str, attn: str, mi
 
 
 def test_weights_rounded_to_bfloat16_show_in_float16(mixformer: Path, reference: Path, tmp_path: Path) -> None:
-    from golden.patient import admit, discharge
+    from golden.faults.model_copy import admit, discharge
 
     patient = admit(mixformer)
     patient.weights = {key: tensor.bfloat16().float() for key, tensor in patient.weights.items()}
@@ -159,7 +159,7 @@ def test_an_end_of_text_token_or_a_penalty_of_the_folder_does_not_change_greedy_
 
 
 def test_length_dependent_rope_is_compared_by_full_passes_only(tmp_path: Path) -> None:
-    from golden.hot import make_hot
+    from golden.models.hot import make_hot
 
     parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
     source = make_hot("llama", tmp_path, rope_parameters=parameters, max_position_embeddings=24)
@@ -174,9 +174,9 @@ def test_length_dependent_rope_is_compared_by_full_passes_only(tmp_path: Path) -
 def test_a_gelu_kernel_of_the_other_form_is_caught_though_the_reference_rounds_coarser(
     family: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from golden import kernels
-    from golden.hot import make_hot
-    from golden.modules import activation, blocks
+    from golden.levels import kernels
+    from golden.models.hot import make_hot
+    from golden.models.modules import activation, blocks
 
     source = make_hot(family, tmp_path)
     assert compare(source, source, levels=["L3"], dtype=dtype).verdict is Status.PASS
@@ -193,8 +193,8 @@ def test_a_gelu_kernel_of_the_other_form_is_caught_though_the_reference_rounds_c
 
 
 def test_a_dtype_in_which_the_reference_overflows_is_no_ruler(tmp_path: Path) -> None:
-    from golden.hot import make_hot
-    from golden.patient import admit, discharge
+    from golden.faults.model_copy import admit, discharge
+    from golden.models.hot import make_hot
 
     patient = admit(make_hot("llama", tmp_path / "source"))
     for role in ("1.up", "1.gate"):
@@ -210,7 +210,7 @@ def test_a_dtype_in_which_the_reference_overflows_is_no_ruler(tmp_path: Path) ->
 def test_a_candidate_that_cannot_run_in_low_precision_fails_with_its_words(
     mixformer: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from golden import kernels
+    from golden.levels import kernels
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("expected mat1 and mat2 to have the same dtype")

@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 from golden import Status, Verdict, case, compare, record
 from golden.case import Case
 from golden.errors import FolderError, UnusableReferenceError, UnverifiableError
-from golden.hot import make_hot
-from golden.loading import load_model, silenced
-from golden.memory import plan_run
-from golden.patient import Patient, admit, discharge
-from golden.running import ModelRunner
-from golden.streamed_loading import largest_layer, open_streamed
+from golden.faults.model_copy import Patient, admit, discharge
+from golden.models.hot import make_hot
+from golden.models.loading import load_model, silenced
+from golden.models.memory import plan_run
+from golden.models.running import ModelRunner
+from golden.models.streamed_loading import largest_layer, open_streamed
 
 IDS = tuple(range(3, 60))
 
@@ -101,7 +101,7 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Verdict]:
 
 
 def case_golden(path: Path) -> Any:
-    from golden.golden_file import read_golden
+    from golden.evidence.golden_file import read_golden
 
     return read_golden(path)
 
@@ -126,7 +126,7 @@ def flipped_sign(patient: Patient) -> None:
 def rows_interleaved(patient: Patient) -> None:
     import random
 
-    from golden.mapping_faults import interleave
+    from golden.faults.mapping_faults import interleave
 
     interleave("q", "k")(patient, random.Random(0))
 
@@ -300,7 +300,7 @@ import re, sys
 from pathlib import Path
 import torch
 from golden import case, compare
-from golden.loading import load_model
+from golden.models.loading import load_model
 torch.set_num_threads(1)
 def peak():  # of this process: what getrusage says begins with the peak of its parent
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

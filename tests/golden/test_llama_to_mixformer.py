@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from golden import Status, compare
-from golden.hot import make_hot
-from golden.loading import load_model
-from golden.patient import admit, discharge
-from golden.prompts import reference_prompts
-from golden.running import ModelRunner
-from golden.stages import diagnosis_prompt
+from golden.evidence.prompts import reference_prompts
+from golden.evidence.stages import diagnosis_prompt
+from golden.faults.model_copy import admit, discharge
+from golden.models.hot import make_hot
+from golden.models.loading import load_model
+from golden.models.running import ModelRunner
 
 
 def test_a_mixformer_built_by_hand_passes_every_level_that_runs(mixformer: Path, reference: Path) -> None:

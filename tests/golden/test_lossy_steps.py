@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from golden import Status, compare, record
-from golden.patient import admit, discharge
+from golden.faults.model_copy import admit, discharge
 
 
 @pytest.fixture(params=["bfloat16", "float16"])

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from golden import Status, case, compare, memory
-from golden.memory import available_bytes, plan_run
+from golden import Status, case, compare
+from golden.models import memory
+from golden.models.memory import available_bytes, plan_run
 
 MILLION = 10**6
 
@@ -58,7 +59,7 @@ def test_every_level_can_run_in_float32(reference: Path) -> None:
 
 
 def test_float32_still_sees_a_wrong_eps(reference: Path, tmp_path: Path) -> None:
-    from golden.patient import admit, discharge
+    from golden.faults.model_copy import admit, discharge
 
     patient = admit(reference)
     patient.turn("eps", 1e-6)

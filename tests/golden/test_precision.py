@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from golden.loading import load_model
-from golden.measure import ErrorMeter
-from golden.precision import Float64Mode, needs_priming, rebuild_sinusoids
-from golden.running import ModelRunner
+from golden.evidence.error_meter import ErrorMeter
+from golden.models.loading import load_model
+from golden.models.precision import Float64Mode, needs_priming, rebuild_sinusoids
+from golden.models.running import ModelRunner
 
 IDS = tuple(range(0, 300, 3))
 
@@ -64,7 +64,7 @@ def test_without_the_mode_a_healthy_llama_would_miss_the_budget(reference: Path)
 def test_only_rope_that_is_made_in_the_forward_pass_needs_priming(
     rope: str | None, primes: bool, tmp_path: Path
 ) -> None:
-    from golden.hot import make_hot
+    from golden.models.hot import make_hot
 
     parameters = {"rope_type": rope or "default", "rope_theta": 1e4, **({"factor": 2.0} if rope else {})}
     source = make_hot("llama", tmp_path, rope_parameters=parameters, max_position_embeddings=64)
@@ -72,7 +72,7 @@ def test_only_rope_that_is_made_in_the_forward_pass_needs_priming(
 
 
 def test_dynamic_rope_past_its_context_is_judged_with_the_float32_frequencies(tmp_path: Path) -> None:
-    from golden.hot import make_hot
+    from golden.models.hot import make_hot
 
     parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
     source = make_hot("llama", tmp_path, rope_parameters=parameters, max_position_embeddings=64)
@@ -87,7 +87,7 @@ def test_dynamic_rope_past_its_context_is_judged_with_the_float32_frequencies(tm
 
 
 def test_the_sinusoid_table_of_codegen_is_rebuilt_in_float64(tmp_path: Path) -> None:
-    from golden.hot import make_hot
+    from golden.models.hot import make_hot
 
     model = load_model(make_hot("codegen", tmp_path), torch.float64, "eager").model
     before = model.transformer.h[0].attn.embed_positions.clone()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from golden import self_test, trial_lines
-from golden.faults import catalogue
-from golden.function import Budget
-from golden.trial import SelfTest, Trial, known_families
+from golden.faults.catalogue import catalogue
+from golden.faults.self_testing import SelfTest, Trial, known_families
+from golden.levels.function import Budget
 
 QUICK = {"llama", "gpt2", "codegen"}
 FAMILIES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in known_families()[0]]
@@ -30,18 +30,18 @@ def test_a_compact_golden_catches_at_least_95_percent() -> None:
 
 
 def test_a_blind_verdict_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("golden.trial.FLOAT64", Budget(rms=1e9, max=None))
-    monkeypatch.setattr("golden.trial.healthy_variants", lambda: iter(()))
-    monkeypatch.setattr("golden.trial.kernel_faults", lambda: iter(()))
-    monkeypatch.setattr("golden.trial.catalogue", lambda patient: catalogue(patient)[::6])
+    monkeypatch.setattr("golden.faults.self_testing.FLOAT64", Budget(rms=1e9, max=None))
+    monkeypatch.setattr("golden.faults.self_testing.healthy_variants", lambda: iter(()))
+    monkeypatch.setattr("golden.faults.self_testing.kernel_faults", lambda: iter(()))
+    monkeypatch.setattr("golden.faults.self_testing.catalogue", lambda patient: catalogue(patient)[::6])
     result = self_test(["llama"])
     assert not result.passed
     assert result.missed == result.trials
 
 
 def test_a_verdict_that_fails_the_sound_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("golden.healthy.FLOAT64", Budget(rms=0.0, max=0.0))
-    monkeypatch.setattr("golden.trial.catalogue", lambda patient: [])
+    monkeypatch.setattr("golden.faults.healthy.FLOAT64", Budget(rms=0.0, max=0.0))
+    monkeypatch.setattr("golden.faults.self_testing.catalogue", lambda patient: [])
     result = self_test(["llama"])
     assert not result.passed
     assert result.false_alarms
@@ -79,6 +79,6 @@ def test_twenty_seeds_are_all_judged_right(family: str) -> None:
 
 
 def test_a_family_without_a_hot_model_is_named_as_untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("golden.trial.has_recipe", lambda family: False)
+    monkeypatch.setattr("golden.faults.self_testing.has_recipe", lambda family: False)
     result = self_test()
     assert "llama" in result.untried and not result.passed

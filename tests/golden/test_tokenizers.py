@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from golden import Status, compare, record
-from golden.golden_file import read_golden
+from golden.evidence.golden_file import read_golden
 
 
 def add_tokenizer(folder: Path, shift: int) -> Path:

@@ -1,0 +1,145 @@
+"""After a failure: where do the two models part, and which single mistake explains it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from golden.diagnosis.hypotheses import Hypothesis, config_hypotheses, weight_hypotheses
+from golden.errors import GoldenError
+from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.live import Evidence
+from golden.evidence.stages import Stages, stages_of
+from golden.faults.model_copy import Patient, relink
+from golden.levels.function import Budget
+from golden.models.anatomy import read_anatomy
+from golden.models.loading import load_model, read_config, stored_elements
+from golden.models.running import ModelRunner
+from golden.verdict import Reading
+
+LARGEST = 500_000_000
+"""Weights up to which hypotheses are tried: each of them is a pass of the candidate."""
+
+
+def first_divergence(candidate: ModelRunner, evidence: Evidence, budget: Budget) -> str | None:
+    """The first stage of the forward pass at which the candidate leaves the reference, or None.
+
+    None also where the evidence has no hidden states, or the two sides share no stage.
+    """
+    theirs = evidence.stages()
+    if not theirs:
+        return None
+    mine = dict(_stages(candidate, evidence))
+    for name, expected in theirs:
+        found = mine.get(name)
+        if found is None or found.shape[0] != expected.shape[0]:
+            continue
+        reading = _relative(name, found, expected)
+        if not reading.rms <= 10.0 * budget.rms:
+            return f"{name}: rms {reading.rms:.3g}, max {reading.max:.3g} of its std"
+    return None  # the prompt of the diagnosis does not show the fault
+
+
+def _stages(candidate: ModelRunner, evidence: Evidence) -> Stages:
+    try:
+        return stages_of(candidate, evidence.prompts)
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        return []
+
+
+def _relative(name: str, found: Tensor, expected: Tensor) -> Reading:
+    width = min(found.shape[-1], expected.shape[-1])
+    meter = ErrorMeter()
+    meter.add(name, found[:, :width], expected[:, :width])
+    return meter.total(name)
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A failed candidate: its folder, the model, and where it leaves the reference, if that is known."""
+
+    folder: Path
+    runner: ModelRunner
+    divergence: str | None
+
+
+def explain(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path) -> str | None:
+    """The one mistake without which the candidate would pass, or None where no single one explains it.
+
+    Every hypothesis that fits the place of the divergence is undone in the candidate, in memory or in a config beside
+    links to its weights, and the candidate runs one short prompt. Models of more than 500 M weights are not tried, nor
+    are those that do not fit into memory.
+
+    Args:
+        scratch: an empty folder for changed configs.
+    """
+    if suspect.runner.loaded.stream is not None or stored_elements(suspect.folder) > LARGEST:
+        return None
+    config = read_config(suspect.folder)
+    weights = suspect.runner.model.state_dict()
+    try:
+        patient = Patient(weights, config, read_anatomy(config, weights))
+    except (KeyError, TypeError, AttributeError):  # an architecture whose parts we do not know
+        return None
+    for hypothesis, reading in _trials(suspect, evidence, budget, patient, scratch):
+        if budget.keeps(reading):
+            return f"{hypothesis.claim}: with that undone the rms is {reading.rms:.1e}"
+    return _explained_by_stage(patient, suspect.divergence)
+
+
+def _explained_by_stage(patient: Patient, divergence: str | None) -> str | None:
+    """A wrong tie cannot be undone, for the right head is gone: only the place of the divergence speaks for it."""
+    is_tied = "tie" in patient.anatomy.dials and patient.read("tie") is True
+    if is_tied and divergence is not None and divergence.startswith("logits"):
+        return "the head is tied to the embedding and should not be: all hidden states agree, only the logits differ"
+    return None
+
+
+def _trials(
+    suspect: Suspect, evidence: Evidence, budget: Budget, patient: Patient, scratch: Path
+) -> Iterator[tuple[Hypothesis, Reading]]:
+    index = _failing_prompt(suspect.runner, evidence, budget)
+    if index is None:
+        return
+    for hypothesis in weight_hypotheses(patient):
+        if not hypothesis.fits(suspect.divergence):
+            continue
+        touched = {key: patient.weights[key].clone() for key in hypothesis.keys(patient)}
+        hypothesis.undo(patient)
+        yield hypothesis, _reading(suspect.runner, evidence, index)
+        for key, before in touched.items():
+            patient.weights[key].copy_(before)
+    for number, hypothesis in enumerate(config_hypotheses(patient, evidence.config)):
+        if hypothesis.fits(suspect.divergence):
+            changed = Patient(patient.weights, read_config(suspect.folder), patient.anatomy)
+            hypothesis.undo(changed)
+            repaired = _reloaded(suspect, scratch / str(number), changed.config)
+            if repaired is not None:
+                yield hypothesis, _reading(repaired, evidence, index)
+
+
+def _reloaded(suspect: Suspect, folder: Path, config: dict[str, Any]) -> ModelRunner | None:
+    """The candidate under another config, or None where that config does not fit its weights."""
+    try:
+        loaded = load_model(relink(suspect.folder, folder, config), suspect.runner.model.dtype)
+    except GoldenError:
+        return None
+    return None if loaded.problems else ModelRunner(loaded)
+
+
+def _failing_prompt(candidate: ModelRunner, evidence: Evidence, budget: Budget) -> int | None:
+    """Index of the shortest prompt that shows the fault: on any other, every hypothesis would seem to explain it."""
+    for index in sorted(range(len(evidence.prompts)), key=lambda i: len(evidence.prompts[i].ids)):
+        if not budget.keeps(_reading(candidate, evidence, index)):
+            return index
+    return None
+
+
+def _reading(candidate: ModelRunner, evidence: Evidence, index: int) -> Reading:
+    meter = ErrorMeter()
+    meter.add("hypothesis", *evidence.pair(index, candidate.logits(evidence.prompts[index].ids)))
+    return meter.total("hypothesis", evidence.std)

@@ -1,0 +1,95 @@
+"""The reference's own error in low precision: the ruler by which kernels are judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.probes import Probe, make_probes
+from golden.evidence.prompts import Prompt
+from golden.evidence.ruler import Truth
+from golden.models.loading import load_model
+from golden.models.running import ModelRunner
+from golden.verdict import Reading
+
+LOW_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+PROMPTS = 2
+"""How many prompts a low-precision run uses."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Error of a low-precision run against the float64 truth: rms and max in units of the logits' standard deviation,
+    and the mean Kullback-Leibler divergence over the positions, in nats."""
+
+    rms: float
+    max: float
+    kl: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the reference itself loses in one dtype, on which prompts, and its probes of single modules."""
+
+    dtype: str
+    floor: Floor
+    prompts: tuple[int, ...]
+    probes: tuple[Probe, ...]
+
+
+def chosen_prompts(prompts: Sequence[Prompt]) -> tuple[int, ...]:
+    """Indices of the prompts for low-precision runs: the random one, then text, then the longest."""
+    order = sorted(
+        range(len(prompts)),
+        key=lambda i: (prompts[i].name != "random", prompts[i].text is None, -len(prompts[i].ids), i),
+    )
+    return tuple(order[:PROMPTS])
+
+
+def measure_floor(runner: ModelRunner, truth: Truth, indices: Sequence[int]) -> tuple[Floor, tuple[Reading, ...]]:
+    """Run a low-precision model on some prompts and measure it against the truth."""
+    meter, divergences = ErrorMeter(), []
+    for index in indices:
+        prompt = truth.prompts[index]
+        logits = runner.logits(prompt.ids).to("cpu", torch.float64)  # (tokens, vocab)
+        found, true = truth.pair(index, logits)
+        meter.add(prompt.name, found, true)
+        divergences.append(truth.divergence(found, true))
+    total = meter.total("all", truth.std)
+    kl = float(torch.cat(divergences).mean())
+    return Floor(total.rms, total.max, kl), meter.readings(truth.std)
+
+
+def calibrate(
+    folder: Path, dtype: str, truth: Truth, exact: ModelRunner, rounded_to: torch.dtype | None = None
+) -> Calibration:
+    """Load the reference in a low precision, eager, and measure what it loses.
+
+    Args:
+        exact: the reference in float64, for the truth of the probes.
+        rounded_to: the dtype that the weights of ``exact`` were rounded through.
+    """
+    own = ModelRunner(load_model(folder, LOW_PRECISION[dtype], "eager"))
+    if rounded_to is not None:
+        own.loaded.round_through(rounded_to)
+    indices = chosen_prompts(truth.prompts)
+    floor, _ = measure_floor(own, truth, indices)
+    return Calibration(dtype, floor, indices, make_probes(exact, own, LOW_PRECISION[dtype]))
+
+
+def divergence(truth: Tensor, found: Tensor) -> Tensor:
+    """KL(softmax(truth) || softmax(found)) at each position, in nats, (tokens,), from logits (tokens, vocab)."""
+    expected, actual = truth.double().log_softmax(-1), found.double().log_softmax(-1)
+    return (expected.exp() * (expected - actual)).sum(-1)
+
+
+def to_json(calibration: Calibration) -> dict[str, Any]:
+    """The numbers of a calibration, without its probes."""
+    floor = calibration.floor
+    return {"rms": floor.rms, "max": floor.max, "kl": floor.kl, "prompts": list(calibration.prompts)}

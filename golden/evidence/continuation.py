@@ -1,0 +1,59 @@
+"""Greedy text of the reference, and how clear each of its choices was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from golden.evidence.prompts import Prompt
+from golden.models.precision import depends_on_length
+from golden.models.running import ModelRunner
+
+PROMPT_TOKENS, STEPS = 32, 16
+CLEAR = 1e-6
+"""Margin, in units of the logits' standard deviation, from which on two honest float64 models must choose alike."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What the reference writes after a prompt.
+
+    ``margins`` are the distances between the best and the second-best logit at each step, over the standard deviation
+    of the step's logits. ``fresh`` says that every step has to be a full pass: with rotary frequencies that depend on
+    the length, a cache holds keys of other frequencies, and cached text is not the function's text.
+    """
+
+    prompt: tuple[int, ...]
+    ids: tuple[int, ...]
+    margins: tuple[float, ...]
+    fresh: bool
+
+    def clear_steps(self, smallest: float) -> int:
+        """Number of steps before the first one whose margin is below ``smallest``."""
+        return next((i for i, margin in enumerate(self.margins) if margin < smallest), len(self.margins))
+
+
+def continue_greedily(runner: ModelRunner, prompts: Sequence[Prompt], vocab: int) -> Continuation:
+    """Let the reference continue the first prompt (text where there is any), ids below ``vocab`` only."""
+    start = prompts[0].ids[:PROMPT_TOKENS]
+    fresh = depends_on_length(runner.model)
+    ids, margins = list(start), []
+    cache = None
+    for _ in range(STEPS):
+        if fresh:
+            logits = runner.logits(ids)[-1, :vocab]  # (vocab,)
+        else:
+            batch = runner.batch(ids if cache is None else ids[-1:])
+            output = runner.forward(input_ids=batch, past_key_values=cache, use_cache=True)
+            cache, logits = output.past_key_values, output.logits[0, -1, :vocab]
+        margins.append(_margin(logits))
+        ids.append(int(logits.argmax()))
+    return Continuation(start, tuple(ids[len(start) :]), tuple(margins), fresh)
+
+
+def _margin(logits: Tensor) -> float:
+    best, second = torch.topk(logits.double(), 2).values
+    return float((best - second) / logits.double().std())

@@ -1,0 +1,164 @@
+"""One golden file: a safetensors file with all that a reference has to say, so that it need not be at hand.
+
+Metadata holds the header as JSON under one key (with several, safetensors would write them in any order, and the same
+recording would not give the same bytes). Tensors, i counting prompts:
+
+    prompt.{i}            ids, int64 (tokens,)
+    logits.{i}            full form: float64 or float32 (tokens, vocab)
+    columns.{i}, top.{i}  compact form: see golden/evidence/sketch.py
+    rows.{table}          projections of every row of an embedding table, float64 (rows, 4)
+    continuation.*        prompt, ids (int64) and margins (float64) of the greedy text
+    probe.{dtype}.{j}.*   given (dtype) and truth (float32) of a module probe
+    stage.{j}             optional: hidden states of the prompt of the diagnosis, float64 (tokens, width)
+
+The header's ``digest`` is a sha256 over the rest of the header and all tensors: a golden whose scale, floors or logits
+changed on the way would judge wrongly, in either direction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from golden.errors import GoldenFileError
+from golden.evidence.calibration import Calibration, Floor, divergence
+from golden.evidence.continuation import Continuation
+from golden.evidence.live import common_columns
+from golden.evidence.probes import Probe
+from golden.evidence.prompts import Prompt
+from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, coarse_divergence, project
+from golden.evidence.stages import Stages
+
+HEADER, VERSION = "mixformer-golden", 2
+REQUIRED = ("form", "dtype", "family", "config", "vocab", "used_vocab", "table_sizes", "prompts", "hashes", "versions")
+
+
+@dataclass(frozen=True)
+class GoldenEvidence:
+    """A golden file as evidence. ``load`` reads one tensor by name."""
+
+    header: Mapping[str, Any]
+    load: Callable[[str], Tensor]
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        names = self.header["prompts"]
+        return tuple(Prompt(name, tuple(self.load(f"prompt.{i}").tolist())) for i, name in enumerate(names))
+
+    @property
+    def std(self) -> float | None:
+        return float(self.header["std"]) if "std" in self.header else None
+
+    @property
+    def table_sizes(self) -> Mapping[str, int]:
+        return {str(name): int(size) for name, size in self.header["table_sizes"].items()}
+
+    @property
+    def used_vocab(self) -> int:
+        return int(self.header["used_vocab"])
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return dict(self.header["config"])
+
+    @property
+    def distance(self) -> float | None:
+        return None
+
+    @property
+    def sketch(self) -> Sketch | None:
+        """How logits were made small; None in the full form."""
+        return Sketch(**self.header["sketch"]) if self.header["form"] == "compact" else None
+
+    def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+        if self.sketch is None:
+            return common_columns(logits, self.load(f"logits.{index}"))
+        return self.sketch.columns(logits, self.load(f"top.{index}")), self.load(f"columns.{index}")
+
+    def divergence(self, found: Tensor, true: Tensor) -> Tensor:
+        return divergence(true, found) if self.sketch is None else coarse_divergence(true, found, self.sketch.top)
+
+    def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        expected = self.load(f"rows.{table}")[start : start + len(rows)]
+        return project(rows, ROW_PROJECTIONS, self.header["seed"]), expected
+
+    def continuation(self) -> Continuation:
+        prompt, ids, margins = (self.load(f"continuation.{name}").tolist() for name in ("prompt", "ids", "margins"))
+        return Continuation(tuple(prompt), tuple(ids), tuple(margins), bool(self.header["continuation_fresh"]))
+
+    def calibration(self, dtype: str) -> Calibration:
+        known = self.header["calibrations"].get(dtype)
+        if known is None:
+            raise GoldenFileError(f"this golden has no calibration in {dtype}; record it again with that dtype")
+        probes = tuple(
+            Probe(**words, given=self.load(f"probe.{dtype}.{j}.given"), truth=self.load(f"probe.{dtype}.{j}.truth"))
+            for j, words in enumerate(known["probes"])
+        )
+        return Calibration(dtype, Floor(known["rms"], known["max"], known["kl"]), tuple(known["prompts"]), probes)
+
+    def spread(self) -> float:
+        return float(self.header["spread"])
+
+    def stages(self) -> Stages:
+        """Hidden states of the prompt of the diagnosis, in the order of the forward pass; empty if not recorded."""
+        return [(name, self.load(f"stage.{j}")) for j, name in enumerate(self.header.get("stages", []))]
+
+
+def read_golden(path: Path) -> GoldenEvidence:
+    """Open a golden file.
+
+    Raises:
+        GoldenFileError: it is absent, truncated, no golden, or of a version that this one cannot read, or changed.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata, keys = file.metadata() or {}, sorted(file.keys())
+    except (OSError, SafetensorError) as broken:
+        raise GoldenFileError(f"{path}: no readable golden file ({broken}); record it again") from broken
+    if HEADER not in metadata:
+        raise GoldenFileError(f"{path}: a safetensors file, but no golden; make one with `convert golden record`")
+    try:
+        header = dict(json.loads(metadata[HEADER]))
+        lacking = [name for name in REQUIRED if name not in header]
+        lacking += [f"prompt.{i}" for i in range(len(header.get("prompts", []))) if f"prompt.{i}" not in keys]
+    except (ValueError, TypeError) as broken:
+        raise GoldenFileError(f"{path}: its header is broken ({broken}); record it again") from broken
+    if header.get("version") != VERSION:
+        raise GoldenFileError(f"{path}: version {header.get('version')}, expected {VERSION}; record it again")
+    if lacking:
+        raise GoldenFileError(f"{path}: incomplete, {lacking[0]!r} is missing; record it again")
+    load = _loader(path)
+    if header.get("digest") != content_digest(header, keys, load):
+        raise GoldenFileError(f"{path}: its content was changed after it was recorded; copy or record it again")
+    return GoldenEvidence(header, load)
+
+
+def content_digest(header: Mapping[str, Any], names: Iterable[str], load: Callable[[str], Tensor]) -> str:
+    """sha256 of a header without its ``digest``, and of the tensors: names, dtypes, shapes and bytes, by name."""
+    rest = {name: value for name, value in header.items() if name != "digest"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(names):
+        tensor = load(name).contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _loader(path: Path) -> Callable[[str], Tensor]:
+    def load(name: str) -> Tensor:
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensor: Tensor = file.get_tensor(name)
+        except (OSError, SafetensorError) as broken:
+            raise GoldenFileError(f"{path}: {name}: cannot be read ({broken}); record the golden again") from broken
+        return tensor
+
+    return load

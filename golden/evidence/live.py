@@ -1,0 +1,294 @@
+"""What the reference says, from a live model or from logits spilled to disk before the candidate is loaded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from golden.errors import NondeterministicReferenceError, UnusableReferenceError
+from golden.evidence.calibration import Calibration, calibrate, chosen_prompts, divergence
+from golden.evidence.continuation import Continuation, continue_greedily
+from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.prompts import Prompt
+from golden.evidence.ruler import Truth
+from golden.evidence.stages import Stages, diagnosis_prompt, stages_of
+from golden.models.loading import LoadedModel, load_model, read_config
+from golden.models.running import TOKENS, ModelRunner, attention_spread
+
+CHUNK = 8192
+"""Rows of an embedding table that are compared at a time."""
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(what, done, total)``; ``total`` counts prompts."""
+
+
+PromptMaker = Callable[[ModelRunner, int], tuple[Prompt, ...]]
+"""Makes the prompts for a loaded reference and its number of used token rows."""
+
+Opener = Callable[[Path, torch.dtype, str | None], LoadedModel]
+"""Opens a folder in a dtype with an attention backend: whole, or to be run a layer at a time."""
+
+
+class Evidence(Truth, Protocol):
+    """What a candidate is compared with.
+
+    ``pair`` and ``pair_rows`` return (candidate, reference) arrays of equal shape (rows, columns), cut to the columns
+    both have. ``used_vocab`` counts the token rows before trailing zero rows, which are padding and may be missing in
+    the candidate. ``calibration`` is what the reference itself loses in a low-precision dtype, ``spread`` the rms
+    between its own attention backends, ``stages`` its hidden states on the prompt of the diagnosis, ``distance`` how
+    far a recorded lossy step took it from the original, ``config`` its config.json.
+    """
+
+    @property
+    def table_sizes(self) -> Mapping[str, int]: ...
+
+    @property
+    def used_vocab(self) -> int: ...
+
+    @property
+    def distance(self) -> float | None: ...
+
+    @property
+    def config(self) -> Mapping[str, Any]: ...
+
+    def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def continuation(self) -> Continuation: ...
+
+    def calibration(self, dtype: str) -> Calibration: ...
+
+    def spread(self) -> float: ...
+
+    def stages(self) -> Stages: ...
+
+
+@dataclass(frozen=True)
+class LiveEvidence:
+    """The reference model itself, in memory.
+
+    ``kept`` holds the logits of the few prompts that L3 asks for again and again. ``rounded_to`` is the dtype that its
+    weights were rounded through, as a recorded cast of the candidate has it, and ``distance`` the relative rms from the
+    logits before that. ``ruler`` is the folder whose low-precision error is the ruler, the reference's own if None.
+    """
+
+    runner: ModelRunner
+    prompts: tuple[Prompt, ...]
+    used_vocab: int
+    std: float | None = None
+    kept: dict[int, Tensor] = field(default_factory=dict)
+    rounded_to: torch.dtype | None = None
+    distance: float | None = None
+    ruler: Path | None = None
+
+    @property
+    def table_sizes(self) -> Mapping[str, int]:
+        return {name: int(module.num_embeddings) for name, module in self.runner.tables.items()}
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return read_config(self.runner.loaded.folder)
+
+    def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+        if index not in self.kept:
+            truth = self.runner.logits(self.prompts[index].ids)
+            if index not in (*chosen_prompts(self.prompts), diagnosis_prompt(self.prompts)):
+                return common_columns(logits, truth)
+            self.kept[index] = truth
+        return common_columns(logits, self.kept[index])
+
+    def divergence(self, found: Tensor, true: Tensor) -> Tensor:
+        return divergence(true, found)
+
+    def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return common_columns(rows, self.runner.rows(table, start, start + len(rows)))
+
+    def continuation(self) -> Continuation:
+        return continue_greedily(self.runner, self.prompts, self.used_vocab)
+
+    def calibration(self, dtype: str) -> Calibration:
+        folder = self.ruler or self.runner.loaded.folder
+        return calibrate(folder, dtype, self, self.runner, self.rounded_to)
+
+    def spread(self) -> float:
+        return attention_spread(self.runner, self.prompts)
+
+    def stages(self) -> Stages:
+        return stages_of(self.runner, self.prompts)
+
+
+@dataclass(frozen=True)
+class SpilledEvidence:
+    """What a reference said that is no longer in memory; logits and rows lie in one file per prompt and chunk."""
+
+    folder: Path
+    prompts: tuple[Prompt, ...]
+    table_sizes: Mapping[str, int]
+    used_vocab: int
+    written: Continuation
+    calibrations: Mapping[str, Calibration]
+    backends: float
+    states: Stages
+    config: Mapping[str, Any]
+    distance: float | None = None
+    std: float | None = None
+
+    def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return common_columns(logits, self._load(f"prompt-{index}"))
+
+    def divergence(self, found: Tensor, true: Tensor) -> Tensor:
+        return divergence(true, found)
+
+    def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return common_columns(rows, self._load(f"{table}-{start}")[: len(rows)])
+
+    def continuation(self) -> Continuation:
+        return self.written
+
+    def calibration(self, dtype: str) -> Calibration:
+        return self.calibrations[dtype]
+
+    def spread(self) -> float:
+        return self.backends
+
+    def stages(self) -> Stages:
+        return self.states
+
+    def _load(self, name: str) -> Tensor:
+        values: Tensor = load_file(self.folder / f"{name}.safetensors")["values"]
+        return values
+
+
+def common_columns(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    """Both arrays cut to the columns they share: a padded vocabulary has more."""
+    width = min(mine.shape[-1], theirs.shape[-1])
+    return mine[..., :width], theirs[..., :width]
+
+
+def spill(evidence: LiveEvidence, folder: Path, dtypes: Iterable[str]) -> SpilledEvidence:
+    """Write all that a live reference has to say into ``folder``, with calibrations for ``dtypes``."""
+    for index, prompt in enumerate(evidence.prompts):
+        values = evidence.runner.logits(prompt.ids).contiguous()
+        save_file({"values": values}, folder / f"prompt-{index}.safetensors")
+    for table, size in evidence.table_sizes.items():
+        for start in range(0, size, CHUNK):
+            rows = evidence.runner.rows(table, start, min(size, start + CHUNK)).contiguous()
+            save_file({"values": rows}, folder / f"{table}-{start}.safetensors")
+    return SpilledEvidence(
+        folder=folder,
+        prompts=evidence.prompts,
+        table_sizes=dict(evidence.table_sizes),
+        used_vocab=evidence.used_vocab,
+        written=evidence.continuation(),
+        calibrations={dtype: evidence.calibration(dtype) for dtype in dtypes},
+        backends=evidence.spread(),
+        states=evidence.stages(),
+        config=evidence.config,
+        distance=evidence.distance,
+    )
+
+
+@dataclass(frozen=True)
+class ReferenceTerms:
+    """How a reference is opened and kept.
+
+    Attributes:
+        dtype: what it computes in.
+        keep: whether it may stay in memory beside the candidate.
+        opener: how its folder is opened.
+        calibrated: low-precision dtypes that will be asked for, where it may not stay.
+        rounded_to: a dtype to round its weights through, because the candidate's were.
+        ruler: the folder whose low-precision error L3 is measured by, if not the reference.
+    """
+
+    dtype: torch.dtype
+    keep: bool = True
+    opener: Opener = load_model
+    calibrated: Iterable[str] = ()
+    rounded_to: torch.dtype | None = None
+    ruler: Path | None = None
+
+
+@contextmanager
+def reference_evidence(
+    folder: Path, make_prompts: PromptMaker, terms: ReferenceTerms
+) -> Iterator[LiveEvidence | SpilledEvidence]:
+    """The reference in ``folder``, eager on the CPU.
+
+    Raises:
+        UnusableReferenceError: its files do not fit its architecture, or its logits are not finite or all equal.
+        NondeterministicReferenceError: it answers one prompt in two ways.
+    """
+    live = replace(open_reference(folder, make_prompts, terms.dtype, terms.rounded_to, terms.opener), ruler=terms.ruler)
+    if terms.keep:
+        yield live
+        return
+    with tempfile.TemporaryDirectory(prefix="golden-") as temporary:
+        spilled = spill(live, Path(temporary), terms.calibrated)
+        del live
+        yield spilled
+
+
+def open_reference(
+    folder: Path,
+    make_prompts: PromptMaker,
+    dtype: torch.dtype,
+    rounded_to: torch.dtype | None = None,
+    opener: Opener = load_model,
+) -> LiveEvidence:
+    """Open the reference and make sure that it can serve as one; see :func:`reference_evidence`."""
+    loaded = opener(folder, dtype, "eager")
+    if loaded.problems:
+        raise UnusableReferenceError(f"{folder}: not a complete model: {'; '.join(loaded.problems[:5])}")
+    runner = ModelRunner(loaded)
+    used = used_rows(runner)
+    prompts = make_prompts(runner, used)
+    shortest = prompts[diagnosis_prompt(prompts)]
+    _check_serves(runner, shortest)
+    distance = None if rounded_to is None else _round(runner, shortest, rounded_to)
+    return LiveEvidence(runner, prompts, used, rounded_to=rounded_to, distance=distance)
+
+
+def _check_serves(runner: ModelRunner, prompt: Prompt) -> None:
+    """Run one prompt twice: weights and logits must be finite, and the logits the same."""
+    folder = runner.loaded.folder
+    first, again = runner.logits(prompt.ids), runner.logits(prompt.ids)
+    why = runner.loaded.name_nonfinite()  # in whatever row: another prompt may read it
+    if why or not bool(torch.isfinite(first).all()):
+        why = why or "its weights are finite, its forward pass overflows"
+        raise UnusableReferenceError(f"{folder}: the reference is not finite, so it is no measure: {why}")
+    if not float(first.std()):
+        raise UnusableReferenceError(f"{folder}: all logits of the reference are equal, so no error could be told")
+    if not torch.equal(first, again):
+        raise NondeterministicReferenceError(
+            f"{folder}: two runs on the prompt {prompt.name!r} differ by {float((first - again).abs().max()):.3g}; "
+            "a reference must be deterministic: look for dropout or sampling in its code"
+        )
+
+
+def _round(runner: ModelRunner, prompt: Prompt, dtype: torch.dtype) -> float:
+    """Put the reference through a recorded cast; returns the relative rms that this moves its logits by."""
+    before = runner.logits(prompt.ids)
+    runner.loaded.round_through(dtype)
+    meter = ErrorMeter()
+    meter.add(prompt.name, runner.logits(prompt.ids), before)
+    return meter.total().rms
+
+
+def used_rows(runner: ModelRunner) -> int:
+    """Number of token-embedding rows without the run of zero rows at the end, which is padding."""
+    stop = runner.vocab
+    while stop:
+        start = max(0, stop - CHUNK)
+        filled = runner.rows(TOKENS, start, stop).any(dim=-1).nonzero()  # (rows that are not zero, 1)
+        if len(filled):
+            return start + int(filled[-1]) + 1
+        stop = start
+    return runner.vocab

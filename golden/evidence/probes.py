@@ -1,0 +1,117 @@
+"""Inputs made for one module, which show in bfloat16 what no logit can: a wrong eps, a wrong GELU, a wrong scale.
+
+End to end such faults drown in rounding. A norm fed with tiny inputs, an activation fed with the region where the two
+GELUs differ most, and attention alone show them many times above the reference's own error (attention facts, 5c).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from golden.models.modules import activation, blocks, first_tensor, keywords_of_call, role_module
+from golden.models.running import ModelRunner
+
+NORM_SCALES = (1e-2, 3e-3, 1e-3)
+"""Root mean square of the inputs of a norm: near the square root of the eps in use."""
+NORM_ROWS, TOKENS, POINTS = 8, 24, 256
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An input for the module of ``role`` in layer 0, its true output, and the reference's own rms error there."""
+
+    name: str
+    role: str
+    given: Tensor
+    truth: Tensor
+    own: float
+
+
+def make_probes(exact: ModelRunner, own: ModelRunner, dtype: torch.dtype) -> tuple[Probe, ...]:
+    """Probes of a reference: truths from ``exact``, float64 with rounded weights; errors from ``own`` in ``dtype``."""
+    return tuple(_probe(exact, own, dtype, *case) for case in _cases(exact, dtype))
+
+
+def _cases(exact: ModelRunner, dtype: torch.dtype) -> Iterator[tuple[str, str, Tensor]]:
+    layers = blocks(exact.model)
+    if not layers:
+        return
+    width = exact.model.get_input_embeddings().embedding_dim
+    generator = torch.Generator().manual_seed(0)
+    for scale in NORM_SCALES:
+        rows = scale * torch.randn(1, NORM_ROWS, width, generator=generator)
+        yield f"norm of inputs of rms {scale:g}", "norm_1", rows.to(dtype)
+    if activation(layers[0]) is not None:
+        points = torch.linspace(-4.5, -2.5, POINTS)
+        yield "activation between -4.5 and -2.5", "activation", points.to(dtype)
+    yield "attention alone", "attention", torch.randn(1, TOKENS, width, generator=generator).to(dtype)
+
+
+def _probe(exact: ModelRunner, own: ModelRunner, dtype: torch.dtype, name: str, role: str, given: Tensor) -> Probe:
+    truth = run_probe(exact, role, given.to(exact.model.dtype), rounded_to=dtype)
+    assert truth is not None
+    found = run_probe(own, role, given)
+    assert found is not None
+    return Probe(name, role, given, truth.float(), error_of(found, truth))
+
+
+def error_of(found: Tensor, truth: Tensor) -> float:
+    """Root mean square error of a probe's output, in the output's own units."""
+    return float((found.double() - truth.double()).square().mean().sqrt())
+
+
+def error_against_twin(probe: Probe, found: Tensor) -> float | None:
+    """rms error of an activation's output against the other GELU, or None where the truth of the probe is no GELU.
+
+    Written out step by step in bfloat16, as transformers has it, the tanh form loses more than the two forms differ by.
+    So a kernel of the wrong form can be nearer to the truth than the reference is; but it is nearer yet to its own.
+    """
+    given, truth = probe.given.double(), probe.truth.double()
+    forms = {form: nn.functional.gelu(given, approximate=form) for form in ("tanh", "none")}
+    right = [form for form, values in forms.items() if torch.allclose(values, truth, rtol=0.0, atol=1e-6)]
+    if probe.role != "activation" or len(right) != 1:
+        return None
+    return error_of(found, forms["none" if right == ["tanh"] else "tanh"])
+
+
+def run_probe(runner: ModelRunner, role: str, given: Tensor, rounded_to: torch.dtype | None = None) -> Tensor | None:
+    """Output of the module of ``role`` in layer 0 on ``given``, on the CPU; None where the model has no such module.
+
+    Args:
+        rounded_to: use a copy of the module whose weights went through this dtype, as a low-precision model has them.
+    """
+    layers = blocks(runner.model)
+    module = _find(layers[0], role) if layers else None
+    if module is None:
+        return None
+    given = given.to(runner.loaded.device)
+    arguments = _surroundings(runner, module, given.shape[1]) if role == "attention" else {}
+    if rounded_to is not None:
+        module = _rounded(module, rounded_to)
+    with torch.no_grad(), runner.lifting():
+        output: Tensor = first_tensor(module(given, **arguments))
+    return output.cpu()
+
+
+def _find(block: nn.Module, role: str) -> nn.Module | None:
+    return activation(block) if role == "activation" else role_module(block, role)
+
+
+def _surroundings(runner: ModelRunner, module: nn.Module, tokens: int) -> dict[str, Any]:
+    """What the model hands to its first attention besides the hidden states: masks, rotary tables and the like."""
+    kwargs = keywords_of_call(module, lambda: runner.logits(tuple(range(tokens))))
+    return {name: value for name, value in kwargs.items() if name != "hidden_states"}
+
+
+def _rounded(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    copied = copy.deepcopy(module)
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.copy_(parameter.to(dtype))
+    return copied

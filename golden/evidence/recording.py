@@ -1,0 +1,198 @@
+"""``record``: write down once what a reference says, for machines that do not have it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from golden.errors import GoldenError, UnknownLevelError, UnverifiableError
+from golden.evidence.calibration import LOW_PRECISION, Calibration, calibrate, to_json
+from golden.evidence.golden_file import HEADER, VERSION, GoldenEvidence, content_digest
+from golden.evidence.live import CHUNK, LiveEvidence, Progress, open_reference
+from golden.evidence.prompts import prompt_length, reference_prompts
+from golden.evidence.sketch import ROW_PROJECTIONS, fitting_sketch, project
+from golden.evidence.stages import stages_of
+from golden.evidence.versions import installed_versions
+from golden.models.loading import load_model, read_config, stored_elements, weight_files
+from golden.models.memory import available_bytes, plan_run
+from golden.models.running import ModelRunner, attention_spread
+
+SEED = 0
+FULL_LIMIT = 64 * 2**20
+"""Bytes of logits up to which the full form is kept when the form is left to us."""
+
+
+def record(
+    source: Path | str,
+    output: Path | str,
+    *,
+    form: str = "auto",
+    dtypes: Iterable[str] = tuple(LOW_PRECISION),
+    hidden: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Run a reference and write its golden file.
+
+    Args:
+        source: model folder of a transformers family (or of MixFormer, to judge ways back).
+        form: ``full`` keeps all logits, ``compact`` a sketch of them; ``auto`` takes full up to 64 MiB of logits.
+        dtypes: low precisions to calibrate L3 for.
+        hidden: also keep hidden states of one short prompt, for the diagnosis of a failure.
+        force: replace an existing file.
+
+    Raises:
+        GoldenError: ``output`` exists or cannot be written.
+        UnknownLevelError: ``form`` is not known.
+        FolderError, UnusableReferenceError, NondeterministicReferenceError: the source cannot serve.
+        UnverifiableError: the source does not fit into memory.
+    """
+    folder, target = Path(source), Path(output)
+    if form not in ("auto", "full", "compact"):
+        raise UnknownLevelError(f"form {form!r} is not one of auto, full, compact")
+    _check_target(target, force)
+    live = open_reference(folder, lambda r, used: reference_prompts(folder, r.model.config, used), _dtype(folder))
+    header, tensors = _logits(live, form, progress)
+    evidence = GoldenEvidence(header, tensors.__getitem__)
+    _add_text(live, header, tensors)
+    _add_rows(live, tensors)
+    if hidden:
+        stages = stages_of(live.runner, live.prompts)
+        header["stages"] = [name for name, _ in stages]
+        tensors |= {f"stage.{j}": values.contiguous() for j, (_, values) in enumerate(stages)}
+    header["spread"] = _float32_spread(folder, live)
+    header["calibrations"] = {}
+    for dtype in dtypes:
+        _add_calibration(calibrate(folder, dtype, evidence, live.runner), header, tensors)
+    header |= _provenance(folder, live)
+    _write(target, header | {"version": VERSION}, tensors)
+    return target
+
+
+def _check_target(target: Path, force: bool) -> None:
+    """Before a reference takes its minutes."""
+    if target.is_dir():
+        raise GoldenError(f"{target}: is a folder; give the name of a file")
+    if target.exists() and not force:
+        raise GoldenError(f"{target}: exists already; choose another name, or replace it (force, --force)")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as unwritable:
+        raise GoldenError(f"{target.parent}: no folder that could be written to ({unwritable})") from unwritable
+
+
+def _write(target: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Under another name first: what bears the name of a golden is a whole one."""
+    header["digest"] = content_digest(header, tensors, tensors.__getitem__)
+    partial = target.with_name(f".{target.name}.partial")
+    metadata = {HEADER: json.dumps(header, sort_keys=True)}
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        partial.replace(target)
+    except (OSError, SafetensorError) as unwritable:
+        raise GoldenError(f"{target}: cannot be written ({unwritable})") from unwritable
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _dtype(folder: Path) -> torch.dtype:
+    elements = stored_elements(folder)
+    vocab = int(read_config(folder).get("vocab_size") or 0)
+    plan = plan_run(elements, 0, prompt_length(elements) * vocab, available_bytes())
+    if not plan.fits:
+        raise UnverifiableError(f"{folder}: recording {plan}")
+    return torch.float64 if plan.itemsize == 8 else torch.float32
+
+
+def _logits(live: LiveEvidence, form: str, progress: Progress | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors with prompts and logits, in the form asked for."""
+    tokens = sum(len(prompt.ids) for prompt in live.prompts)
+    tensors: dict[str, Tensor] = {}
+    values, sketch = [], None
+    for index, prompt in enumerate(live.prompts):
+        if progress is not None:
+            progress(f"record: {prompt.name}", index, len(live.prompts))
+        logits = live.runner.logits(prompt.ids)  # (tokens, vocab)
+        vocab = logits.shape[1]
+        if form == "auto":
+            form = "full" if tokens * vocab * logits.element_size() <= FULL_LIMIT else "compact"
+        values.append((logits.sum(dtype=torch.float64), logits.double().square().sum(), logits.numel()))
+        tensors[f"prompt.{index}"] = torch.tensor(prompt.ids)
+        if form == "full":
+            tensors[f"logits.{index}"] = logits
+            continue
+        sketch = fitting_sketch(vocab)
+        largest = sketch.largest(logits)
+        tensors |= {f"top.{index}": largest, f"columns.{index}": sketch.columns(logits, largest)}
+    header: dict[str, Any] = {"form": form, "seed": SEED, "vocab": vocab, "std": _std(values)}
+    header["prompts"] = [prompt.name for prompt in live.prompts]
+    if sketch is not None:
+        header["sketch"] = {"vocab": vocab, "top": sketch.top, "projections": sketch.projections, "seed": sketch.seed}
+    return header, tensors
+
+
+def _std(values: list[tuple[Tensor, Tensor, int]]) -> float:
+    count = sum(n for _, _, n in values)
+    mean = float(sum(float(total) for total, _, _ in values)) / count
+    return float(max(0.0, sum(float(squares) for _, squares, _ in values) / count - mean * mean) ** 0.5)
+
+
+def _add_text(live: LiveEvidence, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    text = live.continuation()
+    header["continuation_fresh"] = text.fresh
+    tensors["continuation.prompt"] = torch.tensor(text.prompt)
+    tensors["continuation.ids"] = torch.tensor(text.ids)
+    tensors["continuation.margins"] = torch.tensor(text.margins, dtype=torch.float64)
+
+
+def _add_rows(live: LiveEvidence, tensors: dict[str, Tensor]) -> None:
+    for table, size in live.table_sizes.items():
+        chunks = [live.runner.rows(table, at, min(size, at + CHUNK)) for at in range(0, size, CHUNK)]
+        tensors[f"rows.{table}"] = torch.cat([project(rows, ROW_PROJECTIONS, SEED) for rows in chunks])
+
+
+def _float32_spread(folder: Path, live: LiveEvidence) -> float:
+    if live.runner.model.dtype is torch.float32:
+        return live.spread()
+    return attention_spread(ModelRunner(load_model(folder, torch.float32, "eager")), live.prompts)
+
+
+def _add_calibration(calibration: Calibration, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    words = [{"name": probe.name, "role": probe.role, "own": probe.own} for probe in calibration.probes]
+    header["calibrations"][calibration.dtype] = to_json(calibration) | {"probes": words}
+    for j, probe in enumerate(calibration.probes):
+        tensors[f"probe.{calibration.dtype}.{j}.given"] = probe.given
+        tensors[f"probe.{calibration.dtype}.{j}.truth"] = probe.truth
+
+
+def _provenance(folder: Path, live: LiveEvidence) -> Mapping[str, Any]:
+    config = read_config(folder)
+    return {
+        "family": config.get("model_type"),
+        "config": config,
+        "dtype": str(live.runner.model.dtype).removeprefix("torch."),
+        "used_vocab": live.used_vocab,
+        "table_sizes": dict(live.table_sizes),
+        "hashes": dict(_hashes(folder)),
+        "versions": installed_versions(),
+        "texts": [prompt.name for prompt in live.prompts if prompt.text is not None],
+    }
+
+
+def _hashes(folder: Path) -> Iterator[tuple[str, str]]:
+    """sha256 of weights, config and tokenizer files."""
+    names = [path.name for path in weight_files(folder)]
+    names += ["config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"]
+    for name in names:
+        path = folder / name
+        if path.exists():
+            with path.open("rb") as file:
+                yield name, hashlib.file_digest(file, "sha256").hexdigest()

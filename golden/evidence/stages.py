@@ -1,0 +1,39 @@
+"""The stages of a forward pass, by names that both sides share, so that the first that differs can be named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from golden.evidence.prompts import Prompt
+from golden.models.modules import ROLE_NAMES, blocks, captured, first_tensor, role_module
+from golden.models.running import ModelRunner
+
+Stages = list[tuple[str, Tensor]]
+
+
+def diagnosis_prompt(prompts: Sequence[Prompt]) -> int:
+    """Index of the prompt on which stages are compared: the shortest one, for it is run once per hypothesis."""
+    return min(range(len(prompts)), key=lambda i: len(prompts[i].ids))
+
+
+def stages_of(runner: ModelRunner, prompts: Sequence[Prompt]) -> Stages:
+    """(name, values (tokens, width)) of embeddings, norms, attentions, MLPs, blocks and logits, in order."""
+    named: list[tuple[str, nn.Module]] = [("embeddings", runner.model.get_input_embeddings())]
+    for i, block in enumerate(blocks(runner.model)):
+        for role in ROLE_NAMES:
+            module = role_module(block, role)
+            if module is not None:
+                named.append((f"layer {i}, {role.replace('_', ' ')}", module))
+        named.append((f"layer {i}, output", block))
+    with captured([module for _, module in named]) as calls:
+        logits = runner.logits(prompts[diagnosis_prompt(prompts)].ids)
+    stages = [(name, _flat(call[-1][2])) for (name, _), call in zip(named, calls, strict=True) if call]
+    return [*stages, ("logits", logits)]
+
+
+def _flat(output: object) -> Tensor:
+    """(tokens, width) of what a module returned for a batch of one."""
+    values: Tensor = first_tensor(output)
+    return values.reshape(-1, values.shape[-1])

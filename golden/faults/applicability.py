@@ -1,0 +1,75 @@
+"""Which models can have which fault: predicates on a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from golden.faults.model_copy import Patient
+
+Applies = Callable[[Patient], bool]
+
+
+def has(*roles: str) -> Applies:
+    """Some layer has all of these roles."""
+    return lambda patient: bool(patient.anatomy.layers_with(*roles))
+
+
+def has_whole(role: str) -> Applies:
+    """The model has this part, which belongs to no layer."""
+    return lambda patient: role in patient.anatomy.parts
+
+
+def same_shape(one: str, other: str) -> Applies:
+    """Some layer has both roles, in one shape."""
+
+    def applies(patient: Patient) -> bool:
+        layers = patient.anatomy.layers_with(one, other)
+        return bool(layers) and patient.part(f"{layers[0]}.{one}").shape == patient.part(f"{layers[0]}.{other}").shape
+
+    return applies
+
+
+def is_square(role: str) -> Applies:
+    """The role's matrix is square, so that its transpose loads."""
+
+    def applies(patient: Patient) -> bool:
+        layers = patient.anatomy.layers_with(role)
+        return bool(layers) and len(set(patient.part(f"{layers[0]}.{role}").shape)) == 1
+
+    return applies
+
+
+def dial_is(name: str, value: Any = None) -> Applies:
+    """The config has this dial, set to ``value`` where one is given."""
+
+    def applies(patient: Patient) -> bool:
+        if name not in patient.anatomy.dials:
+            return False
+        now = patient.read(name)
+        return bool(now) if value is None else now == value
+
+    return applies
+
+
+def is_float32(patient: Patient) -> bool:
+    """Weights are wide enough that rounding them to 16 bits changes them."""
+    return all(tensor.dtype is torch.float32 for tensor in patient.weights.values() if tensor.is_floating_point())
+
+
+def rotates(patient: Patient) -> bool:
+    """The model has rotary embeddings."""
+    dials = patient.anatomy.dials
+    return "theta" in dials and ("rotary_dim" not in dials or patient.read("rotary_dim") != 0)
+
+
+def groups_heads(patient: Patient) -> bool:
+    """Several, but not all, query heads share a key-value head."""
+    return 1 < patient.anatomy.n_head_kv < patient.anatomy.n_head
+
+
+def has_two_layers(patient: Patient) -> bool:
+    """There are two layers to confuse."""
+    return patient.anatomy.n_layer > 1

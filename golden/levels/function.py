@@ -1,0 +1,126 @@
+"""L2: does the candidate compute the reference's function? Judged by running both, and by nothing else."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.live import CHUNK, Evidence, Progress
+from golden.evidence.prompts import unreached
+from golden.models.running import TOKENS, ModelRunner
+from golden.verdict import LevelResult, Reading, Status
+
+NAMED = 5
+"""How many keys a detail names before it only counts."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Largest allowed rms and max, in units of the standard deviation of the reference's logits; None is no limit."""
+
+    rms: float
+    max: float | None
+
+    def keeps(self, reading: Reading) -> bool:
+        """Whether a reading stays within."""
+        return reading.rms <= self.rms and (self.max is None or reading.max <= self.max)
+
+
+FLOAT64 = Budget(rms=1e-10, max=1e-9)
+"""Honest conversions read 1e-15 to 1e-13, the faintest planted fault 5.9e-10 (parity facts, sections 5 and 6)."""
+
+
+def float32_budget(floor: float) -> Budget:
+    """The budget where float64 does not fit: ``floor`` is the rms between the reference's own attention backends."""
+    return Budget(rms=max(1e-5, 4.0 * floor), max=None)
+
+
+def judge_function(
+    candidate: ModelRunner, evidence: Evidence, budget: Budget, progress: Progress | None = None
+) -> LevelResult:
+    """Run the candidate on every prompt and call its embedding modules on every row."""
+    problems = [*candidate.loaded.problems, *_missing_rows(candidate, evidence)]
+    if problems:
+        return LevelResult("L2", Status.FAIL, None, budget.rms, _first_named(problems))
+    tables = [_compare_table(candidate, evidence, table) for table in evidence.table_sizes]
+    meter = ErrorMeter()
+    for index, prompt in enumerate(evidence.prompts):
+        if progress is not None:
+            progress(f"function: {prompt.name}", index, len(evidence.prompts))
+        try:
+            logits = candidate.logits(prompt.ids)
+        except (RuntimeError, ValueError, IndexError, TypeError) as broken:
+            detail = f"the candidate cannot run the prompt {prompt.name!r}: {type(broken).__name__}: {broken}"
+            return LevelResult("L2", Status.FAIL, None, budget.rms, detail)
+        meter.add(prompt.name, *evidence.pair(index, logits))
+    return _result(candidate, evidence, budget, meter, tables)
+
+
+def _result(
+    candidate: ModelRunner, evidence: Evidence, budget: Budget, meter: ErrorMeter, tables: list[Reading]
+) -> LevelResult:
+    total = meter.total("logits", evidence.std)
+    readings = (*meter.readings(evidence.std), *tables)
+    number = max(reading.rms for reading in (total, *tables))
+    largest = max(reading.max for reading in (total, *tables))
+    over = [r for r in (total, *tables) if not budget.keeps(r)]
+    measures = {"max": largest, "tokens": float(total.tokens), "std": evidence.std or meter.std}
+    if budget.max is not None:
+        measures["max_budget"] = budget.max
+    details = [_worst(readings, budget)] if over else []
+    if evidence.distance is not None:
+        measures["distance"] = evidence.distance
+        details.append(
+            f"judged against the reference after the recorded cast, rms {evidence.distance:.3g} from it before"
+        )
+    if meter.nonfinite:
+        why = candidate.loaded.name_nonfinite() or "its weights are finite, its forward pass overflows"
+        details.insert(0, f"{meter.nonfinite} of the candidate's logits are NaN or infinite: {why}")
+    details += _notes(candidate, evidence)
+    status = Status.FAIL if over else Status.PASS
+    return LevelResult("L2", status, number, budget.rms, "; ".join(details), True, readings, measures)
+
+
+def _worst(readings: tuple[Reading, ...], budget: Budget) -> str:
+    worst = max(readings, key=lambda reading: reading.rms if math.isfinite(reading.rms) else math.inf)
+    text = f"worst in {worst.name!r}: rms {worst.rms:.3g}, max {worst.max:.3g} of the reference's std"
+    first = next((i for i, rms in enumerate(worst.quartiles) if rms > budget.rms), None)
+    if len(worst.quartiles) > 1 and first:
+        text += f", from quarter {first + 1} of the positions on"
+    return text
+
+
+def _compare_table(candidate: ModelRunner, evidence: Evidence, table: str) -> Reading:
+    """Every row of one embedding table that both sides have."""
+    size = min(evidence.table_sizes[table], int(candidate.tables[table].num_embeddings))
+    meter = ErrorMeter()
+    for start in range(0, size, CHUNK):
+        meter.add(table, *evidence.pair_rows(table, start, candidate.rows(table, start, min(size, start + CHUNK))))
+    return meter.total(f"{table}, all {size} rows")
+
+
+def _missing_rows(candidate: ModelRunner, evidence: Evidence) -> list[str]:
+    problems = []
+    for table, size in evidence.table_sizes.items():
+        if table not in candidate.tables:
+            problems.append(f"the candidate has no {table}; the reference has {size} rows of them")
+        elif (have := candidate.tables[table].num_embeddings) < (evidence.used_vocab if table == TOKENS else size):
+            problems.append(f"the candidate has {have} rows of {table}, the reference {size}: rows are missing")
+    extra = sorted(set(candidate.tables) - set(evidence.table_sizes))
+    return problems + [f"the candidate has {table}, the reference has none" for table in extra]
+
+
+def _notes(candidate: ModelRunner, evidence: Evidence) -> list[str]:
+    """What was not compared."""
+    notes = unreached(candidate.model.config, evidence.prompts)
+    mine, theirs = candidate.vocab, evidence.table_sizes[TOKENS]
+    if mine != theirs:
+        shared = min(mine, theirs)
+        notes.append(f"vocabularies of {mine} (candidate) and {theirs} (reference) rows: the first {shared} compared")
+    return notes
+
+
+def _first_named(problems: list[str]) -> str:
+    more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
+    return "; ".join(problems[:NAMED]) + more

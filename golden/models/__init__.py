@@ -1,0 +1,1 @@
+"""Model folders: opening them, running them, and the names of their parts."""

@@ -1,0 +1,195 @@
+"""Where the parts of a model lie in its files: which rows of which tensor are the queries of layer 2, and so on.
+
+Faults and hypotheses are said once, about parts; this module finds the parts in a MixFormer folder and in a folder of
+the LLaMA style. It is written from the formats' descriptions, not from converters' rules: a catalogue that took the
+rules' word for what is a query could not find a wrong rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from golden.models.key_styles import LLAMA, STYLES, Style
+from golden.models.loading import MIXFORMER
+
+ConfigPath = tuple[str | int, ...]
+Dials = Mapping[str, tuple[ConfigPath, ...]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows ``start`` to ``start + size`` of the tensor ``key``; all of it where ``size`` is None.
+
+    ``turned``: the tensor is stored as (inputs, outputs), and its columns are meant.
+    """
+
+    key: str
+    start: int = 0
+    size: int | None = None
+    turned: bool = False
+
+    def view(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """The part as a view: writing to it changes the weights."""
+        tensor = weights[self.key].T if self.turned else weights[self.key]
+        return tensor if self.size is None else tensor[self.start : self.start + self.size]
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Sizes, parts and dials of one model.
+
+    ``parts`` has ``embed``, ``positions``, ``head``, ``final_norm`` and, per layer, ``{i}.q`` and its like (with
+    ``_bias`` for biases); only what the model has. ``dials`` are the config values that change the function: name ->
+    every place in config.json that holds it.
+    """
+
+    n_layer: int
+    n_head: int
+    n_head_kv: int
+    head_dim: int
+    parts: Mapping[str, Part]
+    dials: Dials
+
+    def layers_with(self, *roles: str) -> list[int]:
+        """Layers that have all of the roles."""
+        return [i for i in range(self.n_layer) if all(f"{i}.{role}" in self.parts for role in roles)]
+
+
+def read_anatomy(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
+    """The anatomy of a model folder.
+
+    Args:
+        config: its config.json.
+        keys: its tensors, or anything that has their keys.
+    """
+    return _mixformer(config, keys) if config["model_type"] == MIXFORMER else _theirs(config, keys)
+
+
+def _present(parts: Iterator[tuple[str, Part]], keys: Mapping[str, Any]) -> dict[str, Part]:
+    return {role: part for role, part in parts if part.key in keys}
+
+
+def _dials(config: Mapping[str, Any], places: Dials) -> Dials:
+    """The places that this config has; dials without any are left out."""
+    found = {name: tuple(path for path in paths if lookup(config, path) is not None) for name, paths in places.items()}
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def lookup(config: Mapping[str, Any], path: ConfigPath) -> Any:
+    """The value at a path of a nested config, or None."""
+    value: Any = config
+    for step in path:
+        there = step < len(value) if isinstance(value, list) and isinstance(step, int) else _has(value, step)
+        if not there:
+            return None
+        value = value[step]
+    return value
+
+
+def _has(value: Any, step: str | int) -> bool:
+    return isinstance(value, Mapping) and step in value
+
+
+def _theirs(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
+    """A model under transformers' names: LLaMA's for sizes, or GPT-2's."""
+    style = STYLES.get(config["model_type"], LLAMA)
+    n_head = int(config.get("num_attention_heads") or config["n_head"])
+    n_head_kv = int(config.get("num_key_value_heads") or n_head)
+    width = int(config.get("hidden_size") or config["n_embd"])
+    head_dim = int(config.get("head_dim") or width // n_head)
+    inner = int(config.get("intermediate_size") or config.get("n_inner") or 4 * width)
+    sizes = {"q": n_head * head_dim, "kv": n_head_kv * head_dim, "inner": inner}
+    n_layer = int(config.get("num_hidden_layers") or config["n_layer"])
+    parts = _present(_named(style, n_layer, sizes), keys)
+    return Anatomy(n_layer, n_head, n_head_kv, head_dim, parts, _dials(config, _THEIR_DIALS))
+
+
+_THEIR_DIALS: Dials = {
+    "theta": (("rope_parameters", "rope_theta"), ("rope_theta",)),
+    "eps": (("rms_norm_eps",), ("layer_norm_eps",), ("layer_norm_epsilon",)),
+    "activation": (("hidden_act",), ("activation_function",)),
+    "tie": (("tie_word_embeddings",),),
+    "window": (("sliding_window",),),
+    "rotary_dim": (("rotary_dim",),),
+}
+
+
+def _named(style: Style, n_layer: int, sizes: Mapping[str, int]) -> Iterator[tuple[str, Part]]:
+    for role, name, rows in style.places(n_layer):
+        start, size = sum(sizes[row] for row in rows[:-1]), sizes[rows[-1]] if rows else None
+        turned = style.transposed and role.rpartition(".")[2] in ("q", "k", "v", "o", "fc1", "fc2")
+        yield role, Part(f"{name}.weight", start, size, turned)
+        yield f"{role}_bias", Part(f"{name}.bias", start, size)
+
+
+def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
+    said = config["architecture"]
+    places: list[ConfigPath] = [("architecture", i) for i in range(len(said))] if isinstance(said, list) else []
+    architecture = said[0] if places else said
+    mixer, mlp = architecture.get("mixer", {}), architecture.get("mlp", {})
+    n_head = int(mixer.get("n_head") or config["n_head"])
+    n_head_kv = int(mixer.get("n_head_kv") or config.get("n_head_kv") or n_head)
+    head_dim = int(mixer.get("head_dim") or config["n_embd"] // n_head)
+    n_inner = int(mlp.get("n_inner") or config.get("n_inner") or 4 * config["n_embd"])
+    n_layer = len(places) or int(config["n_layer"])
+    blocks = places or [("architecture",)]
+    top: dict[str, tuple[ConfigPath, ...]] = {
+        "eps": (("final_norm", "eps"), ("layer_norm_epsilon",)),
+        "tie": (("tie_word_embeddings",),),
+    }
+    inside = {
+        "theta": ("mixer", "rotary_base"),
+        "eps": ("norm", "eps"),
+        "activation": ("mlp", "act_fn"),
+        "window": ("mixer", "window_size"),
+        "rotary_dim": ("mixer", "rotary_dim"),
+        "scale": ("mixer", "softmax_scale"),
+    }
+    dials = top | {name: tuple((*at, *path) for at in blocks) + top.get(name, ()) for name, path in inside.items()}
+    heads = (n_head * head_dim, n_head_kv * head_dim)
+    glu = mlp.get("mlp_cls") == "glu"
+    parts = _mixformer_parts(n_layer, heads, n_inner if glu else None)
+    return Anatomy(n_layer, n_head, n_head_kv, head_dim, _present(parts, keys), _dials(config, dials))
+
+
+def _mixformer_parts(n_layer: int, heads: tuple[int, int], glu: int | None) -> Iterator[tuple[str, Part]]:
+    """Wqkv is all queries, all keys, all values; a GLU's fc1 is up (not activated), then gate (activated)."""
+    yield "embed", Part("layers.0.wte.weight")
+    yield "positions", Part("layers.0.wpe.weight")
+    for kind, end in (("", "weight"), ("_bias", "bias")):
+        yield f"final_norm{kind}", Part(f"layers.{n_layer + 1}.ln.{end}")
+        yield f"head{kind}", Part(f"layers.{n_layer + 1}.linear.{end}")
+        for i in range(n_layer):
+            block = f"layers.{i + 1}"
+            for role, name in (("norm_1", "ln_1"), ("norm_2", "ln_2"), ("norm_1", "ln")):
+                yield f"{i}.{role}{kind}", Part(f"{block}.{name}.{end}")
+            for name in ("attn", "mixer"):
+                yield from _attention_parts(f"{i}.", kind, f"{block}.{name}", end, heads)
+            for name in ("mlp", "mlp.mlp"):
+                yield from _mlp_parts(f"{i}.", kind, f"{block}.{name}", end, glu)
+
+
+def _attention_parts(
+    layer: str, kind: str, prefix: str, end: str, heads: tuple[int, int]
+) -> Iterator[tuple[str, Part]]:
+    q, kv = heads
+    yield f"{layer}q{kind}", Part(f"{prefix}.Wqkv.{end}", 0, q)
+    yield f"{layer}k{kind}", Part(f"{prefix}.Wqkv.{end}", q, kv)
+    yield f"{layer}v{kind}", Part(f"{prefix}.Wqkv.{end}", q + kv, kv)
+    yield f"{layer}o{kind}", Part(f"{prefix}.out_proj.{end}")
+    yield f"{layer}q_norm{kind}", Part(f"{prefix}.q_norm.{end}")
+    yield f"{layer}k_norm{kind}", Part(f"{prefix}.k_norm.{end}")
+
+
+def _mlp_parts(layer: str, kind: str, prefix: str, end: str, glu: int | None) -> Iterator[tuple[str, Part]]:
+    if glu is None:
+        yield f"{layer}fc1{kind}", Part(f"{prefix}.fc1.{end}")
+        yield f"{layer}fc2{kind}", Part(f"{prefix}.fc2.{end}")
+        return
+    yield f"{layer}up{kind}", Part(f"{prefix}.fc1.{end}", 0, glu)
+    yield f"{layer}gate{kind}", Part(f"{prefix}.fc1.{end}", glu, glu)
+    yield f"{layer}down{kind}", Part(f"{prefix}.fc2.{end}")

@@ -1,0 +1,110 @@
+"""A model larger than memory: the weights of one layer at a time come from disk, and go before the next layer's.
+
+The forward pass is the model's own. Every part that owns weights reads them when its turn comes, so that hidden states
+and one layer are all that is in memory, and the numbers are those of the whole model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from golden.models.modules import blocks
+
+Source = tuple[Path, str]
+"""A safetensors file and a key in it."""
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """One parameter: its full name, the module that owns it, and what stands there while its weights are on disk."""
+
+    name: str
+    owner: nn.Module
+    leaf: str
+    absent: nn.Parameter
+
+
+class LayerStream:
+    """Feeds a model that lies on the meta device.
+
+    The weights of a layer stay until another one needs the memory, so that calling one module again and again reads
+    them once.
+
+    Args:
+        model: its parameters on the meta device, its buffers not.
+        sources: where the weights of each parameter lie.
+        dtype: what they are cast to.
+    """
+
+    def __init__(self, model: nn.Module, sources: Mapping[str, Source], dtype: torch.dtype) -> None:
+        self.rounded_to: torch.dtype | None = None
+        self._sources, self._dtype = sources, dtype
+        self._inside: nn.Module | None = None
+        self._slots = {unit: tuple(_slots(prefix, unit)) for prefix, unit in _units(model)}
+        for unit in self._slots:
+            unit.register_forward_pre_hook(lambda module, _: self._enter(module))
+
+    def read(self, name: str) -> Tensor:
+        """The weights of one parameter, cast, after a rounding through ``rounded_to`` where that is set."""
+        path, key = self._sources[name]
+        # A model in float64 runs under a mode that lifts every cast, also those of this reading.
+        with torch._C.DisableTorchFunction(), safe_open(path, framework="pt") as file:
+            stored: Tensor = file.get_tensor(key)
+            return (stored if self.rounded_to is None else stored.to(self.rounded_to)).to(self._dtype)
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter with its weights, one after the other."""
+        for name in self._sources:
+            yield name, self.read(name)
+
+    def release(self) -> None:
+        """Let the weights in memory go."""
+        for slot in self._slots.get(self._inside, ()) if self._inside is not None else ():
+            slot.owner._parameters[slot.leaf] = slot.absent
+        self._inside = None
+
+    def _enter(self, unit: nn.Module) -> None:
+        if self._inside is unit:
+            return
+        self.release()
+        self._inside = unit
+        for slot in self._slots[unit]:
+            slot.owner._parameters[slot.leaf] = nn.Parameter(self.read(slot.name), requires_grad=False)
+
+
+def _units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Blocks whole; outside of them, the outermost modules that own parameters: embeddings, the last norm, the head."""
+    whole = set(blocks(model))
+    seen: set[nn.Module] = set()
+
+    def walk(prefix: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+        if module in whole or any(True for _ in module.parameters(recurse=False)):
+            if module not in seen:
+                seen.add(module)
+                yield prefix, module
+            return
+        for name, child in module.named_children():
+            yield from walk(f"{prefix}{name}.", child)
+
+    yield from walk("", model)
+
+
+def _slots(prefix: str, unit: nn.Module) -> Iterator[_Slot]:
+    for path, owner in unit.named_modules(remove_duplicate=False):
+        for leaf, parameter in owner.named_parameters(recurse=False, remove_duplicate=False):
+            yield _Slot(f"{prefix}{path}.{leaf}" if path else f"{prefix}{leaf}", owner, leaf, parameter)
+
+
+def names_sharing_weights(model: nn.Module) -> dict[str, list[str]]:
+    """Parameter name -> all names of that parameter, itself among them: a tied head and its embedding are one."""
+    groups: dict[Any, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), []).append(name)
+    return {name: names for names in groups.values() for name in names}

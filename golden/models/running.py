@@ -1,0 +1,113 @@
+"""A loaded model as the two things that are compared: logits of a prompt, and rows of its embedding tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from golden.errors import UnverifiableError
+from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.prompts import Prompt
+from golden.models.loading import LoadedModel, silenced
+from golden.models.precision import Float64Mode, needs_priming, rebuild_sinusoids
+
+TOKENS = "token embeddings"
+POSITIONS = "position embeddings"
+
+
+class ModelRunner:
+    """Runs one model on prompts, in the way its kind has to be judged.
+
+    MixFormer runs plainly: its dtype policy is part of what is judged. Any transformers model in float64 runs under
+    `golden.models.precision.Float64Mode`, after one pass of the same length in its own precision where its rotary
+    embedding is made in the forward pass.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.model: Any = loaded.model
+        self.lifts = not loaded.is_mixformer and self.model.dtype is torch.float64
+        self._primes = self.lifts and needs_priming(self.model)
+        self._primed_length = 0
+        self.tables = _embedding_tables(self.model)
+        if self.lifts:
+            rebuild_sinusoids(self.model)
+
+    @property
+    def vocab(self) -> int:
+        """Number of rows of the token embedding."""
+        return int(self.tables[TOKENS].num_embeddings)
+
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """Logits (tokens, vocab) of one prompt, all positions, without a cache."""
+        batch = self.batch(ids)
+        if self._primes and self._primed_length != len(ids):
+            with torch.no_grad(), silenced():
+                self.model(input_ids=batch, use_cache=False)
+            self._primed_length = len(ids)
+        logits: Tensor = self.forward(input_ids=batch, use_cache=False).logits[0]
+        return logits
+
+    def batch(self, ids: Sequence[int]) -> Tensor:
+        """One prompt as a batch (1, tokens) on the model's device."""
+        return torch.tensor([list(ids)], device=self.loaded.device)
+
+    def forward(self, **inputs: Any) -> Any:
+        """The model's forward pass in the mode of its kind, with any inputs it takes.
+
+        Raises:
+            UnverifiableError: it is run layer by layer, and reaches for weights whose turn has not come.
+        """
+        try:
+            with torch.no_grad(), silenced(), self.lifting():
+                return self.model(**inputs)
+        except RuntimeError as broken:
+            if self.loaded.stream is None or "meta" not in str(broken):
+                raise
+            raise UnverifiableError(
+                f"{self.loaded.folder}: does not fit into memory, and cannot be run layer by layer: {broken}"
+            ) from broken
+
+    def rows(self, table: str, start: int, stop: int) -> Tensor:
+        """Rows (stop - start, width) of an embedding table, by calling the module as a forward pass would."""
+        with torch.no_grad(), self.lifting():
+            rows: Tensor = self.tables[table](torch.arange(start, stop, device=self.loaded.device))
+        return rows
+
+    def lifting(self) -> Any:
+        """The mode under which this model's forward passes run."""
+        return Float64Mode() if self.lifts else nullcontext()
+
+    @contextmanager
+    def attention(self, implementation: str) -> Iterator[None]:
+        """Run with another attention backend for a while. Raises ValueError where the model does not have it."""
+        before = self.model.config._attn_implementation
+        with silenced():
+            self.model.set_attn_implementation(implementation)
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(before)
+
+
+def attention_spread(runner: ModelRunner, prompts: Sequence[Prompt]) -> float:
+    """Relative rms between eager and sdpa attention of one model on its longest prompt; 0 where it has no sdpa."""
+    ids = max(prompts, key=lambda prompt: len(prompt.ids)).ids
+    try:
+        with runner.attention("sdpa"):
+            other = runner.logits(ids)
+    except ValueError:
+        return 0.0
+    meter = ErrorMeter()
+    meter.add("spread", other, runner.logits(ids))
+    return meter.total().rms
+
+
+def _embedding_tables(model: Any) -> dict[str, nn.Embedding]:
+    tokens = model.get_input_embeddings()
+    others = [m for m in model.modules() if isinstance(m, nn.Embedding) and m is not tokens]
+    return {TOKENS: tokens} | ({POSITIONS: others[0]} if len(others) == 1 else {})

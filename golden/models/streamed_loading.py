@@ -1,0 +1,159 @@
+"""Opening a model folder to run it a layer at a time, without ever holding its weights."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from golden.errors import UnverifiableError
+from golden.models.layer_stream import LayerStream, Source, names_sharing_weights
+from golden.models.loading import (
+    MIXFORMER,
+    LoadedModel,
+    building,
+    check_config,
+    load_model,
+    loading_problems,
+    silenced,
+    tensor_headers,
+    weight_files,
+    wrong_kinds,
+)
+from golden.references import is_native, native_elements
+
+
+def largest_layer(folder: Path) -> int:
+    """Weights of the largest layer, from headers alone: tensors with one number in their keys belong together.
+
+    A native file is loaded whole by its transcription, so it is one layer.
+    """
+    if is_native(folder):
+        return native_elements(folder)
+    sizes: Counter[str] = Counter()
+    for path in weight_files(folder):
+        for key, entry in tensor_headers(path).items():
+            numbered = re.match(r"(.*?\.\d+)\.", key)
+            sizes[numbered[1] if numbered else key] += torch.Size(entry["shape"]).numel()
+    return max(sizes.values(), default=0)
+
+
+def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> LoadedModel:
+    """Open a folder as :func:`golden.models.loading.load_model` does, but leave its weights on disk until needed.
+
+    A native file is read whole: its transcription knows no layers.
+
+    Raises:
+        FolderError: the folder cannot be read or its config describes no model that can be built.
+        UnverifiableError: transformers would not load these weights as they are stored.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    import mixformer  # noqa: F401  registers the Auto classes
+
+    if is_native(folder):
+        return load_model(folder, dtype, attn)
+    check_config(folder)
+    stored = {key: (path, entry) for path in weight_files(folder) for key, entry in tensor_headers(path).items()}
+    options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
+    with building(folder, attn), silenced():
+        _check_complete(stored.values())
+        settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(settings, dtype=dtype, trust_remote_code=False, **options)
+        _fill_buffers(model)
+    _check_stored_as_loaded(folder, model)
+    found = {_current_name(model, key): (path, key, entry) for key, (path, entry) in stored.items()}
+    problems = (*loading_problems(_differences(model, found)), *wrong_kinds(folder, model))
+    sources = {} if problems else dict(_sources(model, found))
+    if not problems:
+        _load_buffers(model, found)
+    return LoadedModel(folder, model.eval(), problems, LayerStream(model, sources, dtype))
+
+
+Found = Mapping[str, tuple[Path, str, Mapping[str, Any]]]
+"""Parameter name -> file, key in it, and the header's entry."""
+
+
+def _fill_buffers(model: Any) -> None:
+    """Take buffers off the meta device and compute them, as transformers' own loading does after it."""
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = torch.empty_like(buffer, device="cpu")
+    for parameter in model.parameters():
+        parameter._is_hf_initialized = True
+    model.initialize_weights()
+
+
+def _check_complete(stored: Iterable[tuple[Path, object]]) -> None:
+    """Raises SafetensorError where a file is shorter than its header says: before a forward pass runs into it."""
+    for path in sorted({path for path, _ in stored}):
+        with safe_open(path, framework="pt"):
+            pass
+
+
+def _check_stored_as_loaded(folder: Path, model: Any) -> None:
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    if get_checkpoint_conversion_mapping(model.config.model_type):
+        raise UnverifiableError(
+            f"{folder}: does not fit into memory, and cannot be run layer by layer, because transformers joins or "
+            "renames its tensors while loading"
+        )
+
+
+def _current_name(model: Any, key: str) -> str:
+    """The parameter that a key of the files is meant for: earlier MixFormers and bare base models name it otherwise."""
+    if model.config.model_type == MIXFORMER:
+        from mixformer.checkpoints import legacy_names
+
+        for pattern, replacement in legacy_names(len(model.blocks)).items():
+            key = re.sub(pattern, replacement, key)
+        return key
+    prefix = model.base_model_prefix
+    base, bare = getattr(model, prefix, None), key.removeprefix(f"{prefix}.")
+    if base is not None and bare == key and _has(base, key) and not _has(model, key):
+        return f"{prefix}.{key}"
+    return key
+
+
+def _has(module: nn.Module, name: str) -> bool:
+    owner, _, leaf = name.rpartition(".")
+    try:
+        found: Any = module.get_submodule(owner)
+    except AttributeError:
+        return False
+    return leaf in found._parameters or leaf in found._buffers
+
+
+def _differences(model: Any, found: Found) -> dict[str, Any]:
+    """What the files lack or have too much of, in transformers' form and by its exceptions."""
+    expected = model.state_dict()
+    shared = names_sharing_weights(model)
+    missing = {key for key in expected if not any(name in found for name in shared.get(key, [key]))}
+    info = SimpleNamespace(missing_keys=missing, unexpected_keys=set(found) - set(expected))
+    model._adjust_missing_and_unexpected_keys(info)
+    sizes = ((key, found[key][2]["shape"], tensor.shape) for key, tensor in expected.items() if key in found)
+    mismatched = [(key, tuple(have), tuple(want)) for key, have, want in sizes if tuple(have) != tuple(want)]
+    return {**vars(info), "mismatched_keys": mismatched, "error_msgs": []}
+
+
+def _sources(model: nn.Module, found: Found) -> Iterator[tuple[str, Source]]:
+    """Where the weights of each parameter lie: under its own name, or under one that it is tied to."""
+    for name, names in names_sharing_weights(model).items():
+        held = name if name in found else next(other for other in names if other in found)
+        yield name, (found[held][0], found[held][1])
+
+
+def _load_buffers(model: Any, found: Found) -> None:
+    for name, buffer in model.named_buffers():
+        if name in found and name in model.state_dict():
+            with safe_open(found[name][0], framework="pt") as file:
+                buffer.copy_(file.get_tensor(found[name][1]))
