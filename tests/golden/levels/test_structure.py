@@ -42,13 +42,6 @@ def align(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         return told["result"]
 
     monkeypatch.setattr("converters.alignment.align", stand_in)
-    return told["result"]
-
-    alignment, errors = ModuleType("converters.alignment"), ModuleType("converters.errors")
-    alignment.align = stand_in  # type: ignore[attr-defined]
-    errors.ConversionError = ConversionError  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "converters.alignment", alignment)
-    monkeypatch.setitem(sys.modules, "converters.errors", errors)
     return told
 
 
