@@ -97,7 +97,7 @@ def _convert(
     family: str, source: Path | None, to: str, output: Path | None, request: "Request", device: str | None,
     as_json: bool, quiet: bool,
 ) -> int:  # fmt: skip
-    from converters.checkpoint.checkpoint import open_checkpoint
+    from converters.checkpoint.opening import open_checkpoint
 
     checkpoint = open_checkpoint(source or _sample(family, output), dequantize=request.options.dequantize)
     report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
@@ -155,7 +155,7 @@ def _reference(report: "ConversionReport") -> Iterator[Path]:
     """The source, or a plain copy of it where neither golden nor transformers would load it as what it is."""
     from tempfile import TemporaryDirectory
 
-    from converters.checkpoint.checkpoint import open_checkpoint
+    from converters.checkpoint.opening import open_checkpoint
     from converters.family import dialect_of
     from converters.plain_copy import is_plain, write_plain
 

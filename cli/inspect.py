@@ -27,8 +27,8 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _folder(path: Path) -> dict[str, Any]:
-    from converters.checkpoint.checkpoint import open_checkpoint
     from converters.checkpoint.json_files import read_json
+    from converters.checkpoint.opening import open_checkpoint
     from converters.errors import Refused
     from converters.family import family_of
     from converters.provenance import NAME

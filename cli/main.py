@@ -14,8 +14,7 @@ import typer
 from cli import conversion, diff, families, golden_files, inspect, parity, plan
 from cli.console import error
 from cli.words import Verb, Verbs
-from converters.family import OURS, Family, list_families
-from converters.plugins import COMMANDS
+from converters.family import COMMANDS, OURS, Family, list_families
 
 EPILOG = "For example: convert llama ./my-llama --to mixformer"
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.algebra.boxes import whole
-from converters.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from converters.checkpoint.checkpoint import Checkpoint
+from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import differing_side_files
 from converters.config import layout
 from converters.config.entries import Theirs

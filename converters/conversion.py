@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters import provenance
-from converters.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.json_files import as_bytes
+from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import side_files
 from converters.config.table import RESIDUE
 from converters.engine.checks import run_checks

@@ -5,19 +5,21 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, Protocol
 
-from converters import families
 from converters.algebra.dims import Dims
-from converters.algebra.views import Move, Same
+from converters.algebra.views import Move, Same, View
+from converters.checkpoint.checkpoint import StoredTensor
 from converters.config import layout
 from converters.config.layout import MODEL_TYPE
 from converters.config.table import ConfigTable
-from converters.errors import ConfigRefused, UsageError, nearest
-from converters.plan.known_buffers import BufferRule
-from converters.plugins import plugin_families
+from converters.errors import ConfigRefused, PluginRefused, UsageError, nearest
+from converters.plugins import ADVICE, Plugin, plugin_modules
 
 OURS = "mixformer"
+FAMILIES = "converters.families"  # found by its name, as plug-ins are, so that imports go down only
+GROUP = "mixformer.families"  # of entry points; each names a module with a `FAMILY`
+COMMANDS = frozenset("plan parity golden push inspect diff families zoo mixformer".split())
 SAME = Same()
 
 
@@ -41,6 +43,40 @@ class Rule:
         places = {"i": str(i), "b": str(i + 1), "h": str(n_layer + 1)}
         theirs, ours = (tuple(key.format(**places) for key in keys) for keys in (self.theirs, self.ours))
         return replace(self, theirs=theirs, ours=ours)
+
+
+class BufferRule(Protocol):
+    """What is known of the stored tensors whose keys end in `suffix`."""
+
+    @property
+    def suffix(self) -> str:
+        """The end of the keys."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The name under which the residue keeps a content."""
+        ...
+
+    def content(self, tensor: StoredTensor, resolved: Mapping[str, Any]) -> Any:
+        """What has to be remembered of a stored buffer, as JSON.
+
+        Raises:
+            NotInvertible: it is not what its formula says.
+        """
+        ...
+
+    def holds(self, dtype: str, content: Any, resolved: Mapping[str, Any]) -> bool:
+        """Whether a remembered content is what the formula says today.
+
+        Raises:
+            TypeError, ValueError, KeyError: it is no content at all.
+        """
+        ...
+
+    def view(self, dtype: str, content: Any) -> View:
+        """The buffer as a tensor of fills."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -101,13 +137,31 @@ def get_family(name: str) -> Family:
     return found[name]
 
 
+@cache
 def _plugins() -> dict[str, Family]:
-    return plugin_families(frozenset(_found()))
+    """Name -> family of every installed package that brings one."""
+    found: dict[str, Family] = {}
+    for plugin in plugin_modules(GROUP):
+        family = _family_in(plugin)
+        if family.name in {*COMMANDS, *_found(), *found}:
+            name = family.name
+            raise PluginRefused(
+                f"the package {plugin.package} brings a family {name!r}, a name that is taken; uninstall it"
+            )
+        found[family.name] = family
+    return found
+
+
+def _family_in(plugin: Plugin) -> Family:
+    family = getattr(plugin.module, "FAMILY", None)
+    if not isinstance(family, Family):
+        raise PluginRefused(f"{plugin.named} of the package {plugin.package} has no FAMILY of families; {ADVICE}")
+    return family
 
 
 @cache
 def _found() -> dict[str, Family]:
-    modules = (import_module(f"{families.__name__}.{module.name}") for module in iter_modules(families.__path__))
+    modules = (import_module(f"{FAMILIES}.{module.name}") for module in iter_modules(import_module(FAMILIES).__path__))
     return {module.FAMILY.name: module.FAMILY for module in modules if hasattr(module, "FAMILY")}
 
 

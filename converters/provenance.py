@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from converters import __version__
 from converters.checkpoint.casts import NAMES, header_dtype, step_record
 from converters.checkpoint.checkpoint import Checkpoint, FileState
 from converters.checkpoint.json_files import as_bytes, read_json
@@ -18,6 +17,7 @@ from converters.engine.output_folder import replace_file
 from converters.errors import ConversionError
 from converters.plan.options import Options
 from converters.plan.plan import Plan
+from converters.version import __version__
 
 NAME = "conversion.json"
 

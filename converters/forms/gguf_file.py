@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.file_forms import Form
 from converters.checkpoint.gguf_header import GgufHeader, GgufTensor, is_gguf, read_gguf
 from converters.checkpoint.safetensors_header import BITS
 from converters.errors import ConfigRefused, UnsafeFile
-from converters.forms import Form
 from converters.forms.dequantise import as_float32, check_types
 
 ARCHITECTURES = ("llama", "gpt2")

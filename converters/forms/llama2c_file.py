@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.file_forms import Form
 from converters.errors import UnsafeFile
-from converters.forms import Form
 
 MAGIC = 0x616B3432  # "ak42"
 HEADERS = {0: 28, 1: 256}  # version -> bytes

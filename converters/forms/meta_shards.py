@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor, readable, tensors_of
+from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.file_forms import Form
 from converters.checkpoint.json_files import read_json
+from converters.checkpoint.opening import readable, tensors_of
 from converters.errors import ConfigRefused, CoverageRefused, ShapeMismatch, UnsafeFile, nearest
 from converters.families.shared.meta_rules import MOST_RANKS, prefix
-from converters.forms import Form
 
 PARAMS = "params.json"
 EMBEDDING, HEAD, QUERIES = "tok_embeddings.weight", "output.weight", "layers.0.attention.wq.weight"

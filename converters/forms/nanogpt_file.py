@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.file_forms import Form
 from converters.checkpoint.torch_zip import LARGEST_PICKLE, LazyTensor, Saved, is_zip, read_saved
 from converters.errors import ConfigRefused, CoverageRefused
-from converters.forms import Form
 
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 KEPT = ("iter_num", "best_val_loss", "config")  # of the training run, where they are plain values

@@ -8,7 +8,7 @@ the residue, so that the way back restores the very bytes.
 import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from converters.algebra.boxes import Piece, whole
 from converters.algebra.views import Check, View
@@ -16,44 +16,11 @@ from converters.checkpoint.checkpoint import Checkpoint, StoredTensor
 from converters.checkpoint.safetensors_header import BITS
 from converters.checkpoint.tensor_bytes import row_major_bytes
 from converters.errors import ConfigRefused, NotInvertible
+from converters.family import BufferRule
 
 TOLERANCE = {"F32": 1e-5, "F16": 2e-3, "BF16": 1e-2, "F64": 1e-12}
 UNPACK = {"F32": "f", "F16": "e", "F64": "d"}
 LARGEST = 1 << 16  # bytes; a table of a rotary embedding has a few hundred
-
-
-class BufferRule(Protocol):
-    """What is known of the stored tensors whose keys end in `suffix`."""
-
-    @property
-    def suffix(self) -> str:
-        """The end of the keys."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """The name under which the residue keeps a content."""
-        ...
-
-    def content(self, tensor: StoredTensor, resolved: Mapping[str, Any]) -> Any:
-        """What has to be remembered of a stored buffer, as JSON.
-
-        Raises:
-            NotInvertible: it is not what its formula says.
-        """
-        ...
-
-    def holds(self, dtype: str, content: Any, resolved: Mapping[str, Any]) -> bool:
-        """Whether a remembered content is what the formula says today.
-
-        Raises:
-            TypeError, ValueError, KeyError: it is no content at all.
-        """
-        ...
-
-    def view(self, dtype: str, content: Any) -> View:
-        """The buffer as a tensor of fills."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Any
 from converters.algebra.proof import Box, fault, source_box, target_box
 from converters.algebra.views import Check
 from converters.checkpoint.casts import header_dtype
-from converters.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from converters.checkpoint.checkpoint import Checkpoint
+from converters.checkpoint.opening import open_checkpoint
 from converters.errors import NotProved, Refused, UsageError
 from converters.family import OURS, dialect_of, family_of, get_family
 from converters.plan.options import DEFAULTS, Options

@@ -13,7 +13,7 @@ from converters import family as registry
 from converters.algebra.strided import assemble
 from converters.algebra.views import View
 from converters.alignment import equal_folders
-from converters.checkpoint.checkpoint import open_checkpoint
+from converters.checkpoint.opening import open_checkpoint
 from converters.config import layout
 from converters.family import Family
 from converters.plan.rules import bound_rules, theirs_shapes

@@ -93,3 +93,16 @@ def to_json(calibration: Calibration) -> dict[str, Any]:
     """The numbers of a calibration, without its probes."""
     floor = calibration.floor
     return {"rms": floor.rms, "max": floor.max, "kl": floor.kl, "prompts": list(calibration.prompts)}
+
+
+def attention_spread(runner: ModelRunner, prompts: Sequence[Prompt]) -> float:
+    """Relative rms between eager and sdpa attention of one model on its longest prompt; 0 where it has no sdpa."""
+    ids = max(prompts, key=lambda prompt: len(prompt.ids)).ids
+    try:
+        with runner.attention("sdpa"):
+            other = runner.logits(ids)
+    except ValueError:
+        return 0.0
+    meter = ErrorMeter()
+    meter.add("spread", other, runner.logits(ids))
+    return meter.total().rms

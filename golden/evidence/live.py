@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from golden.errors import NondeterministicReferenceError, UnusableReferenceError
-from golden.evidence.calibration import Calibration, calibrate, chosen_prompts, divergence
+from golden.evidence.calibration import Calibration, attention_spread, calibrate, chosen_prompts, divergence
 from golden.evidence.continuation import Continuation, continue_greedily
 from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.prompts import Prompt
 from golden.evidence.ruler import Truth
 from golden.evidence.stages import Stages, diagnosis_prompt, stages_of
 from golden.models.loading import LoadedModel, load_model, read_config
-from golden.models.running import TOKENS, ModelRunner, attention_spread
+from golden.models.running import TOKENS, ModelRunner
 
 CHUNK = 8192
 """Rows of an embedding table that are compared at a time."""

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from golden.errors import GoldenError, UnknownLevelError, UnverifiableError
-from golden.evidence.calibration import LOW_PRECISION, Calibration, calibrate, to_json
+from golden.evidence.calibration import LOW_PRECISION, Calibration, attention_spread, calibrate, to_json
 from golden.evidence.golden_file import HEADER, VERSION, GoldenEvidence, content_digest
 from golden.evidence.live import CHUNK, LiveEvidence, Progress, open_reference
 from golden.evidence.prompts import prompt_length, reference_prompts
@@ -23,7 +23,7 @@ from golden.evidence.stages import stages_of
 from golden.evidence.versions import installed_versions
 from golden.models.loading import load_model, read_config, stored_elements, weight_files
 from golden.models.memory import available_bytes, plan_run
-from golden.models.running import ModelRunner, attention_spread
+from golden.models.running import ModelRunner
 
 SEED = 0
 FULL_LIMIT = 64 * 2**20

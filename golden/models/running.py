@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from golden.errors import UnverifiableError
-from golden.evidence.error_meter import ErrorMeter
-from golden.evidence.prompts import Prompt
 from golden.models.loading import LoadedModel, silenced
 from golden.models.precision import Float64Mode, needs_priming, rebuild_sinusoids
 
@@ -92,19 +90,6 @@ class ModelRunner:
             yield
         finally:
             self.model.set_attn_implementation(before)
-
-
-def attention_spread(runner: ModelRunner, prompts: Sequence[Prompt]) -> float:
-    """Relative rms between eager and sdpa attention of one model on its longest prompt; 0 where it has no sdpa."""
-    ids = max(prompts, key=lambda prompt: len(prompt.ids)).ids
-    try:
-        with runner.attention("sdpa"):
-            other = runner.logits(ids)
-    except ValueError:
-        return 0.0
-    meter = ErrorMeter()
-    meter.add("spread", other, runner.logits(ids))
-    return meter.total().rms
 
 
 def _embedding_tables(model: Any) -> dict[str, nn.Embedding]:

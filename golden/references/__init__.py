@@ -32,8 +32,8 @@ def is_native(path: Path) -> bool:
 
 
 def _kind(path: Path) -> str | None:
+    from converters.checkpoint.file_forms import find_form
     from converters.errors import ConversionError
-    from converters.forms import find_form
     from golden.references.dialect_folders import is_dialect_folder
 
     if is_dialect_folder(path):
@@ -57,7 +57,7 @@ def native_elements(path: Path) -> int:
 
 def _config(path: Path) -> Mapping[str, Any]:
     """Of the file alone; nothing is loaded."""
-    from converters.checkpoint.checkpoint import open_checkpoint
+    from converters.checkpoint.opening import open_checkpoint
     from converters.errors import ConversionError
 
     try:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from converters.checkpoint.checkpoint import open_checkpoint
 from converters.checkpoint.gguf_header import TYPES, read_gguf
+from converters.checkpoint.opening import open_checkpoint
 from converters.errors import ConversionError, Refused, UnsafeFile, UsageError
 from converters.plan.plan import make_plan
 
