@@ -1,4 +1,4 @@
-"""L0 and L1: structure and weights through the mapping, which belongs to converters."""
+"""L0 and L1, structure and weights: compared through the mapping of converters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "merges.txt")
 NAMED = 5
-"""How many keys a detail names before it only counts."""
+"""A detail names at most this many keys, then it says how many more there are."""
 
 
 def judge_structure_and_weights(candidate: Path, reference: Path, wanted: frozenset[str]) -> list[LevelResult]:
@@ -45,20 +45,21 @@ def _tokenizer_problems(candidate: Path, reference: Path) -> Iterator[str]:
     pairs = [(candidate / name, reference / name) for name in TOKENIZER_FILES]
     if all(_content(one) == _content(other) for one, other in pairs):
         return
-    mine, theirs = encoded_texts(candidate), encoded_texts(reference)
-    for name, ids in (theirs or {}).items():
-        if mine is not None and mine[name] != ids:
-            yield f"its tokenizer differs from the reference's: {other_from(name, mine[name], ids)}"
+    found, expected = encoded_texts(candidate), encoded_texts(reference)
+    for name, ids in (expected or {}).items():
+        if found is not None and found[name] != ids:
+            yield f"its tokenizer differs from the reference's: {other_from(name, found[name], ids)}"
 
 
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def other_from(name: str, mine: Sequence[int], theirs: Sequence[int]) -> str:
-    """Where two encodings of a text part, in words."""
-    at = next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
-    return f"{name!r} is other ids from token {at + 1} on"
+def other_from(name: str, found: Sequence[int], expected: Sequence[int]) -> str:
+    """Where the ids of a text first differ, in words."""
+    pairs = enumerate(zip(found, expected, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), min(len(found), len(expected)))
+    return f"the ids of the text {name!r} differ from token {at + 1} on"
 
 
 def _structure(problems: tuple[str, ...]) -> LevelResult:
@@ -68,9 +69,9 @@ def _structure(problems: tuple[str, ...]) -> LevelResult:
 
 
 def _weights(alignment: Alignment) -> LevelResult:
-    """Bitwise: the number is that of tensors which differ."""
+    """Bitwise; the number counts the tensors that differ."""
     if not alignment.mapped:
-        reason = "no mapping between the families of candidate and reference is known"
+        reason = "there is no mapping between the families of candidate and reference"
         return LevelResult("L1", Status.NOT_RUN, None, 0.0, reason, required=False)
     differing = alignment.differing()
     named = list(islice(differing, NAMED))
