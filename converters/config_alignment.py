@@ -15,7 +15,7 @@ from converters.family import OURS, family_of, get_family
 
 # Fields that may differ between two checkpoints of one function.
 FREE = BASE | OURS_FREE | {"dtype", "use_cache", "initializer_range", "pad_vocab_size_multiple"}
-# Defaults of MixFormer's own parts, at the top of its config. They are judged where they take effect, in the architecture.
+# Defaults at the top of a MixFormer config. They are judged where they take effect, in the architecture.
 ECHOES = ("n_head_kv", "n_inner", "rotary_dim", "activation_function", "layer_norm_epsilon")
 WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 DTYPES = ("dtype", "torch_dtype")

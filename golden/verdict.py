@@ -1,4 +1,4 @@
-"""The verdict: plain values that can be printed, compared and written as JSON. Imports nothing heavy."""
+"""The verdict: values that can be printed, compared and written as JSON. Imports neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class LevelResult:
-    """One level: its status, the number that was measured and the budget that number had to keep."""
+    """One level: its status, the measured number, and its budget, the largest allowed number."""
 
     name: str
     status: Status
@@ -85,7 +85,7 @@ class LevelResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found about a candidate; ``verdict`` follows from the levels by :func:`conclude`."""
+    """The result of judging a candidate; ``verdict`` follows from the levels by :func:`conclude`."""
 
     verdict: Status
     levels: tuple[LevelResult, ...]
@@ -132,5 +132,5 @@ def conclude(levels: Iterable[LevelResult]) -> Status:
 
 
 def finite_or_none(value: float) -> float | None:
-    """JSON knows neither NaN nor infinity."""
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None

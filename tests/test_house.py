@@ -33,7 +33,7 @@ FLOORS = {
         converters.config
         converters.checkpoint
         converters.algebra
-        converters.errors converters.version
+        converters.errors converters.counts converters.version
     """,
     "golden": """
         golden.conformance

@@ -1,7 +1,7 @@
-"""One golden file: a safetensors file with all that a reference has to say, so that it need not be at hand.
+"""Reading a golden file: a safetensors file with what a reference computed, which stands for the reference.
 
-Metadata holds the header as JSON under one key (with several, safetensors would write them in any order, and the same
-recording would not give the same bytes). Tensors, i counting prompts:
+The metadata hold the header as JSON under one key. With several keys safetensors would write them in any order, and the
+same recording would not give the same bytes. Tensors, i counting prompts:
 
     prompt.{i}            ids, int64 (tokens,)
     logits.{i}            full form: float64 or float32 (tokens, vocab)
@@ -9,10 +9,10 @@ recording would not give the same bytes). Tensors, i counting prompts:
     rows.{table}          projections of every row of an embedding table, float64 (rows, 4)
     continuation.*        prompt, ids (int64) and margins (float64) of the greedy text
     probe.{dtype}.{j}.*   given (dtype) and truth (float32) of a module probe
-    stage.{j}             optional: hidden states of the prompt of the diagnosis, float64 (tokens, width)
+    stage.{j}             optional: hidden states of the diagnosis prompt, float64 (tokens, width)
 
-The header's ``digest`` is a sha256 over the rest of the header and all tensors: a golden whose scale, floors or logits
-changed on the way would judge wrongly, in either direction.
+The header's ``digest`` is a sha256 over the rest of the header and all tensors. A golden file with a changed scale,
+floor or logit would give wrong verdicts, so it is refused.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class GoldenEvidence:
     def calibration(self, dtype: str) -> Calibration:
         known = self.header["calibrations"].get(dtype)
         if known is None:
-            raise GoldenFileError(f"this golden has no calibration in {dtype}; record it again with that dtype")
+            raise GoldenFileError(
+                f"this golden file does not hold the reference's own error in {dtype}; record it again with that dtype"
+            )
         probes = tuple(
             Probe(**words, given=self.load(f"probe.{dtype}.{j}.given"), truth=self.load(f"probe.{dtype}.{j}.truth"))
             for j, words in enumerate(known["probes"])
@@ -115,7 +117,7 @@ class GoldenEvidence:
         return float(self.header["spread"])
 
     def stages(self) -> Stages:
-        """Hidden states of the prompt of the diagnosis, in the order of the forward pass; empty if not recorded."""
+        """Hidden states of the diagnosis prompt, in the order of the forward pass; empty if not recorded."""
         return [(name, self.load(f"stage.{j}")) for j, name in enumerate(self.header.get("stages", []))]
 
 
@@ -123,15 +125,15 @@ def read_golden(path: Path) -> GoldenEvidence:
     """Open a golden file.
 
     Raises:
-        GoldenFileError: it is absent, truncated, no golden, or of a version that this one cannot read, or changed.
+        GoldenFileError: it is missing, truncated, changed, no golden file, or of a version that is not known.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata, keys = file.metadata() or {}, sorted(file.keys())
     except (OSError, SafetensorError) as broken:
-        raise GoldenFileError(f"{path}: no readable golden file ({broken}); record it again") from broken
+        raise GoldenFileError(f"{path}: the golden file cannot be read ({broken}); record it again") from broken
     if HEADER not in metadata:
-        raise GoldenFileError(f"{path}: a safetensors file, but no golden; make one with `convert golden record`")
+        raise GoldenFileError(f"{path}: a safetensors file, but no golden file; make one with `convert golden record`")
     try:
         header = dict(json.loads(metadata[HEADER]))
         lacking = [name for name in REQUIRED if name not in header]
@@ -141,7 +143,7 @@ def read_golden(path: Path) -> GoldenEvidence:
     if header.get("version") != VERSION:
         raise GoldenFileError(f"{path}: version {header.get('version')}, expected {VERSION}; record it again")
     if lacking:
-        raise GoldenFileError(f"{path}: incomplete, {lacking[0]!r} is missing; record it again")
+        raise GoldenFileError(f"{path}: the tensor {lacking[0]!r} is missing; record it again")
     load = _loader(path)
     if header.get("digest") != content_digest(header, keys, load):
         raise GoldenFileError(f"{path}: its content was changed after it was recorded; copy or record it again")
@@ -165,7 +167,7 @@ def _loader(path: Path) -> Callable[[str], Tensor]:
             with safe_open(path, framework="pt") as file:
                 tensor: Tensor = file.get_tensor(name)
         except (OSError, SafetensorError) as broken:
-            raise GoldenFileError(f"{path}: {name}: cannot be read ({broken}); record the golden again") from broken
+            raise GoldenFileError(f"{path}: {name}: cannot be read ({broken}); record the file again") from broken
         return tensor
 
     return load

@@ -1,6 +1,6 @@
-"""What the models are asked: text, random ids, special ids and both ends of the vocabulary.
+"""The prompts: text, random ids, special ids and both ends of the vocabulary.
 
-Prompts are made from the reference alone, so that a golden file and a live reference ask the same.
+Prompts are made from the reference alone, so that a golden file and a live reference have the same prompts.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from golden.models.loading import silenced, stored_elements
 
 EDGE = 256
-"""How many ids at each end of the vocabulary are always asked."""
+"""Number of ids at each end of the vocabulary that are always in a prompt."""
 
 LONGEST = 1024
-"""A prompt is made longer than usual, up to this, where the model changes its behaviour at some length."""
+"""Where a model changes its behaviour at some length, a prompt may be this long to go past it."""
 
 _ENGLISH = (
     "The lighthouse keeper wrote three numbers on the wall: 17, 4096 and 0.25. Nobody in the village knew what they "
@@ -58,7 +58,7 @@ class Prompt:
 
 
 def prompt_length(elements: int) -> int:
-    """Longest prompt, in tokens, for a model of that many weights: 96 still shows position faults."""
+    """Longest prompt, in tokens, for a model of that many weights. 96 tokens still show position faults."""
     for limit, length in ((20_000_000, 256), (2_000_000_000, 128)):
         if elements <= limit:
             return length
@@ -87,14 +87,14 @@ def make_prompts(folder: Path, config: Any, vocab: int, elements: int, seed: int
 
 
 def unreached(config: Any, prompts: tuple[Prompt, ...]) -> list[str]:
-    """Lengths at which this model changes its behaviour and that no prompt reaches, in sentences."""
+    """One sentence for each length at which this model changes its behaviour and that no prompt reaches."""
     longest = max(len(prompt.ids) for prompt in prompts)
     named = (("window", _window(config)), ("original context of its rope", _original_context(config)))
     return [f"no prompt is longer than the {name} of {size}" for name, size in named if size and longest <= size]
 
 
 def reference_prompts(folder: Path, config: Any, vocab: int) -> tuple[Prompt, ...]:
-    """The default prompts for a reference folder, sized by what its headers say."""
+    """The default prompts for a reference folder, with lengths that follow from its headers."""
     return make_prompts(folder, config, vocab, stored_elements(folder))
 
 
@@ -117,7 +117,7 @@ def load_tokenizer(folder: Path) -> Any | None:
     try:
         with silenced():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception:  # a tokenizer that cannot be loaded costs the text prompts, never the verdict
+    except Exception:  # without a tokenizer there are no text prompts, but there is a verdict
         return None
 
 

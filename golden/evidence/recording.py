@@ -1,4 +1,4 @@
-"""``record``: write down once what a reference says, for machines that do not have it."""
+"""``record``: run a reference once and write a golden file, for machines that do not have the reference."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from golden.models.running import ModelRunner
 
 SEED = 0
 FULL_LIMIT = 64 * 2**20
-"""Bytes of logits up to which the full form is kept when the form is left to us."""
+"""Form ``auto`` takes the full form up to this many bytes of logits."""
 
 
 def record(
@@ -45,15 +45,15 @@ def record(
 
     Args:
         source: model folder of a transformers family (or of MixFormer, to judge ways back).
-        form: ``full`` keeps all logits, ``compact`` a sketch of them; ``auto`` takes full up to 64 MiB of logits.
-        dtypes: low precisions to calibrate L3 for.
+        form: ``full`` keeps all logits, ``compact`` a few columns made of them; ``auto`` takes full up to 64 MiB.
+        dtypes: low precisions to measure the floor of L3 in.
         hidden: also keep hidden states of one short prompt, for the diagnosis of a failure.
         force: replace an existing file.
 
     Raises:
         GoldenError: ``output`` exists or cannot be written.
         UnknownLevelError: ``form`` is not known.
-        FolderError, UnusableReferenceError, NondeterministicReferenceError: the source cannot serve.
+        FolderError, UnusableReferenceError, NondeterministicReferenceError: the source cannot be a reference.
         UnverifiableError: the source does not fit into memory.
     """
     folder, target = Path(source), Path(output)
@@ -79,19 +79,19 @@ def record(
 
 
 def _check_target(target: Path, force: bool) -> None:
-    """Before a reference takes its minutes."""
+    """Refuses a bad target before the reference runs, which takes minutes."""
     if target.is_dir():
-        raise GoldenError(f"{target}: is a folder; give the name of a file")
+        raise GoldenError(f"{target} is a folder; give the name of a file")
     if target.exists() and not force:
-        raise GoldenError(f"{target}: exists already; choose another name, or replace it (force, --force)")
+        raise GoldenError(f"{target} exists already; choose another name, or replace it with --force")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as unwritable:
-        raise GoldenError(f"{target.parent}: no folder that could be written to ({unwritable})") from unwritable
+        raise GoldenError(f"{target.parent}: not a folder that can be written to ({unwritable})") from unwritable
 
 
 def _write(target: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Under another name first: what bears the name of a golden is a whole one."""
+    """Writes under another name first, so that a file with the target's name is always complete."""
     header["digest"] = content_digest(header, tensors, tensors.__getitem__)
     partial = target.with_name(f".{target.name}.partial")
     metadata = {HEADER: json.dumps(header, sort_keys=True)}

@@ -1,7 +1,7 @@
-"""Logits made small: a few columns in place of a vocabulary, which still move when any logit does.
+"""Sketches: logits as a few columns instead of a whole vocabulary. Any changed logit still changes a column.
 
-Of each position: logsumexp, the largest logits, and random projections. A projection on signs of ±1, divided by
-sqrt(vocab), has an error whose expected square is the mean square error of the logits, whatever logit is wrong
+The columns of a position: logsumexp, the largest logits, and random projections. A projection on signs of ±1, divided
+by sqrt(vocab), has an error whose expected square is the mean square error of the logits, whichever logit is wrong
 (Achlioptas 2003, database-friendly random projections).
 """
 
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 ROW_PROJECTIONS = 4
-"""Columns that stand for a row of an embedding table."""
+"""Number of columns for a row of an embedding table."""
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """How logits (tokens, vocab) become (tokens, 1 + top + projections) columns."""
+    """The sizes of a sketch: logits (tokens, vocab) become columns (tokens, 1 + top + projections)."""
 
     vocab: int
     top: int
@@ -47,7 +47,7 @@ def fitting_sketch(vocab: int) -> Sketch:
 def project(values: Tensor, count: int, seed: int) -> Tensor:
     """(rows, width) onto ``count`` seeded vectors of signs over sqrt(width): (rows, count), in float64.
 
-    Signs come from numpy's frozen legacy generator: the same seed means the same signs in every version.
+    Signs come from numpy's legacy generator, whose numbers never change: a seed gives the same signs in every version.
     """
     width = values.shape[-1]
     signs = np.random.RandomState(seed).randint(0, 2, size=(width, count)).astype(np.float64) * 2.0 - 1.0

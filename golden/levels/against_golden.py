@@ -1,4 +1,4 @@
-"""L0 where only a golden file is at hand: what can be said of structure without the reference's folder."""
+"""L0 against a golden file: what can be compared of the structure without the reference's folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def judge_structure_against(candidate: Path, golden: GoldenEvidence) -> LevelRes
     beside = compare_recorded(candidate, golden.beside)
     found = _config_findings(candidate, golden)
     problems = [*_family_problems(candidate, golden), *beside.problems]
-    notes = [*beside.notes, "from a golden: config and tokenizer only; keys need the reference's folder"]
+    notes = [
+        *beside.notes,
+        "from a golden file: config and tokenizer only; to compare keys, give the reference's folder",
+    ]
     return structure_level([*problems, *found.problems], [*beside.doubts, *found.doubts], notes)
 
 
@@ -41,16 +44,16 @@ def _config_findings(candidate: Path, golden: GoldenEvidence) -> ConfigFindings:
 
 
 def _family_problems(candidate: Path, golden: GoldenEvidence) -> Iterator[str]:
-    """A MixFormer says what it was made from; any other pair of families may be one conversion apart."""
+    """A MixFormer must be made from the golden file's family. Other pairs of families may be one conversion apart."""
     origin = read_config(candidate).get("converted_from")
     origin = origin.get("family") if isinstance(origin, dict) else None
-    theirs = golden.header["family"]
-    if origin is not None and theirs not in (origin, MIXFORMER):
-        yield f"the golden is of a {theirs}, the candidate was made from a {origin}"
+    recorded = golden.header["family"]
+    if origin is not None and recorded not in (origin, MIXFORMER):
+        yield f"the golden file is of the family {recorded}, the candidate was made from {origin}"
 
 
 def check_same_source(golden: GoldenEvidence, path: Path, reference: Path) -> None:
-    """Make sure that a golden was recorded from this very reference.
+    """Check that a golden file was recorded from this reference.
 
     Raises:
         GoldenMismatchError: a file of the reference is not the one that was recorded.
@@ -58,11 +61,13 @@ def check_same_source(golden: GoldenEvidence, path: Path, reference: Path) -> No
     for name, expected in golden.header["hashes"].items():
         file = reference / name
         if not file.exists():
-            raise GoldenMismatchError(f"{path}: recorded from other files: {file} does not exist")
+            raise GoldenMismatchError(
+                f"{path}: the golden file was recorded from other files: {file} does not exist; record it again"
+            )
         with file.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
         if found != expected:
             raise GoldenMismatchError(
-                f"{path}: recorded from other files: {file} has sha256 {found[:12]}, expected {expected[:12]}; record "
-                "it again or give the folder that it was recorded from"
+                f"{path}: the golden file was recorded from other files: {file} has sha256 {found[:12]}, expected "
+                f"{expected[:12]}; record it again, or give the folder that it was recorded from"
             )

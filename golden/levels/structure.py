@@ -1,4 +1,4 @@
-"""L0 and L1: structure and weights through the mapping, which belongs to converters."""
+"""L0 and L1, structure and weights: compared through the mapping of converters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from converters.alignment import Alignment
 
 NAMED = 5
-"""How many keys a detail names before it only counts."""
+"""A detail names at most this many keys, then it says how many more there are."""
 
 
 def judge_structure_and_weights(candidate: Path, reference: Path, wanted: frozenset[str]) -> list[LevelResult]:
