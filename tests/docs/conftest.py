@@ -2,7 +2,8 @@
 
 A line that starts with `$ ` is a command; the lines below it are what it prints. `...` stands for any text of a line,
 and a line `...` for any lines. Numbers that are measured (in e-notation, or before a budget) may differ tenfold; all
-else is exact. A command has to end with code 0, or `$ echo $?` follows and shows another.
+else is exact. A command has to end with code 0, or `$ echo $?` follows and shows another. A `#` is a word as any other,
+as it is in a shell that people type into (zsh).
 """
 
 import importlib.util
@@ -186,7 +187,7 @@ class Reader:
 
     def _run(self, command: str) -> tuple[str, str | None]:
         """Runs one command: what it prints, and why it cannot be run."""
-        words = shlex.split(command, comments=True)
+        words = shlex.split(command)
         if words[0] in OURS:
             self.code, printed = run(words[1:])
             return printed, None
@@ -207,7 +208,7 @@ def unrun_problems(block: Block) -> Iterator[str]:
     if block.language == "console":
         for command, _ in block.commands():
             for part in command.split(" | "):
-                wrong = misspelt(shlex.split(part, comments=True))
+                wrong = misspelt(shlex.split(part))
                 if wrong:
                     yield f"{block.place}: `{command}`: {wrong}"
 

@@ -71,6 +71,7 @@ def test_a_document_that_is_right_has_no_problems(reader):
         ("convert diff", "convert dif", "ends with code 2"),
         ("--no-parity -o out", "--no-parity --output-dir out", "ends with code 2"),
         ("./my-llama --to", "./my-lama --to", "does not exist"),
+        ("diff my-llama out", "diff my-llama out  # equal", "ends with code 2"),
         ("21 tensors", "22 tensors", "shows"),
         ("  ...\n", "", "shows"),
         ("$ echo $?\n2\n", "", "ends with code 2"),
