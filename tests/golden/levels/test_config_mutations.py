@@ -14,7 +14,7 @@ from golden import compare
 from golden.models.hot import RECIPES
 
 sys.path.insert(0, str(Path(__file__).parent))
-from config_mutations import GONE, Bench, Change, chosen, pair, wrong  # noqa: E402  a module beside this one
+from config_mutations import GONE, Bench, Change, chosen, pair, wrong
 
 SLICE = 10
 LEAST = 200
