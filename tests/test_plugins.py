@@ -104,6 +104,14 @@ def test_a_refusal_without_a_name_fails_and_a_switch_that_is_never_on_is_told(in
     assert "NeverDrawn: duet: no variant has branch_scales = true; nothing was tested of it" in done.stdout
 
 
+def test_a_wrong_table_is_harmless_only_where_it_is(place, tmp_path):
+    known = '("layers.{b}.attn.out_proj.bias for layers.{b}.mlp.fc2.bias",)'
+    other = "rows of layers.{b}.ln_1.weight shuffled"
+    env = installed("duet", place, changed("duet", tmp_path / "code", {known: f'("{other}",)'}))
+    done = conformance("duet", env, "-k", "wrong_table")
+    assert "1 failed" in done.stdout and f"AssertionError: {other}" in done.stdout, done.stdout
+
+
 MAKE_HOT = """
 import sys
 from pathlib import Path
