@@ -21,8 +21,8 @@ PACKAGES = {
 FLOORS = {
     "converters": """
         converters
-        converters.conversion converters.alignment converters.provenance converters.plain_copy converters.sample \
-            converters.support_matrix
+        converters.conversion converters.alignment converters.config_alignment converters.provenance \
+            converters.plain_copy converters.sample converters.support_matrix
         converters.forms
         converters.families
         converters.families.shared

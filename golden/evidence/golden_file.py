@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from golden.errors import GoldenFileError
+from golden.evidence.beside_weights import Beside
 from golden.evidence.calibration import Calibration, Floor, divergence
 from golden.evidence.continuation import Continuation
 from golden.evidence.live import common_columns
@@ -68,6 +69,12 @@ class GoldenEvidence:
     @property
     def config(self) -> Mapping[str, Any]:
         return dict(self.header["config"])
+
+    @property
+    def beside(self) -> Beside | None:
+        """What the reference has beside its weights; None in a golden file from before that was recorded."""
+        kept = self.header.get("beside")
+        return Beside.from_json(kept) if kept else None
 
     @property
     def distance(self) -> float | None:

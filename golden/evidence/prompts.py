@@ -98,14 +98,6 @@ def reference_prompts(folder: Path, config: Any, vocab: int) -> tuple[Prompt, ..
     return make_prompts(folder, config, vocab, stored_elements(folder))
 
 
-def encoded_texts(folder: Path) -> dict[str, list[int]] | None:
-    """The ids of the two prompt texts by the folder's tokenizer, by name; None without a tokenizer."""
-    tokenizer = load_tokenizer(folder)
-    if tokenizer is None:
-        return None
-    return {name: list(tokenizer(text, verbose=False)["input_ids"]) for name, text in TEXTS}
-
-
 def _text_prompts(folder: Path, vocab: int, length: int) -> Iterator[Prompt]:
     tokenizer = load_tokenizer(folder)
     if tokenizer is None:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from golden.errors import GoldenError, UnknownLevelError, UnverifiableError
+from golden.evidence.beside_weights import beside_weights
 from golden.evidence.calibration import LOW_PRECISION, Calibration, attention_spread, calibrate, to_json
 from golden.evidence.golden_file import HEADER, VERSION, GoldenEvidence, content_digest
 from golden.evidence.live import CHUNK, LiveEvidence, Progress, open_reference
@@ -183,6 +184,7 @@ def _provenance(folder: Path, live: LiveEvidence) -> Mapping[str, Any]:
         "table_sizes": dict(live.table_sizes),
         "hashes": dict(_hashes(folder)),
         "versions": installed_versions(),
+        "beside": beside_weights(folder).to_json(),
         "texts": [prompt.name for prompt in live.prompts if prompt.text is not None],
     }
 

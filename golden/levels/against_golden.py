@@ -5,32 +5,42 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from golden.errors import GoldenMismatchError
 from golden.evidence.golden_file import GoldenEvidence
-from golden.evidence.prompts import encoded_texts
-from golden.levels.structure import other_from
+from golden.levels.beside_weights import compare_recorded
+from golden.levels.structure import structure_level
 from golden.models.loading import MIXFORMER, read_config
-from golden.verdict import LevelResult, Status
+from golden.verdict import LevelResult
+
+if TYPE_CHECKING:
+    from converters.config_alignment import ConfigFindings
 
 
 def judge_structure_against(candidate: Path, golden: GoldenEvidence) -> LevelResult:
-    """Family, config and tokenizer of the candidate against those in the golden file. L2 judges sizes."""
-    problems = [*_family_problems(candidate, golden), *_tokenizer_problems(candidate, golden)]
-    problems = problems or list(_config_problems(candidate, golden))
-    note = problems or ["from a golden file: config and tokenizer only; to compare keys, give the reference's folder"]
-    return LevelResult("L0", Status.FAIL if problems else Status.PASS, float(len(problems)), 0.0, "; ".join(note))
+    """Family, config and tokenizer of the candidate against those of the golden; sizes are judged by L2."""
+    beside = compare_recorded(candidate, golden.beside)
+    found = _config_findings(candidate, golden)
+    problems = [*_family_problems(candidate, golden), *beside.problems]
+    notes = [
+        *beside.notes,
+        "from a golden file: config and tokenizer only; to compare keys, give the reference's folder",
+    ]
+    return structure_level([*problems, *found.problems], [*beside.doubts, *found.doubts], notes)
 
 
-def _config_problems(candidate: Path, golden: GoldenEvidence) -> Iterator[str]:
-    """Config differences that prompts may not show: a window or a context longer than any prompt, special ids."""
-    from converters.alignment import config_problems
+def _config_findings(candidate: Path, golden: GoldenEvidence) -> ConfigFindings:
+    """What no prompt may reach: a window or a context longer than any, special ids. Of families we know."""
+    from converters.config_alignment import ConfigFindings, compare_configs
     from converters.errors import ConversionError
+    from converters.provenance import recorded_options
 
+    config = read_config(candidate)
     try:
-        yield from config_problems(read_config(candidate), golden.config)
+        return compare_configs(config, golden.config, recorded_options(candidate).waive)
     except ConversionError as unknown:
-        yield from () if read_config(candidate).get("model_type") != MIXFORMER else (str(unknown),)
+        return ConfigFindings((str(unknown),) if config.get("model_type") == MIXFORMER else ())
 
 
 def _family_problems(candidate: Path, golden: GoldenEvidence) -> Iterator[str]:
@@ -40,16 +50,6 @@ def _family_problems(candidate: Path, golden: GoldenEvidence) -> Iterator[str]:
     recorded = golden.header["family"]
     if origin is not None and recorded not in (origin, MIXFORMER):
         yield f"the golden file is of the family {recorded}, the candidate was made from {origin}"
-
-
-def _tokenizer_problems(candidate: Path, golden: GoldenEvidence) -> Iterator[str]:
-    texts = set(golden.header.get("texts") or [])
-    expected = {prompt.name: prompt.ids for prompt in golden.prompts if prompt.name in texts}
-    encoded = (encoded_texts(candidate) if expected else None) or {}
-    for name, ids in expected.items() if encoded else ():
-        found = [i for i in encoded[name] if 0 <= i < golden.used_vocab][: len(ids)]
-        if tuple(found) != ids:
-            yield f"its tokenizer differs from the golden file's: {other_from(name, found, ids)}"
 
 
 def check_same_source(golden: GoldenEvidence, path: Path, reference: Path) -> None:
