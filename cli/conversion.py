@@ -176,9 +176,8 @@ def _known(report: "ConversionReport") -> str:
 
 
 def _nonfinite_lines(counts: Mapping[str, int]) -> list[str]:
-    lines = [
-        f"  note: {key}: {counted(count, 'value')} NaN or infinite, copied unchanged" for key, count in counts.items()
-    ]
+    found = [(key, counted(n, "value"), "is" if n == 1 else "are") for key, n in counts.items()]
+    lines = [f"  note: {key}: {values} {be} NaN or infinite, copied unchanged" for key, values, be in found]
     rest = len(lines) - MOST_NAMED
     more = f"  note: {counted(rest, 'more tensor')} with such values; --json lists all"
     return lines if rest <= 0 else [*lines[:MOST_NAMED], more]
