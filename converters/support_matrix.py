@@ -1,8 +1,7 @@
-"""What each family can express, asked of the families themselves: a table of variants that no one has to keep up.
+"""The support matrix: which variants each family can hold, found by asking the families.
 
-For each family the plainest MixFormer is found that it can express. A variant stands in the family's row if that
-model with the variant translates to the family's config and back without a change; then every checkpoint of it goes
-both ways.
+For each family the first plain MixFormer is taken that it can hold. A variant is supported if that model with the
+variant can be converted to the family's config and back without a change.
 """
 
 from collections.abc import Iterator, Mapping
@@ -95,7 +94,7 @@ VARIANTS: dict[str, Flat] = {name: flat for column in COLUMNS.values() for name,
 
 
 def expresses(family: Family, flat: Flat) -> bool:
-    """Whether a model of ours, by dotted paths, is a model of the family and the same one when it comes back."""
+    """Whether the family can hold a model of ours, given by dotted paths, and gives it back unchanged."""
     ours = as_list(unflatten(flat))
     try:
         theirs = family.config.to_theirs(ours, family.name)
@@ -109,7 +108,7 @@ VARIED = {path for variant in VARIANTS.values() for path in variant}
 
 
 def plainest(family: Family) -> Flat | None:
-    """The first of all plain models of ours that the family can express."""
+    """The first plain model of ours that the family can hold."""
     found: Iterator[Flat] = ({**PLAIN, **_merged(parts)} for parts in product(*BODIES))
     return next((flat for flat in found if expresses(family, flat)), None)
 
@@ -119,7 +118,7 @@ def _merged(parts: tuple[Flat, ...]) -> dict[str, Any]:
 
 
 def matrix() -> dict[str, dict[str, bool]]:
-    """Variant -> family -> whether it goes both ways; dialects have their family's function and are left out."""
+    """Variant -> family -> whether it converts both ways. Dialects are left out: they are forms of other families."""
     bases = [(f, plainest(f)) for f in list_families(plugins=False) if not f.dialect_of]
     return {
         name: {f.name: base is not None and expresses(f, {**base, **variant}) for f, base in bases}
