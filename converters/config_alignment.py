@@ -89,10 +89,17 @@ def _differing(one: Config, other: Config, families: tuple[str, str]) -> list[st
     shared = _spoken(families)
     names = {name for name in one.keys() | other.keys() if not _free(name)}
     return [
-        f"config: {name} is {one.get(name)!r}, the reference says {other.get(name)!r}"
+        f"config: {_in_words(name, families[0])} is {one.get(name)!r}, the reference says {other.get(name)!r}"
         for name in sorted(names if shared is None else names & shared)
         if not same(one.get(name), other.get(name))
     ]
+
+
+def _in_words(path: str, family: str) -> str:
+    """A path of ours, after the name that the candidate's own family has for it."""
+    entries = () if family == OURS else get_family(family).config.entries
+    named = [name for entry in entries if path in entry.ours for name in entry.theirs[:1]]
+    return f"{named[0]} ({path} in MixFormer)" if named and named[0] != path else path
 
 
 def _free(name: str) -> bool:
@@ -166,9 +173,10 @@ def _every_field(config: Config, family: str) -> dict[str, Any]:
 def _judged(family: str, spoken: Collection[str] | None) -> Callable[[str], bool]:
     """Whether a field of the candidate is judged by what it means."""
     if family == OURS:
-        return (lambda name: not _free(name)) if spoken is None else spoken.__contains__
+        return lambda name: not _free(name) and (spoken is None or name in spoken)
     entries = get_family(family).config.entries
-    return {name for entry in entries if not isinstance(entry, Theirs) for name in entry.theirs}.__contains__
+    read = {name for entry in entries if not isinstance(entry, Theirs) for name in entry.theirs}
+    return lambda name: not _free(name) and name in read
 
 
 def _mute(family: str) -> dict[str, Sequence[Any]]:
@@ -180,6 +188,8 @@ def _mute(family: str) -> dict[str, Sequence[Any]]:
 def _residue_doubts(candidate: Config, expected: Config) -> Iterator[str]:
     """What the candidate remembers of its source, where the reference says otherwise: the way back would differ."""
     mine, theirs = candidate.get(RESIDUE), expected.get(RESIDUE)
+    if mine is not None and not isinstance(mine, dict):
+        yield f"config: {RESIDUE} is {mine!r}, which no conversion writes"
     if not isinstance(mine, dict) or not isinstance(theirs, dict):
         return
     for name in sorted(mine):

@@ -1,7 +1,7 @@
 """A family of checkpoints as a value, and finding the family of a checkpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -80,6 +80,24 @@ class BufferRule(Protocol):
 
 
 @dataclass(frozen=True)
+class Hot:
+    """A small model that a family is tested with, and what the tests vary in it.
+
+    config_class: the name of a config class of transformers, or "package.module.Class" of another; importing that
+    module must register the class and its model with transformers' Auto classes. sizes: fields of the small model.
+    draws: field -> values to try, in place of those that the tests know for the field; () leaves the field alone.
+    refuses: what the family refuses on purpose, as name -> words that the refusal contains. harmless: wrong tables of
+    the tests, by their names, that compute the same function as the right one.
+    """
+
+    config_class: str
+    sizes: Mapping[str, Any]
+    draws: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    refuses: Mapping[str, str] = field(default_factory=dict)
+    harmless: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Family:
     """Everything a conversion knows about one kind of checkpoint.
 
@@ -88,8 +106,8 @@ class Family:
     base: the prefix of all keys but the head's, which a bare decoder leaves out. head: the key of the output head.
     tied: what a config means that does not say whether head and embedding are one. buffers: stored tensors that a
     formula gives. tensors: from our resolved config to the shape of each tensor of ours; only a family that brings a
-    block of its own has its own. dialect_of: the family whose models this is another form of. hot: for
-    families of other packages, transformers' config class and the sizes of a small model to be tested with.
+    block of its own has its own. dialect_of: the family whose models this is another form of. hot: the small model
+    that it is tested with; a pair (config_class, sizes) is short for one that says no more.
     """
 
     name: str
@@ -105,7 +123,7 @@ class Family:
     buffers: tuple[BufferRule, ...] = ()
     tensors: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] = layout.tensors
     dialect_of: str = ""
-    hot: tuple[str, Mapping[str, Any]] | None = None
+    hot: Hot | tuple[str, Mapping[str, Any]] | None = None
 
     @property
     def head_prefix(self) -> str:

@@ -107,6 +107,7 @@ def _judge(case: Case) -> Verdict:
         hypothesis=outcome.hypothesis,
         lossy_steps=case.lossy_steps,
         versions=installed_versions(),
+        asked=tuple(sorted(case.wanted)),
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def verdict_lines(verdict: Verdict) -> list[str]:
     """The verdict in lines of plain text, the conclusion first."""
-    lines = [f"{verdict.verdict}  {verdict.candidate}"]
+    lines = [f"{verdict.line}  {verdict.candidate}"]
     if verdict.reference:
         lines.append(f"  against {verdict.reference}")
     lines += [line for level in verdict.levels for line in _level_lines(level)]

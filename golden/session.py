@@ -106,7 +106,10 @@ def _evidence(case: Case, plan: RunPlan) -> Iterator[Evidence]:
     terms = ReferenceTerms(
         _dtype(plan), plan.together, _opener(plan), calibrated, cast_of(case.lossy_steps), _floor_of(case)
     )
-    with reference_evidence(folder, lambda r, used: reference_prompts(folder, r.model.config, used), terms) as evidence:
+    other = read_config(case.candidate)
+    with reference_evidence(
+        folder, lambda r, used: reference_prompts(folder, r.model.config, used, other), terms
+    ) as evidence:
         yield evidence
 
 

@@ -95,6 +95,21 @@ class Verdict:
     hypothesis: str | None = None
     lossy_steps: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    asked: tuple[str, ...] = tuple(LEVELS)
+
+    @property
+    def line(self) -> str:
+        """The verdict in a line: on which levels it rests, where not all were asked for, and what it took on trust."""
+        only = "" if set(self.asked) >= set(LEVELS) else f" ({' and '.join(self.asked)} only)"
+        return f"{self.verdict}{only}{self._on_trust()}"
+
+    def _on_trust(self) -> str:
+        """A recorded cast excuses rounded weights: which one, and how far it is from the original."""
+        casts = [str(step.get("dtype")) for step in self.lossy_steps if step.get("step") == "cast"]
+        found = [level.measures["distance"] for level in self.levels if "distance" in level.measures]
+        if not casts or not found:
+            return ""
+        return f" after --dtype {casts[0]} (from conversion.json), {float(found[0]):.2g} from the original"
 
     def level(self, name: str) -> LevelResult:
         """The result of the level of that name; KeyError if the verdict has none."""
@@ -107,6 +122,7 @@ class Verdict:
         """JSON-ready form; not-finite numbers become null."""
         return {
             "verdict": str(self.verdict),
+            "line": self.line,
             "levels": [level.to_json() for level in self.levels],
             "first_divergence": self.first_divergence,
             "hypothesis": self.hypothesis,

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from converters.config import ngpt_layout
 from converters.config.cannot_hold import CannotHold
 from converters.config.entries import Config, Entry, Ours, Theirs
 from converters.config.kinds import same
@@ -151,6 +152,8 @@ class ConfigTable:
             raise ConfigRefused(_unknown(unknown, known))
 
     def _account_ours(self, live: Config, waived: Collection[str]) -> None:
+        if fixed := sorted(ngpt_layout.CHANGES_FUNCTION.intersection(waived)):
+            raise ConfigRefused(f"--waive {fixed[0]}: it changes what the model computes, so it cannot be ignored")
         known = {path for entry in self.entries for path in (*entry.ours, *entry.also)} | self.unread
         for path, value in OURS_FIXED.items():
             if path not in known and not same(live.get(path), value):
@@ -159,7 +162,10 @@ class ConfigTable:
                     f" null if your texts do not hold that token"
                 )
         known |= OURS_FIXED.keys()
-        unknown = [path for path in live if path not in known | OURS_FREE | BASE and path not in waived]
+        unknown = [path for path in live if path not in known | OURS_FREE | BASE]
+        if telling := [path for path in unknown if path in ngpt_layout.CHANGES_FUNCTION]:
+            raise ConfigRefused(f"{', '.join(telling)}: parts of the function that cannot be expressed there")
+        unknown = [path for path in unknown if path not in waived]
         if unknown:
             raise ConfigRefused(_unknown(unknown, known))
 

@@ -88,14 +88,6 @@ def explain(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path)
     for hypothesis, reading in _trials(suspect, evidence, budget, patient, scratch):
         if budget.keeps(reading):
             return f"{hypothesis.claim}: after undoing this the rms is {reading.rms:.1e}"
-    return _explained_by_stage(patient, suspect.divergence)
-
-
-def _explained_by_stage(patient: Patient, divergence: str | None) -> str | None:
-    """A wrongly tied head, told from the place of the divergence. It cannot be undone: the right head is lost."""
-    is_tied = "tie" in patient.anatomy.dials and patient.read("tie") is True
-    if is_tied and divergence is not None and divergence.startswith("logits"):
-        return "the head is tied to the embedding and should not be: all hidden states agree, only the logits differ"
     return None
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.extremes import without_extremes
 from golden.evidence.probes import Probe, make_probes
 from golden.evidence.prompts import Prompt
 from golden.evidence.ruler import Truth
@@ -59,7 +60,7 @@ def measure_floor(runner: ModelRunner, truth: Truth, indices: Sequence[int]) -> 
         prompt = truth.prompts[index]
         logits = runner.logits(prompt.ids).to("cpu", torch.float64)  # (tokens, vocab)
         found, true = truth.pair(index, logits)
-        meter.add(prompt.name, found, true)
+        meter.add(prompt.name, *without_extremes(found, true))
         divergences.append(truth.divergence(found, true))
     total = meter.total("all", truth.std)
     kl = float(torch.cat(divergences).mean())
@@ -104,5 +105,5 @@ def attention_spread(runner: ModelRunner, prompts: Sequence[Prompt]) -> float:
     except ValueError:
         return 0.0
     meter = ErrorMeter()
-    meter.add("spread", other, runner.logits(ids))
+    meter.add("spread", *without_extremes(other, runner.logits(ids)))
     return meter.total().rms

@@ -6,6 +6,7 @@ same recording would not give the same bytes. Tensors, i counting prompts:
     prompt.{i}            ids, int64 (tokens,)
     logits.{i}            full form: float64 or float32 (tokens, vocab)
     columns.{i}, top.{i}  compact form: see golden/evidence/sketch.py
+    divisors.{i}          compact form, of prompts with extreme logits: see golden/evidence/extremes.py
     rows.{table}          projections of every row of an embedding table, float64 (rows, 4)
     continuation.*        prompt, ids (int64) and margins (float64) of the greedy text
     probe.{dtype}.{j}.*   given (dtype) and truth (float32) of a module probe
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,7 @@ from golden.errors import GoldenFileError
 from golden.evidence.beside_weights import Beside
 from golden.evidence.calibration import Calibration, Floor, divergence
 from golden.evidence.continuation import Continuation
+from golden.evidence.extremes import divided, without_extremes
 from golden.evidence.live import common_columns
 from golden.evidence.probes import Probe
 from golden.evidence.prompts import Prompt
@@ -88,7 +91,9 @@ class GoldenEvidence:
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
         if self.sketch is None:
             return common_columns(logits, self.load(f"logits.{index}"))
-        return self.sketch.columns(logits, self.load(f"top.{index}")), self.load(f"columns.{index}")
+        divisors = self.load(f"divisors.{index}") if index in self.header.get("divided", ()) else None
+        common = divided(logits, divisors)
+        return self.sketch.columns(common, self.load(f"top.{index}")), self.load(f"columns.{index}")
 
     def divergence(self, found: Tensor, true: Tensor) -> Tensor:
         return divergence(true, found) if self.sketch is None else coarse_divergence(true, found, self.sketch.top)
@@ -147,7 +152,35 @@ def read_golden(path: Path) -> GoldenEvidence:
     load = _loader(path)
     if header.get("digest") != content_digest(header, keys, load):
         raise GoldenFileError(f"{path}: its content was changed after it was recorded; copy or record it again")
-    return GoldenEvidence(header, load)
+    golden = GoldenEvidence(header, load)
+    _check_scale(path, golden)
+    return golden
+
+
+def _check_scale(path: Path, golden: GoldenEvidence) -> None:
+    """The recorded deviation must be that of the recorded logits: with a larger one, any error would look small."""
+    said, found, slack = golden.std, *_recorded_scale(golden)
+    if said is None or not 0 < said <= found * slack:
+        raise GoldenFileError(
+            f"{path}: says that its logits deviate by {said}, they deviate by {found:.6g}; record it again"
+        )
+
+
+def _recorded_scale(golden: GoldenEvidence) -> tuple[float, float]:
+    """Standard deviation of the recorded logits, and by which factor it may be off.
+
+    In the compact form the root mean square of the projections stands for it: an estimate, and no smaller.
+    """
+    count, total, squares = 0, 0.0, 0.0
+    for index in range(len(golden.header["prompts"])):
+        values = golden.load(f"columns.{index}" if golden.sketch else f"logits.{index}").double()
+        values = values[:, 1 + golden.sketch.top :] if golden.sketch else without_extremes(values, values)[0]
+        count, total = count + values.numel(), total + float(values.sum())
+        squares += float(values.square().sum())
+    if golden.sketch:
+        return math.sqrt(squares / max(1, count)), 4.0 if golden.sketch.projections >= 16 else 10.0
+    mean = total / max(1, count)
+    return math.sqrt(max(0.0, squares / max(1, count) - mean * mean)), 1 + 1e-6
 
 
 def content_digest(header: Mapping[str, Any], names: Iterable[str], load: Callable[[str], Tensor]) -> str:

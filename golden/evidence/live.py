@@ -17,6 +17,7 @@ from golden.errors import NondeterministicReferenceError, UnusableReferenceError
 from golden.evidence.calibration import Calibration, attention_spread, calibrate, chosen_prompts, divergence
 from golden.evidence.continuation import Continuation, continue_greedily
 from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.extremes import without_extremes
 from golden.evidence.prompts import Prompt
 from golden.evidence.ruler import Truth
 from golden.evidence.stages import Stages, diagnosis_prompt, stages_of
@@ -280,7 +281,7 @@ def _round(runner: ModelRunner, prompt: Prompt, dtype: torch.dtype) -> float:
     before = runner.logits(prompt.ids)
     runner.loaded.round_through(dtype)
     meter = ErrorMeter()
-    meter.add(prompt.name, runner.logits(prompt.ids), before)
+    meter.add(prompt.name, *without_extremes(runner.logits(prompt.ids), before))
     return meter.total().rms
 
 

@@ -16,10 +16,11 @@ from torch import Tensor
 from golden.errors import GoldenError, UnknownLevelError, UnverifiableError
 from golden.evidence.beside_weights import beside_weights
 from golden.evidence.calibration import LOW_PRECISION, Calibration, attention_spread, calibrate, to_json
+from golden.evidence.extremes import divided, extremes
 from golden.evidence.golden_file import HEADER, VERSION, GoldenEvidence, content_digest
 from golden.evidence.live import CHUNK, LiveEvidence, Progress, open_reference
 from golden.evidence.prompts import prompt_length, reference_prompts
-from golden.evidence.sketch import ROW_PROJECTIONS, fitting_sketch, project
+from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, fitting_sketch, project
 from golden.evidence.stages import stages_of
 from golden.evidence.versions import installed_versions
 from golden.models.loading import load_model, read_config, stored_elements, weight_files
@@ -115,35 +116,45 @@ def _dtype(folder: Path) -> torch.dtype:
 
 def _logits(live: LiveEvidence, form: str, progress: Progress | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors with prompts and logits, in the form asked for."""
-    tokens = sum(len(prompt.ids) for prompt in live.prompts)
     tensors: dict[str, Tensor] = {}
     values, sketch = [], None
     for index, prompt in enumerate(live.prompts):
         if progress is not None:
             progress(f"record: {prompt.name}", index, len(live.prompts))
         logits = live.runner.logits(prompt.ids)  # (tokens, vocab)
-        vocab = logits.shape[1]
-        if form == "auto":
-            form = "full" if tokens * vocab * logits.element_size() <= FULL_LIMIT else "compact"
-        values.append((logits.sum(dtype=torch.float64), logits.double().square().sum(), logits.numel()))
+        if not index:
+            sketch = _sketch(form, logits, sum(len(prompt.ids) for prompt in live.prompts))
+        divisors = extremes(logits)
+        common = divided(logits, divisors)
+        values.append((common.sum(dtype=torch.float64), common.double().square().sum(), common.numel()))
         tensors[f"prompt.{index}"] = torch.tensor(prompt.ids)
-        if form == "full":
-            tensors[f"logits.{index}"] = logits
-            continue
-        sketch = fitting_sketch(vocab)
-        largest = sketch.largest(logits)
-        tensors |= {f"top.{index}": largest, f"columns.{index}": sketch.columns(logits, largest)}
-    header: dict[str, Any] = {"form": form, "seed": SEED, "vocab": vocab, "std": _std(values)}
-    header["prompts"] = [prompt.name for prompt in live.prompts]
-    if sketch is not None:
-        header["sketch"] = {"vocab": vocab, "top": sketch.top, "projections": sketch.projections, "seed": sketch.seed}
-    return header, tensors
+        tensors |= {f"logits.{index}": logits} if sketch is None else _columns(index, sketch, common, divisors)
+    header: dict[str, Any] = {"seed": SEED, "vocab": logits.shape[1], "std": _std(values)}
+    header |= {"form": "full"} if sketch is None else {"form": "compact", "sketch": _words(sketch)}
+    header["divided"] = [i for i in range(len(live.prompts)) if f"divisors.{i}" in tensors]
+    return header | {"prompts": [prompt.name for prompt in live.prompts]}, tensors
 
 
 def _std(values: list[tuple[Tensor, Tensor, int]]) -> float:
     count = sum(n for _, _, n in values)
     mean = float(sum(float(total) for total, _, _ in values)) / count
     return float(max(0.0, sum(float(squares) for _, squares, _ in values) / count - mean * mean) ** 0.5)
+
+
+def _sketch(form: str, logits: Tensor, tokens: int) -> Sketch | None:
+    """How logits are made small; None for the full form, which a small vocabulary always gets."""
+    full = tokens * logits.shape[1] * logits.element_size() <= FULL_LIMIT if form == "auto" else form == "full"
+    return None if full else fitting_sketch(logits.shape[1])
+
+
+def _columns(index: int, sketch: Sketch, common: Tensor, divisors: Tensor | None) -> dict[str, Tensor]:
+    largest = sketch.largest(common)
+    found = {f"top.{index}": largest, f"columns.{index}": sketch.columns(common, largest)}
+    return found if divisors is None else found | {f"divisors.{index}": divisors}
+
+
+def _words(sketch: Sketch) -> dict[str, int]:
+    return {"vocab": sketch.vocab, "top": sketch.top, "projections": sketch.projections, "seed": sketch.seed}
 
 
 def _add_text(live: LiveEvidence, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 ROW_PROJECTIONS = 4
 """Number of columns for a row of an embedding table."""
+LEAST_PROJECTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,14 @@ class Sketch:
         return torch.cat((values.logsumexp(-1, keepdim=True), top, projected), dim=1)
 
 
-def fitting_sketch(vocab: int) -> Sketch:
-    """About one column per hundred ids, and no more than 41."""
-    return Sketch(vocab, top=min(8, max(1, vocab // 500)), projections=min(32, max(2, vocab // 150)))
+def fitting_sketch(vocab: int) -> Sketch | None:
+    """About one column per hundred ids, from 10 to 41; None where that is no less than a quarter of the vocabulary.
+
+    Two exchanged rows of the head are hidden from a projection that has one sign for both, half of all pairs. Eight
+    projections miss one pair of 256, two missed one of four.
+    """
+    top, projections = min(8, max(1, vocab // 500)), min(32, max(LEAST_PROJECTIONS, vocab // 150))
+    return Sketch(vocab, top, projections) if 4 * (1 + top + projections) < vocab else None
 
 
 def project(values: Tensor, count: int, seed: int) -> Tensor:

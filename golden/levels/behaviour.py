@@ -10,6 +10,7 @@ from torch import Tensor
 
 from golden.evidence.continuation import CLEAR, STEPS, Continuation
 from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.extremes import without_extremes
 from golden.evidence.live import Evidence
 from golden.levels.function import Budget
 from golden.models.loading import silenced
@@ -127,6 +128,6 @@ def _padded_is_single(candidate: ModelRunner, row: tuple[int, ...], budget: Budg
 
 def _difference(what: str, found: Tensor, expected: Tensor, budget: Budget) -> str:
     meter = ErrorMeter()
-    meter.add(what, found, expected)
+    meter.add(what, *without_extremes(found, expected))
     total = meter.total()
     return "" if budget.keeps(total) else f"{what}: rms {total.rms:.3g}, max {total.max:.3g} of the logits' std"

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.extremes import without_extremes
 from golden.evidence.live import CHUNK, Evidence, Progress
 from golden.evidence.prompts import unreached
 from golden.models.running import TOKENS, ModelRunner
@@ -53,7 +54,7 @@ def judge_function(
         except (RuntimeError, ValueError, IndexError, TypeError) as broken:
             detail = f"the candidate cannot run the prompt {prompt.name!r}: {type(broken).__name__}: {broken}"
             return LevelResult("L2", Status.FAIL, None, budget.rms, detail)
-        meter.add(prompt.name, *evidence.pair(index, logits))
+        meter.add(prompt.name, *without_extremes(*evidence.pair(index, logits)))
     return _result(candidate, evidence, budget, meter, tables)
 
 
@@ -77,8 +78,9 @@ def _result(
     if meter.nonfinite:
         why = candidate.loaded.name_nonfinite() or "its weights are finite, but its forward pass overflows"
         details.insert(0, f"{meter.nonfinite} of the candidate's logits are NaN or infinite: {why}")
-    details += _notes(candidate, evidence)
-    status = Status.FAIL if over else Status.PASS
+    unseen = unreached((candidate.model.config, evidence.config), evidence.prompts)
+    details += [*unseen, *_notes(candidate, evidence)]
+    status = Status.FAIL if over else Status.UNVERIFIED if unseen else Status.PASS
     return LevelResult("L2", status, number, budget.rms, "; ".join(details), True, readings, measures)
 
 
@@ -96,7 +98,9 @@ def _compare_table(candidate: ModelRunner, evidence: Evidence, table: str) -> Re
     size = min(evidence.table_sizes[table], int(candidate.tables[table].num_embeddings))
     meter = ErrorMeter()
     for start in range(0, size, CHUNK):
-        meter.add(table, *evidence.pair_rows(table, start, candidate.rows(table, start, min(size, start + CHUNK))))
+        found, expected = evidence.pair_rows(table, start, candidate.rows(table, start, min(size, start + CHUNK)))
+        by_row = without_extremes(found.T, expected.T)  # (width, rows): one extreme row hides no other
+        meter.add(table, *without_extremes(by_row[0].T, by_row[1].T))
     return meter.total(f"{table}, all {size} rows")
 
 
@@ -113,7 +117,7 @@ def _missing_rows(candidate: ModelRunner, evidence: Evidence) -> list[str]:
 
 def _notes(candidate: ModelRunner, evidence: Evidence) -> list[str]:
     """What was not compared."""
-    notes = unreached(candidate.model.config, evidence.prompts)
+    notes = []
     found, expected = candidate.vocab, evidence.table_sizes[TOKENS]
     if found != expected:
         sizes = f"{found} rows (candidate) and {expected} rows (reference)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from transformers import PreTrainedConfig
 
 from mixformer.blocks.heads.cross_entropy import token_losses
 from mixformer.blocks.heads.final_norm import final_norm
+from mixformer.blocks.learned_scale import LearnedScale, scale_spec
 from mixformer.errors import InputError, invalid
 from mixformer.precision import floating_dtype
 
@@ -22,17 +25,33 @@ class CausalLMHead(nn.Module):
         config: The model's configuration.
         dtype: Name of the dtype of the linear layer, by default torch's.
         use_bias: Whether the linear layer has a bias.
+        use_norm: Ours. False for no norm.
+        logit_scale: Ours. Scale of the logits, see `ScaleSpec`; adds `logit_scale.weight` (vocab_size,).
     """
 
-    def __init__(self, config: PreTrainedConfig, dtype: str | torch.dtype | None = None, use_bias: bool = True) -> None:
+    keep_in_fp32 = ("logit_scale",)
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        dtype: str | torch.dtype | None = None,
+        use_bias: bool = True,
+        use_norm: bool = True,
+        logit_scale: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.ln = final_norm(config)
+        self.ln = final_norm(config) if use_norm else nn.Identity()
         weight_dtype = floating_dtype(dtype, "head")
         self.linear = nn.Linear(config.n_embd, config.vocab_size, bias=use_bias, dtype=weight_dtype)
+        scaled = logit_scale is not None
+        self.logit_scale = (
+            LearnedScale(config.vocab_size, scale_spec(logit_scale, "head.logit_scale")) if scaled else None
+        )
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(B, S, n_embd) to logits (B, S, vocab_size), in the dtype of the linear layer."""
-        return self.linear(self.ln(hidden_states))
+        logits = self.linear(self.ln(hidden_states))
+        return logits if self.logit_scale is None else self.logit_scale(logits)
 
 
 class CausalLMLoss(nn.Module):

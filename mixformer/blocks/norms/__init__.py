@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from mixformer.architecture import block_path
+from mixformer.blocks.norms.l2 import L2Norm
 from mixformer.blocks.norms.layer_norm import LowPrecisionLayerNorm
 from mixformer.blocks.norms.rms import FlashRMSNorm, RMSLayerNorm
 from mixformer.errors import invalid
@@ -21,6 +22,7 @@ NORMS: dict[str, type[nn.Module]] = {
     "low_precision": LowPrecisionLayerNorm,
     "rms": RMSLayerNorm,
     "flash_rms": FlashRMSNorm,
+    "l2": L2Norm,  # ours
 }
 # Those that the SDK can shard over a tensor-parallel group.
 TP_NORMS = ("torch", "low_precision", "rms")
