@@ -88,4 +88,6 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{file} holds objects that cannot be loaded without running its code: {error}") from error
+        raise CheckpointError(
+            f"{file} holds objects that only its own code could load, which is not run: {error}"
+        ) from error
