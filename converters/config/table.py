@@ -91,7 +91,7 @@ class ConfigTable:
             ConfigRefused: the family cannot hold a value, or a field is unknown.
         """
         live = resolve(ours)
-        self._account_ours(live, waived)
+        self._account_ours(live, family, waived)
         derived = self._derive(live, family, waived)
         residue = residue_of(ours, family)
         kept = {**derived, **residue.get("fields", {})}
@@ -151,7 +151,7 @@ class ConfigTable:
         if unknown:
             raise ConfigRefused(_unknown(unknown, known))
 
-    def _account_ours(self, live: Config, waived: Collection[str]) -> None:
+    def _account_ours(self, live: Config, family: str, waived: Collection[str]) -> None:
         if fixed := sorted(ngpt_layout.CHANGES_FUNCTION.intersection(waived)):
             raise ConfigRefused(f"--waive {fixed[0]}: it changes what the model computes, so it cannot be ignored")
         known = {path for entry in self.entries for path in (*entry.ours, *entry.also)} | self.unread
@@ -164,7 +164,10 @@ class ConfigTable:
         known |= OURS_FIXED.keys()
         unknown = [path for path in live if path not in known | OURS_FREE | BASE]
         if telling := [path for path in unknown if path in ngpt_layout.CHANGES_FUNCTION]:
-            raise ConfigRefused(f"{', '.join(telling)}: parts of the function that cannot be expressed there")
+            raise ConfigRefused(
+                f"{family} cannot hold this model: it uses {', '.join(telling)}, which {self.called or family} does not"
+                f" have"
+            )
         unknown = [path for path in unknown if path not in waived]
         if unknown:
             raise ConfigRefused(_unknown(unknown, known))
