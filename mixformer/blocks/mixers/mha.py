@@ -18,6 +18,7 @@ from mixformer.blocks.mixers.window import parse_window
 from mixformer.blocks.norms import get_norm
 from mixformer.errors import AttentionBackendError, invalid
 from mixformer.forward_context import ForwardContext
+from mixformer.inputs import layer_context
 
 
 class MHA(nn.Module):
@@ -112,26 +113,35 @@ class MHA(nn.Module):
     def forward(
         self,
         hidden_states: Tensor,
+        *,
         context: ForwardContext | None = None,
         past_key_values: Cache | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Mix positions.
 
         Args:
             hidden_states: (B, S, n_embd).
-            context: What the model shares among its layers; without it, positions start at 0 and nothing is padded.
+            context: What the model shares among its layers. It says everything but the cache; without it, the arguments
+                below say the same for this layer alone, as in the SDK.
             past_key_values: Cache that the new keys and values are appended to.
+            attention_mask: (B, past + S), 1 for tokens and 0 for padding.
+            position_ids: (1 or B, S); by default they count the tokens that are no padding.
+            cu_seqlens: (samples + 1,) boundaries of packed samples over the flattened batch.
 
         Returns:
             (B, S, n_embd).
 
         Raises:
             AttentionBackendError: if the backend cannot compute this, or is forbidden by `flash_attn: false`.
+            InputError: for arguments that contradict each other or the cache.
         """
         if context is None:
-            positions = torch.arange(hidden_states.shape[1], device=hidden_states.device)[None]
-            context = ForwardContext(self.config._attn_implementation or "sdpa", positions)
+            given = (attention_mask, position_ids, cu_seqlens)
+            context = layer_context(self.config, hidden_states, past_key_values, self.cache_idx, *given)
         if context.backend.startswith("flash") and not self.flash_attn:
             raise AttentionBackendError(
                 f"attn_implementation is {context.backend!r}, but `{self.path}.flash_attn` is false."
