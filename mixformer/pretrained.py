@@ -18,7 +18,7 @@ from mixformer.blocks import BLOCKS, get_block
 from mixformer.blocks.branches import first, keywords_of, taken
 from mixformer.blocks.embeddings import get_embedding
 from mixformer.blocks.heads import get_head, get_loss
-from mixformer.blocks.norms.rms import FlashRMSNorm
+from mixformer.blocks.norms.rms import FlashRMSLayerNorm
 from mixformer.cache_layers import guesses_cache_support, number_cache_layers, unfilled_layer
 from mixformer.checkpoints import deepspeed_state_dict, legacy_names, renamed
 from mixformer.configuration_mixformer_sequential import MixFormerSequentialConfig
@@ -142,7 +142,7 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, DerivedBuffers):
             module.reset_buffers()
-        if isinstance(module, FlashRMSNorm) and module.zero_centered_weight:
+        if isinstance(module, FlashRMSLayerNorm) and module.zero_centered_weight:
             init.zeros_(module.weight)  # transformers' own: it leaves alone what was loaded
 
     def returns_dict(self, return_dict: bool | None) -> bool:

@@ -84,7 +84,7 @@ def test_a_list_takes_head_loss_and_final_norm_beside_it() -> None:
 
 def test_a_list_without_final_norm_ends_in_a_layer_norm_with_the_configured_epsilon() -> None:
     built = model([{"norm": {"norm_cls": "rms"}}], layer_norm_epsilon=1e-3)
-    assert type(built.layers[-1].ln) is nn.LayerNorm
+    assert type(built.layers[-1].ln).__name__ == "LayerNorm"
     assert built.layers[-1].ln.eps == 1e-3
 
 
@@ -257,7 +257,8 @@ BAD_SIZES = [
     (mixer(rope_parameters="linear"), {}, "`architecture.mixer.rope_parameters` must be of type dict"),
     (mixer(dropout=1.5), {}, "`architecture.mixer.dropout` must be a probability, but got 1.5"),
     ({"head": {"head_cls": "causal_lm", "use_bias": "no"}}, {}, "`architecture.head.use_bias` must be of type bool"),
-    ({"norm": {"norm_cls": "torch", "eps": "1e-5"}}, {}, "`architecture.norm.eps` must be a number >= 0"),
+    ({"norm": {"norm_cls": "torch", "eps": "1e-5"}}, {}, "`architecture.norm.eps` must be of type float, but got"),
+    ({"norm": {"norm_cls": "torch", "eps": -1e-5}}, {}, "`architecture.norm.eps` must be a number >= 0"),
     ({"norm": {"norm_cls": "rms", "dtype": "int8"}}, {}, "`architecture.norm.dtype` must be the name of a floating"),
     (None, {"resid_pdrop": 2}, "`resid_pdrop` must be a number from 0 to 1.0, but got 2"),
     (None, {"layer_norm_epsilon": "1e-5"}, "`layer_norm_epsilon` must be a number >= 0, but got '1e-5'"),

@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from mixformer.blocks.branches import first
 from mixformer.blocks.heads.cross_entropy import token_losses
 from mixformer.blocks.heads.final_norm import final_norm
 from mixformer.errors import InputError, invalid
-from mixformer.precision import floating_dtype
+from mixformer.precision import floating_dtype, in_own_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -20,19 +21,22 @@ class CausalLMHead(nn.Module):
 
     Args:
         config: The model's configuration.
-        dtype: Name of the dtype of the linear layer, by default torch's.
+        dtype: Name of the dtype of the linear layer and of the logits, by default torch's. A tied head has that of the
+            embedding.
         use_bias: Whether the linear layer has a bias.
     """
 
     def __init__(self, config: PreTrainedConfig, dtype: str | torch.dtype | None = None, use_bias: bool = True) -> None:
         super().__init__()
         self.ln = final_norm(config)
-        weight_dtype = floating_dtype(dtype, "head")
-        self.linear = nn.Linear(config.n_embd, config.vocab_size, bias=use_bias, dtype=weight_dtype)
+        own = floating_dtype(dtype, "head")
+        self.dtype = None if config.tie_word_embeddings else own
+        self.linear = nn.Linear(config.n_embd, config.vocab_size, bias=use_bias, dtype=self.dtype)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """(B, S, n_embd) to logits (B, S, vocab_size), in the dtype of the linear layer."""
-        return self.linear(self.ln(hidden_states))
+    def forward(self, hidden_states: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """(B, S, n_embd), alone or as the head of a tuple, to logits (B, S, vocab_size) in the linear layer's dtype."""
+        x = self.ln(first(hidden_states))
+        return self.linear(in_own_dtype(x, self.linear.weight, self.dtype))
 
 
 class CausalLMLoss(nn.Module):

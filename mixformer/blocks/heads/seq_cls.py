@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from mixformer.blocks.branches import first
 from mixformer.errors import ConfigurationError
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
@@ -24,9 +25,9 @@ class SequenceClassificationHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(config.n_embd, config.num_labels, bias=use_bias)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """(B, S, n_embd) to scores of every position (B, S, num_labels)."""
-        return self.linear(hidden_states)
+    def forward(self, hidden_states: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """(B, S, n_embd), alone or as the head of a tuple, to scores of every position (B, S, num_labels)."""
+        return self.linear(first(hidden_states))
 
 
 class SequenceClassificationLoss(nn.Module):
