@@ -26,7 +26,7 @@ class MixFormerSequentialConfig(PreTrainedConfig):
         n_inner: Width of the MLPs, None for 4 * n_embd.
         n_head: Query heads.
         n_head_kv: Key-value heads, None for n_head.
-        rotary_dim: Dimensions of a head that rotate; None or 0 for all of them.
+        rotary_dim: Dimensions of a head that rotate; None or 0 for n_embd // n_head, which then stands here.
         activation_function: A name in transformers' ACT2FN.
         embd_layer: A name in `EMBEDDINGS`.
         architecture: A dict (every block alike), a list of dicts (one per block) or None for the default dict.
@@ -100,6 +100,7 @@ class MixFormerSequentialConfig(PreTrainedConfig):
             self.rotary_dim = min(FIRST_GENERATIONS_ROTARY_DIM, self.n_embd // self.n_head)
         first_generation_norm = {"norm_cls": "torch", "eps": self.layer_norm_epsilon}
         self.architecture: Architecture = normal_form(self.architecture, first_generation_norm)
+        self.rotary_dim = self.rotary_dim or self.n_embd // self.n_head
         self._check_task_keys()
 
     def _check_task_keys(self) -> None:

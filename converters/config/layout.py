@@ -160,8 +160,19 @@ def _resolve_mixer(flat: dict[str, Any]) -> None:
     width = _positive(flat, "n_embd")
     _default(flat, path + "n_head_kv", flat["n_head_kv"] or n_head)
     _default(flat, path + "head_dim", width // n_head)
-    _default(flat, path + "rotary_dim", flat["rotary_dim"] or flat[path + "head_dim"])
+    _default(flat, path + "rotary_dim", _rotary_dim(flat, flat[path + "head_dim"]))
     _default(flat, path + "out_bias", flat[path + "bias"])
+
+
+def _rotary_dim(flat: Mapping[str, Any], head_dim: Any) -> Any:
+    """Of a mixer that does not say it: the config's, which is its own whole heads by default, never the mixer's.
+
+    The SDK fails where those are wider than the mixer's heads; ours takes them for whole heads there.
+    """
+    whole = _positive(flat, "n_embd") // _positive(flat, "n_head")
+    found = flat["rotary_dim"] or whole
+    wider = type(head_dim) is int and found == whole > head_dim
+    return head_dim if wider else found
 
 
 def _default(flat: dict[str, Any], path: str, value: Any) -> None:

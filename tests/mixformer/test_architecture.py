@@ -282,6 +282,37 @@ def test_contradicting_sizes_are_refused_by_path(architecture: Any, kwargs: dict
     assert isinstance(caught.value, MixFormerError)
 
 
+@pytest.mark.parametrize("given", [None, 0, 4, 6, 8, -1])
+def test_the_configuration_says_how_much_of_a_head_rotates(given: int | None) -> None:
+    found = config(rotary_dim=given)  # heads of 8
+    assert found.rotary_dim == (given or 8)
+    assert found.to_dict()["rotary_dim"] == (given or 8)
+    assert MixFormerSequentialConfig.from_dict({**found.to_dict(), "phyagi_version": "3"}).rotary_dim == (given or 8)
+    assert MixFormerSequentialForCausalLM(found).layers[1].mixer.sizes.rotary_dim == max(given or 8, 0)
+
+
+ROTARY_DIMS: list[tuple[dict[str, Any], dict[str, Any], int]] = [
+    ({}, {"head_dim": 12}, 8),  # as in the SDK: the configuration's whole heads, of 8
+    ({}, {"n_head": 1}, 8),
+    ({"rotary_dim": 4}, {"head_dim": 12}, 4),
+    ({}, {"head_dim": 12, "rotary_dim": 12}, 12),
+    ({}, {"n_head": 4}, 4),  # the SDK's forward pass fails
+    ({}, {"head_dim": 6}, 6),
+    ({"rotary_dim": 2}, {"head_dim": 6}, 2),
+    ({}, {"rotary_dim": 0}, 0),
+    ({"rotary_dim": -1}, {}, 0),
+]
+
+
+@pytest.mark.parametrize(("kwargs", "keywords", "rotary_dim"), ROTARY_DIMS, ids=str)
+def test_a_mixer_rotates_what_the_configuration_says(
+    kwargs: dict[str, Any], keywords: dict[str, Any], rotary_dim: int
+) -> None:
+    built = model(mixer(**keywords), **kwargs).layers[1].mixer
+    assert built.rotary_dim == rotary_dim
+    assert (0 if built.rotary_emb is None else 2 * len(built.rotary_emb.inv_freq)) == rotary_dim
+
+
 @pytest.mark.parametrize(
     ("given", "window"),
     [

@@ -89,6 +89,8 @@ class MHA(nn.Module):
         self.flash_attn = flash_attn
         self.supports_cache = causal
         self.sizes = sizes = head_sizes(config, n_head, n_head_kv, head_dim, rotary_dim, self.path)
+        self.n_head, self.n_head_kv, self.head_dim = sizes.n_head, sizes.n_head_kv, sizes.head_dim
+        self.rotary_dim = sizes.rotary_dim
         spelling = (rotary_base, rotary_scale_base, rope_scaling, rope_parameters)
         frequencies = rotary_frequencies(sizes.rotary_dim, *spelling, config.n_positions, self.path)
         self.rotary_emb = RotaryEmbedding(frequencies) if frequencies is not None else None
