@@ -11,6 +11,7 @@ from mixformer.architecture import Architecture, is_first_generation, merged, no
 from mixformer.errors import ArchitectureTypeError, ConfigurationError, invalid
 from mixformer.generations import PHI_MSFT, as_current_generation
 
+MIXFORMER_SEQUENTIAL_MODEL_TYPE = "mixformer-sequential"
 # The first two generations rotated 32 dimensions where the configuration said nothing; this one rotates whole heads.
 FIRST_GENERATIONS_ROTARY_DIM = 32
 
@@ -45,7 +46,7 @@ class MixFormerSequentialConfig(PreTrainedConfig):
         ConfigurationError: naming the path, what was found and what was expected.
     """
 
-    model_type = "mixformer-sequential"
+    model_type = MIXFORMER_SEQUENTIAL_MODEL_TYPE
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
     attribute_map: ClassVar[dict[str, str]] = {
         "max_position_embeddings": "n_positions",

@@ -99,3 +99,12 @@ class CausalLMLoss(nn.Module):
             return losses.sum()
         count = (labels != self.ignore_index).sum() if num_items_in_batch is None else num_items_in_batch
         return losses.sum() / (count.to(losses.device) if isinstance(count, Tensor) else count)
+
+
+def logprobs_from_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """log softmax(logits)[label]: logits (..., V) and labels (...) to (...), in float32 at least.
+
+    Nothing is shifted: labels[i] is the token whose probability logits[i] gives; where it is -100, the result is 0.
+    """
+    losses = token_losses(logits.reshape(-1, logits.shape[-1]), labels.flatten(), ignore_index=-100)
+    return -losses.view(labels.shape)

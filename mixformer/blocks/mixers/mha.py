@@ -28,7 +28,7 @@ class MHA(nn.Module):
     (n_embd, H * h); their biases; `q_norm.*`, `k_norm.*` (h,) with qk_norm.
 
     Args:
-        config: The model's configuration.
+        config: The model's configuration. All else is given by name.
         n_head, n_head_kv, head_dim: H, K and h; by default the configuration's, and n_embd // n_head.
         flash_attn: False forbids `flash_attention_2`; True allows it.
         causal: Whether a query is blind to later keys.
@@ -55,6 +55,7 @@ class MHA(nn.Module):
     def __init__(
         self,
         config: PreTrainedConfig,
+        *,
         n_head: int | None = None,
         n_head_kv: int | None = None,
         head_dim: int | None = None,

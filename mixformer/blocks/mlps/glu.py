@@ -38,7 +38,7 @@ class GLU(nn.Module):
     ) -> None:
         super().__init__()
         path = mlp_path(config, layer_idx)
-        width = inner_width(config, n_inner, path)
+        self.n_inner = width = inner_width(config, n_inner, path)
         self.dtype = floating_dtype(dtype, path)
         self.act = activation(config, act_fn, path)
         self.fc1 = nn.Linear(config.n_embd, 2 * width, bias=self.has_bias, dtype=self.dtype)

@@ -36,7 +36,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         path = mlp_path(config, layer_idx)
-        width = inner_width(config, n_inner, path)
+        self.n_inner = width = inner_width(config, n_inner, path)
         self.dtype = floating_dtype(dtype, path)
         self.act = activation(config, act_fn, path)
         self.fc1 = nn.Linear(config.n_embd, width, dtype=self.dtype)
@@ -63,19 +63,20 @@ class FusedMLP(nn.Module):
     It computes the activation it was asked for; the SDK's kernel silently computes relu for anything but tanh-GELU.
 
     Args:
-        config, n_inner, act_fn, dtype, layer_idx: As in `MLP`.
+        config, dtype, n_inner, act_fn, layer_idx: As in `MLP`, in the SDK's order, which is another.
     """
 
     def __init__(
         self,
         config: PreTrainedConfig,
+        dtype: str | torch.dtype | None = None,
         n_inner: int | None = None,
         act_fn: str | None = None,
-        dtype: str | torch.dtype | None = None,
         layer_idx: int | None = None,
     ) -> None:
         super().__init__()
         self.mlp = MLP(config, n_inner=n_inner, act_fn=act_fn, dtype=dtype, layer_idx=layer_idx)
+        self.n_inner = self.mlp.n_inner
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., n_embd) to (..., n_embd)."""
