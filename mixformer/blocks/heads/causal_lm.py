@@ -71,8 +71,8 @@ class CausalLMLoss(nn.Module):
         """The loss.
 
         Args:
-            logits: (B, S, V).
-            labels: (B, S) integers.
+            logits: (B, S, V), or (S, V).
+            labels: (B, S) integers, or as many in one row.
             num_items_in_batch: Labels in all micro-batches of a step; the sum is divided by it instead of by the
                 labels here, so that gradient accumulation equals one large batch.
 
@@ -82,19 +82,21 @@ class CausalLMLoss(nn.Module):
         Raises:
             InputError: unless there is one label for each position of the logits.
         """
-        if labels.numel() != logits.shape[:-1].numel():
+        positions = logits.shape[:-1]
+        if labels.shape not in (positions, (positions.numel(),)):
             raise InputError(
-                f"labels must have one entry per position of the logits, {tuple(logits.shape[:-1])}, but got shape "
+                f"labels must have one entry per position of the logits, {tuple(positions)}, but got shape "
                 f"{tuple(labels.shape)}: with labels, leave logits_to_keep at 0."
             )
+        labels = labels.reshape(positions)
         if self.shift_labels:
             # The labels move, not the logits: a slice of the logits would be copied, here and in the backward pass.
-            labels = F.pad(labels[:, 1:], (0, 1), value=self.ignore_index)
+            labels = F.pad(labels[..., 1:], (0, 1), value=self.ignore_index)
         labels = labels.to(logits.device, torch.long)
         rows = logits.reshape(-1, logits.shape[-1])  # (B * S, V)
         losses = token_losses(rows, labels.flatten(), self.ignore_index).view_as(labels)  # (B, S)
         if self.reduction == "none":
-            return (losses[:, :-1] if self.shift_labels else losses).flatten()
+            return (losses[..., :-1] if self.shift_labels else losses).flatten()
         if self.reduction == "sum":
             return losses.sum()
         count = (labels != self.ignore_index).sum() if num_items_in_batch is None else num_items_in_batch
