@@ -5,12 +5,12 @@ from converters import convert, make_plan, list_families
 
 from typing import TYPE_CHECKING, Any
 
+from converters.version import __version__
+
 if TYPE_CHECKING:
     from converters.conversion import ConversionReport, Request, convert
     from converters.family import Family, list_families
     from converters.plan.plan import Plan, make_plan
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "ConversionReport": "conversion",
@@ -22,7 +22,7 @@ _HOMES = {
     "make_plan": "plan.plan",
 }
 
-__all__ = ["ConversionReport", "Family", "Plan", "Request", "convert", "list_families", "make_plan"]
+__all__ = ["ConversionReport", "Family", "Plan", "Request", "__version__", "convert", "list_families", "make_plan"]
 
 
 def __getattr__(name: str) -> Any:

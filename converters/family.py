@@ -1,23 +1,25 @@
-"""What a family of checkpoints is, and how the one that a checkpoint belongs to is found."""
+"""A family of checkpoints as a value, and finding the family of a checkpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any
+from typing import Any, Protocol
 
-from converters import families
 from converters.algebra.dims import Dims
-from converters.algebra.views import Move, Same
+from converters.algebra.views import Move, Same, View
+from converters.checkpoint.checkpoint import StoredTensor
 from converters.config import layout
 from converters.config.layout import MODEL_TYPE
 from converters.config.table import ConfigTable
-from converters.errors import ConfigRefused, UsageError, nearest
-from converters.plan.known_buffers import BufferRule
-from converters.plugins import plugin_families
+from converters.errors import ConfigRefused, PluginRefused, UsageError, nearest
+from converters.plugins import ADVICE, Plugin, plugin_modules
 
 OURS = "mixformer"
+FAMILIES = "converters.families"  # found by its name, as plug-ins are, so that imports go down only
+GROUP = "mixformer.families"  # of entry points; each names a module with a `FAMILY`
+COMMANDS = frozenset("plan parity golden push inspect diff families zoo mixformer".split())
 SAME = Same()
 
 
@@ -25,7 +27,7 @@ SAME = Same()
 class Rule:
     """One or several tensors of theirs become one or several of ours through a move.
 
-    Keys are templates: `{i}` is theirs' layer from 0, `{b}` our block from 1, `{h}` our head behind the last block.
+    Keys are templates: `{i}` is theirs' layer from 0, `{b}` our block from 1, `{h}` our head after the last block.
     """
 
     theirs: tuple[str, ...]
@@ -43,6 +45,58 @@ class Rule:
         return replace(self, theirs=theirs, ours=ours)
 
 
+class BufferRule(Protocol):
+    """A formula for the stored tensors whose keys end in `suffix`."""
+
+    @property
+    def suffix(self) -> str:
+        """The end of the keys."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The name under which the residue keeps a content."""
+        ...
+
+    def content(self, tensor: StoredTensor, resolved: Mapping[str, Any]) -> Any:
+        """What the residue keeps of a stored buffer, as JSON.
+
+        Raises:
+            NotInvertible: it is not what its formula gives.
+        """
+        ...
+
+    def holds(self, dtype: str, content: Any, resolved: Mapping[str, Any]) -> bool:
+        """Whether a content in the residue is what the formula gives today.
+
+        Raises:
+            TypeError, ValueError, KeyError: it is not a content.
+        """
+        ...
+
+    def view(self, dtype: str, content: Any) -> View:
+        """The buffer as a tensor of fills."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hot:
+    """A small model that a family is tested with, and what the tests vary in it.
+
+    config_class: the name of a config class of transformers, or "package.module.Class" of another; importing that
+    module must register the class and its model with transformers' Auto classes. sizes: fields of the small model.
+    draws: field -> values to try, in place of those that the tests know for the field; () leaves the field alone.
+    refuses: what the family refuses on purpose, as name -> words that the refusal contains. harmless: wrong tables of
+    the tests, by their names, that compute the same function as the right one.
+    """
+
+    config_class: str
+    sizes: Mapping[str, Any]
+    draws: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    refuses: Mapping[str, str] = field(default_factory=dict)
+    harmless: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Family:
     """Everything a conversion knows about one kind of checkpoint.
@@ -52,8 +106,8 @@ class Family:
     base: the prefix of all keys but the head's, which a bare decoder leaves out. head: the key of the output head.
     tied: what a config means that does not say whether head and embedding are one. buffers: stored tensors that a
     formula gives. tensors: from our resolved config to the shape of each tensor of ours; only a family that brings a
-    block of its own has its own. dialect_of: the family whose models this is another form of. hot: for
-    families of other packages, transformers' config class and the sizes of a small model to be tested with.
+    block of its own has its own. dialect_of: the family whose models this is another form of. hot: the small model
+    that it is tested with; a pair (config_class, sizes) is short for one that says no more.
     """
 
     name: str
@@ -69,11 +123,11 @@ class Family:
     buffers: tuple[BufferRule, ...] = ()
     tensors: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] = layout.tensors
     dialect_of: str = ""
-    hot: tuple[str, Mapping[str, Any]] | None = None
+    hot: Hot | tuple[str, Mapping[str, Any]] | None = None
 
     @property
     def head_prefix(self) -> str:
-        """What all keys of the head begin with."""
+        """The prefix of all keys of the head."""
         return self.head.rpartition(".")[0] + "."
 
 
@@ -81,7 +135,7 @@ def list_families(*, plugins: bool = True) -> tuple[Family, ...]:
     """All families, by name; MixFormer itself is not among them. `plugins`: those of other packages too.
 
     Raises:
-        PluginRefused: a package brings a broken one.
+        PluginRefused: a plug-in is broken.
     """
     found = {**_found(), **(_plugins() if plugins else {})}
     return tuple(family for _, family in sorted(found.items()))
@@ -101,25 +155,43 @@ def get_family(name: str) -> Family:
     return found[name]
 
 
+@cache
 def _plugins() -> dict[str, Family]:
-    return plugin_families(frozenset(_found()))
+    """Name -> family of every installed package that brings one."""
+    found: dict[str, Family] = {}
+    for plugin in plugin_modules(GROUP):
+        family = _family_in(plugin)
+        if family.name in {*COMMANDS, *_found(), *found}:
+            name = family.name
+            raise PluginRefused(
+                f"the package {plugin.package} brings a family {name!r}, but that name is taken; uninstall it"
+            )
+        found[family.name] = family
+    return found
+
+
+def _family_in(plugin: Plugin) -> Family:
+    family = getattr(plugin.module, "FAMILY", None)
+    if not isinstance(family, Family):
+        raise PluginRefused(f"{plugin.named} of the package {plugin.package} has no FAMILY made of Family; {ADVICE}")
+    return family
 
 
 @cache
 def _found() -> dict[str, Family]:
-    modules = (import_module(f"{families.__name__}.{module.name}") for module in iter_modules(families.__path__))
+    modules = (import_module(f"{FAMILIES}.{module.name}") for module in iter_modules(import_module(FAMILIES).__path__))
     return {module.FAMILY.name: module.FAMILY for module in modules if hasattr(module, "FAMILY")}
 
 
 def dialect_of(name: str) -> str:
-    """The family whose models a family is another form of; empty for one of its own."""
+    """The family of the models that this dialect is another form of; empty for a family that is no dialect."""
     return "" if name == OURS else get_family(name).dialect_of
 
 
 def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
     """The name of the family that a config.json belongs to, by `model_type` or, without one, by `architectures`.
 
-    chosen: the family to take where several fit; one that does not fit, or does not exist, is not asked.
+    chosen: the family to take where several fit; ignored if it does not fit or does not exist.
 
     Raises:
         ConfigRefused: no family fits, or several do and none is chosen.
@@ -134,12 +206,12 @@ def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
         return fitting[0]
     if fitting:
         raise ConfigRefused(
-            f"config.json is that of {' and of '.join(fitting)}; say which it is: convert {fitting[0]} SOURCE, for one"
+            f"config.json fits {' and '.join(fitting)}; say which it is, for example: convert {fitting[0]} SOURCE"
         )
     known = ", ".join([MODEL_TYPE, *(t for family in list_families() for t in family.model_types)])
     said = config.get("model_type"), config.get("architectures")
     raise ConfigRefused(
-        f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; conversions know the types {known}"
+        f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; the known types are {known}"
     )
 
 

@@ -1,58 +1,48 @@
-"""Families of other packages, found by the entry-point group `mixformer.families`.
+"""Plug-ins: modules of other packages, found by their entry points.
 
-An entry point names a module with a `FAMILY`, as the modules of `converters.families` have. They are looked up only
-when a family is asked for that is not built in, because to look through the installed packages takes a while.
+They are looked up only when a family is asked for that is not built in, because searching the installed packages takes
+a while.
 """
 
-from collections.abc import Collection
-from functools import cache
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 from converters.errors import PluginRefused
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from converters.family import Family
-
-GROUP = "mixformer.families"
-COMMANDS = frozenset("plan parity golden push inspect diff families zoo mixformer".split())
+ADVICE = "repair the package or uninstall it"
 
 
-@cache
-def plugin_families(built_in: frozenset[str]) -> dict[str, "Family"]:
-    """Name -> family of every installed package that brings one.
+class Plugin(NamedTuple):
+    """A module, its package, and the name in its entry point."""
+
+    package: str
+    named: str
+    module: ModuleType
+
+
+def plugin_modules(group: str) -> Iterator[Plugin]:
+    """The module behind each entry point of a group.
 
     Raises:
-        PluginRefused: one cannot be imported, is no family, or has a name that is taken.
+        PluginRefused: one cannot be imported.
     """
     from importlib.metadata import entry_points
 
-    found: dict[str, Family] = {}
-    for entry in entry_points(group=GROUP):
-        family = _loaded(entry)
-        _check_name(family.name, _package(entry), {*COMMANDS, *built_in, *found})
-        found[family.name] = family
-    return found
+    for entry in entry_points(group=group):
+        yield Plugin(_package(entry), entry.value, _loaded(entry))
 
 
 def _package(entry: "EntryPoint") -> str:
     return entry.dist.name if entry.dist is not None else entry.value
 
 
-def _loaded(entry: "EntryPoint") -> "Family":
-    from converters.family import Family
-
-    advice = "mend the package or uninstall it"
+def _loaded(entry: "EntryPoint") -> ModuleType:
     try:
-        family = getattr(entry.load(), "FAMILY", None)
+        module: ModuleType = entry.load()
     except Exception as error:  # whatever a foreign module raises when it is imported
-        raise PluginRefused(f"the package {_package(entry)} cannot be imported ({error}); {advice}") from error
-    if not isinstance(family, Family):
-        raise PluginRefused(f"{entry.value} of the package {_package(entry)} has no FAMILY of families; {advice}")
-    return family
-
-
-def _check_name(name: str, package: str, taken: Collection[str]) -> None:
-    if name in taken:
-        raise PluginRefused(f"the package {package} brings a family {name!r}, a name that is taken; uninstall it")
+        raise PluginRefused(f"the package {_package(entry)} cannot be imported ({error}); {ADVICE}") from error
+    return module

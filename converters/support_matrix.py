@@ -1,7 +1,7 @@
-"""What each family can express, asked of the families themselves: a table of variants that no one has to keep up.
+"""The support matrix: which variants each family can hold, found by asking the families.
 
-For each family the plainest MixFormer is found that it can express. A variant stands in the table if that model with
-the variant translates to the family's config and back without a change; then every checkpoint of it goes both ways.
+For each family the first plain MixFormer is taken that it can hold. A variant is supported if that model with the
+variant can be converted to the family's config and back without a change.
 """
 
 from collections.abc import Iterator, Mapping
@@ -48,38 +48,53 @@ def _rope(kind: str, **parameters: Any) -> Flat:
     return {ROPE: {"rope_type": kind, "rope_theta": 1e4, **parameters}}
 
 
-VARIANTS: dict[str, Flat] = {
-    "fewer key-value heads": {MIXER + "n_head_kv": 2},
-    "head_dim apart from n_embd / n_head": {MIXER + "head_dim": 10, MIXER + "rotary_dim": 10},
-    "part of a head rotates": {MIXER + "rotary_dim": 4},
-    "another theta": {MIXER + "rotary_base": 5e5},
-    "rope linear or dynamic": _rope("dynamic", factor=2.0),
-    "rope yarn or llama3": _rope("llama3", factor=4.0, **BANDS),
-    "longrope": _rope("longrope", **FACTORS, original_max_position_embeddings=32),
-    "learned positions, no rotary": {"embd_layer": "positional", MIXER + "rotary_dim": 0},
-    "no biases in attention": {MIXER + "bias": False, MIXER + "out_bias": False},
-    "biases on q, k, v alone": {MIXER + "bias": True, MIXER + "out_bias": False},
-    "biases in all of attention": {MIXER + "bias": True, MIXER + "out_bias": True},
-    "GLU": {MLP + "mlp_cls": "glu"},
-    "GLU with biases": {MLP + "mlp_cls": BIASED_GLU},
-    "plain MLP with biases": {MLP + "mlp_cls": "mlp"},
-    "another activation": {MLP + "act_fn": "relu"},
-    "parallel blocks": {"architecture.block_cls": "parallel"},
-    "head with a bias": {HEAD + "use_bias": True},
-    "tied head": {"tie_word_embeddings": True},
-    "untied head": {"tie_word_embeddings": False},
-    "a window": {MIXER + WINDOW: "(15, 0)"},
-    "a window on some layers": {MIXER + WINDOW: PerLayer((None, "(15, 0)"))},
-    "normalised q and k": {MIXER + "qk_norm": True},
-    "plain q and k": {MIXER + "qk_norm": False},
-    "unscaled scores": {MIXER + "softmax_scale": 1.0},
-    "scores scaled by layer": {MIXER + "scale_attn_by_inverse_layer_idx": True},
-    "dropout of residuals": {"resid_pdrop": 0.1},
+COLUMNS: dict[str, dict[str, Flat]] = {
+    "attention heads": {
+        "fewer key-value heads": {MIXER + "n_head_kv": 2},
+        "head_dim apart from n_embd / n_head": {MIXER + "head_dim": 10, MIXER + "rotary_dim": 10},
+        "normalised q and k": {MIXER + "qk_norm": True},
+        "plain q and k": {MIXER + "qk_norm": False},
+    },
+    "positions": {
+        "learned positions, no rotary": {"embd_layer": "positional", MIXER + "rotary_dim": 0},
+        "part of a head rotates": {MIXER + "rotary_dim": 4},
+        "another theta": {MIXER + "rotary_base": 5e5},
+        "rope linear or dynamic": _rope("dynamic", factor=2.0),
+        "rope yarn or llama3": _rope("llama3", factor=4.0, **BANDS),
+        "longrope": _rope("longrope", **FACTORS, original_max_position_embeddings=32),
+    },
+    "scores": {
+        "a window": {MIXER + WINDOW: "(15, 0)"},
+        "a window on some layers": {MIXER + WINDOW: PerLayer((None, "(15, 0)"))},
+        "unscaled scores": {MIXER + "softmax_scale": 1.0},
+        "scores scaled by layer": {MIXER + "scale_attn_by_inverse_layer_idx": True},
+    },
+    "biases": {
+        "no biases in attention": {MIXER + "bias": False, MIXER + "out_bias": False},
+        "biases on q, k, v alone": {MIXER + "bias": True, MIXER + "out_bias": False},
+        "biases in all of attention": {MIXER + "bias": True, MIXER + "out_bias": True},
+    },
+    "MLP": {
+        "GLU": {MLP + "mlp_cls": "glu"},
+        "GLU with biases": {MLP + "mlp_cls": BIASED_GLU},
+        "plain MLP with biases": {MLP + "mlp_cls": "mlp"},
+        "another activation": {MLP + "act_fn": "relu"},
+    },
+    "blocks": {
+        "parallel blocks": {"architecture.block_cls": "parallel"},
+        "dropout of residuals": {"resid_pdrop": 0.1},
+    },
+    "output head": {
+        "head with a bias": {HEAD + "use_bias": True},
+        "tied head": {"tie_word_embeddings": True},
+        "untied head": {"tie_word_embeddings": False},
+    },
 }
+VARIANTS: dict[str, Flat] = {name: flat for column in COLUMNS.values() for name, flat in column.items()}
 
 
 def expresses(family: Family, flat: Flat) -> bool:
-    """Whether a model of ours, by dotted paths, is a model of the family and the same one when it comes back."""
+    """Whether the family can hold a model of ours, given by dotted paths, and gives it back unchanged."""
     ours = as_list(unflatten(flat))
     try:
         theirs = family.config.to_theirs(ours, family.name)
@@ -93,7 +108,7 @@ VARIED = {path for variant in VARIANTS.values() for path in variant}
 
 
 def plainest(family: Family) -> Flat | None:
-    """The first of all plain models of ours that the family can express."""
+    """The first plain model of ours that the family can hold."""
     found: Iterator[Flat] = ({**PLAIN, **_merged(parts)} for parts in product(*BODIES))
     return next((flat for flat in found if expresses(family, flat)), None)
 
@@ -103,7 +118,7 @@ def _merged(parts: tuple[Flat, ...]) -> dict[str, Any]:
 
 
 def matrix() -> dict[str, dict[str, bool]]:
-    """Variant -> family -> whether it goes both ways; dialects have their family's function and are left out."""
+    """Variant -> family -> whether it converts both ways. Dialects are left out: they are forms of other families."""
     bases = [(f, plainest(f)) for f in list_families(plugins=False) if not f.dialect_of]
     return {
         name: {f.name: base is not None and expresses(f, {**base, **variant}) for f, base in bases}
@@ -112,10 +127,10 @@ def matrix() -> dict[str, dict[str, bool]]:
 
 
 def markdown() -> str:
-    """The table as the README shows it."""
-    table = matrix()
-    families = list(next(iter(table.values())))
-    lines = [f"| variant | {' | '.join(families)} |", f"| --- |{' :-: |' * len(families)}"]
-    for name, row in table.items():
-        lines.append(f"| {name} | {' | '.join('⇄' if row[family] else '–' for family in families)} |")
+    """The table of docs/families.md: a row per family, a column per part of a model, in it what goes both ways."""
+    expressed = matrix()
+    lines = [f"| family | {' | '.join(COLUMNS)} |", f"| --- {'| --- ' * len(COLUMNS)}|"]
+    for family in next(iter(expressed.values())):
+        cells = ("; ".join(name for name in names if expressed[name][family]) for names in COLUMNS.values())
+        lines.append(f"| `{family}` | {' | '.join(cell or '–' for cell in cells)} |")
     return "\n".join(lines)

@@ -18,6 +18,7 @@ from mixformer.blocks import BLOCKS, get_block
 from mixformer.blocks.branches import first, keywords_of, taken
 from mixformer.blocks.embeddings import get_embedding
 from mixformer.blocks.heads import get_head, get_loss
+from mixformer.blocks.learned_scale import LearnedScale
 from mixformer.blocks.norms.rms import FlashRMSLayerNorm
 from mixformer.cache_layers import guesses_cache_support, number_cache_layers, unfilled_layer
 from mixformer.checkpoints import deepspeed_state_dict, legacy_names, renamed
@@ -103,6 +104,8 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         Otherwise the configuration would round the size up when it is read again.
         """
         embedding = super().resize_token_embeddings(*args, **kwargs)
+        if getattr(self.layers[-1], "logit_scale", None) is not None:
+            self.layers[-1].logit_scale.resize(self.config.vocab_size)
         if self.config.vocab_size % self.config.pad_vocab_size_multiple:
             self.config.pad_vocab_size_multiple = 1
         return embedding
@@ -144,6 +147,8 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
             module.reset_buffers()
         if isinstance(module, FlashRMSLayerNorm) and module.zero_centered_weight:
             init.zeros_(module.weight)  # transformers' own: it leaves alone what was loaded
+        if isinstance(module, LearnedScale):
+            init.constant_(module.weight, module.spec.scaling)
 
     def returns_dict(self, return_dict: bool | None) -> bool:
         """Whether a forward pass returns a `ModelOutput`."""

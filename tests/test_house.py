@@ -4,43 +4,170 @@ import ast
 import json
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ALLOWED = {
+PACKAGES = {
     "converters": set(),
     "mixformer": set(),
     "golden": {"converters", "mixformer"},
     "cli": {"converters", "golden"},
 }
-HEAVY = {"torch", "transformers", "numpy"}
+# Each package from the top to the ground, one floor a line. A module may import what stands on its own floor or below,
+# without circles. A name is a room (a folder with all it holds) or a file; the longest name that fits decides.
+FLOORS = {
+    "converters": """
+        converters
+        converters.conversion converters.alignment converters.config_alignment converters.provenance \
+            converters.verdict_record converters.plain_copy converters.sample converters.support_matrix
+        converters.forms
+        converters.families
+        converters.families.shared
+        converters.engine
+        converters.plan
+        converters.family
+        converters.plugins
+        converters.config
+        converters.checkpoint
+        converters.algebra
+        converters.errors converters.counts converters.version
+    """,
+    "golden": """
+        golden.conformance
+        golden
+        golden.comparison golden.session golden.case golden.report
+        golden.diagnosis
+        golden.faults
+        golden.levels
+        golden.evidence
+        golden.models
+        golden.references
+        golden.verdict golden.errors
+    """,
+}
+LARGEST_ROOM = 20  # files
+UNBOUNDED = {"converters.families"}  # a flat list, one file a family
+FIXED = {"mixformer.blocks.embeddings"}  # paths that users of the SDK import
 
 
-def imported(file: Path) -> set[str]:
-    """Top-level packages that a file imports anywhere, also inside functions."""
+def module_name(file: Path, root: Path) -> str:
+    """`a.b` of a/b.py and of a/b/__init__.py."""
+    return ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+
+
+def import_graph(package: str, root: Path = ROOT) -> dict[str, set[str]]:
+    """Module -> the modules of our packages that it imports anywhere, also inside functions and for types alone."""
+    files = {module_name(file, root): file for name in PACKAGES for file in (root / name).rglob("*.py")}
+    mine = {name: file for name, file in files.items() if name.split(".")[0] == package}
+    return {name: {found for found in imported(file, set(files)) if found != name} for name, file in mine.items()}
+
+
+def imported(file: Path, known: set[str]) -> set[str]:
+    """Modules of ours that a file names in an import."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in names}
+    return {name for name in found if name.split(".")[0] in PACKAGES}
 
 
-@pytest.mark.parametrize("package", ALLOWED)
-def test_imports_go_one_way(package):
-    files = list((ROOT / package).rglob("*.py"))
-    assert files
-    for file in files:
-        assert imported(file) & set(ALLOWED) <= ALLOWED[package] | {package}, file
+def floor_of(module: str, order: str) -> int:
+    """The number of a module's floor, counted from the street."""
+    floors = [line.split() for line in order.replace("\\\n", "").strip().splitlines()]
+    fitting = {
+        name: k for k, names in enumerate(floors) for name in names if module == name or module.startswith(f"{name}.")
+    }
+    return fitting[max(fitting, key=len)]
 
 
-def test_the_import_walk_would_notice(tmp_path):
-    file = tmp_path / "x.py"
-    file.write_text("def f():\n    from golden import compare\n")
-    assert imported(file) == {"golden"}
+def upward(graph: dict[str, set[str]], order: str) -> list[str]:
+    """Imports that go up, in words that say what to mend."""
+    return [
+        f"{module} imports {other}, which stands above it: move what it asks for down, or itself up"
+        for module, others in sorted(graph.items())
+        for other in sorted(others & set(graph))
+        if floor_of(other, order) < floor_of(module, order)
+    ]
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """Circles of imports, one for each set of modules that reach each other."""
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return [" imports ".join(reversed(error.args[1]))]
+    return []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_one_way(package):
+    for module, others in import_graph(package).items():
+        assert {other.split(".")[0] for other in others} <= PACKAGES[package] | {package}, module
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_rooms_import_downwards(package):
+    assert upward(import_graph(package), FLOORS[package]) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_have_no_circles(package):
+    assert circles(import_graph(package)) == []
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_every_room_and_file_has_a_floor_and_every_floor_exists(package):
+    graph = import_graph(package)
+    named = FLOORS[package].replace("\\\n", "").split()
+    assert set(named) <= set(graph)
+    tops = {".".join(name.split(".")[:2]) for name in graph}
+    assert tops <= set(named), "a new room or file needs a floor in FLOORS"
+
+
+def test_an_import_that_goes_up_and_a_circle_are_named(tmp_path):
+    """The control: moves that ask a plan, and two files that ask each other."""
+    for name in PACKAGES:
+        (tmp_path / name).mkdir()
+    for name, text in {
+        "algebra/moves.py": "def f():\n    from converters.plan.plan import Plan\n",
+        "plan/plan.py": "from converters.plan import naming\n",
+        "plan/naming.py": "import converters.plan.plan\n",
+        "engine/steps.py": "from converters.plan import plan\n",
+    }.items():
+        file = tmp_path / "converters" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+    graph = import_graph("converters", tmp_path)
+    (line,) = upward(graph, FLOORS["converters"])
+    assert line.startswith("converters.algebra.moves imports converters.plan.plan")
+    (circle,) = circles(graph)
+    assert set(circle.split(" imports ")) == {"converters.plan.plan", "converters.plan.naming"}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_are_small_and_say_their_job(package):
+    for opening in (ROOT / package).rglob("__init__.py"):
+        room, name = opening.parent, module_name(opening, ROOT)
+        files = [file for file in room.glob("*.py") if file != opening]
+        folders = [folder for folder in room.iterdir() if (folder / "__init__.py").is_file()]
+        assert len(files) <= LARGEST_ROOM or name in UNBOUNDED, f"{name} holds {len(files)} files"
+        assert len(files) + len(folders) > 1 or name in FIXED, f"{name} is a room with one file"
+        assert ast.get_docstring(ast.parse(opening.read_text())), f"{name} does not say what its job is"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_files_are_short(package):
+    for file in (ROOT / package).rglob("*.py"):
+        assert len(file.read_text().splitlines()) <= 300, file
+
+
+HEAVY = {"torch", "transformers", "numpy"}
 
 
 def loaded_after(code: str, where: Path) -> set[str]:

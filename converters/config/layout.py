@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from converters.algebra.dims import Dims, Size
+from converters.config import ngpt_layout as ngpt
 from converters.config.kinds import BOOL, POSITIVE_INT
 from converters.config.list_architecture import as_dict
 from converters.config.mixer_defaults import positive, resolve_mixer, resolve_rotary, set_default
+from converters.config.paths import unflatten as unflatten
 from converters.config.spellings import in_one_spelling
 from converters.errors import ConfigRefused
 
@@ -51,24 +53,12 @@ PARTS: dict[str, dict[str, Any]] = {
 SOURCE_VOCAB = "source_vocab_size"  # not a field of any config: a size that `resolve` adds
 
 BIASED_GLU = "glu_bias"  # ours: the SDK has no biased GLU and raises on the name
-BLOCK_NORMS = {"parallel": ("ln",), "sequential": ("ln_1", "ln_2")}
-BLOCK_MIXER = {"parallel": "mixer", "sequential": "attn"}
-MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU)
+BLOCK_NORMS: dict[str, tuple[str, ...]] = {"parallel": ("ln",), "sequential": ("ln_1", "ln_2"), ngpt.BLOCK: ()}
+BLOCK_MIXER = {"parallel": "mixer", "sequential": "attn", ngpt.BLOCK: "attn"}
+MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU, ngpt.SCALED_GLU)
 FLAGS = ("mixer.bias", "mixer.out_bias", "mixer.qk_norm", "norm.bias", "head.use_bias")
 BIASED_NORMS = ("torch", "low_precision")
-UNBIASED_NORMS = ("rms", "flash_rms")
-
-
-def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted paths as nested objects: `architecture.mixer.bias` -> {"architecture": {"mixer": {"bias": ...}}}."""
-    nested: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, name = path.split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[name] = value
-    return nested
+UNBIASED_NORMS = ("rms", "flash_rms", ngpt.NORM)
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,6 +90,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
             flat[f"architecture.{part}.{name}"] = value
     if config.get("dtype") is None and config.get("torch_dtype") is not None:
         flat["dtype"] = config["torch_dtype"]
+    ngpt.spread(flat)
     _resolve_sizes(flat)
     return flat
 
@@ -115,7 +106,8 @@ def _resolve_sizes(flat: dict[str, Any]) -> None:
     if flat["architecture.mixer.mixer_cls"] == "mha":
         resolve_mixer(flat)
     flat[SOURCE_VOCAB] = _source_vocab(flat)
-    set_default(flat, "architecture.norm.eps", 1e-5)
+    if flat["architecture.norm.norm_cls"] != ngpt.NORM:
+        set_default(flat, "architecture.norm.eps", 1e-5)
     if flat["architecture.mlp.mlp_cls"] in MLPS:
         set_default(flat, "architecture.mlp.act_fn", flat["activation_function"])
         set_default(flat, "architecture.mlp.n_inner", flat["n_inner"] or 4 * positive(flat, "n_embd"))
@@ -133,7 +125,7 @@ def _source_vocab(flat: Mapping[str, Any]) -> Any:
 
 
 def _check_flags(resolved: Mapping[str, Any]) -> None:
-    for path in ("tie_word_embeddings", *(f"architecture.{name}" for name in FLAGS)):
+    for path in ("tie_word_embeddings", *(f"architecture.{name}" for name in FLAGS), *ngpt.FLAGS):
         if resolved.get(path) is not None and not BOOL.holds(resolved[path]):
             raise ConfigRefused(f"{path} is {resolved[path]!r}, expected {BOOL.words}")
 
@@ -202,28 +194,37 @@ def _block(resolved: Mapping[str, Any]) -> Named:
     if resolved["architecture.mixer.qk_norm"]:
         yield from _norm(resolved, f"{mixer}.q_norm", "head_dim")
         yield from _norm(resolved, f"{mixer}.k_norm", "head_dim")
+    yield from ngpt.scale(resolved, "architecture.mixer.qk_scale", f"{mixer}.")
     yield from _mlp(resolved)
+    if kind == ngpt.BLOCK:
+        yield from ngpt.alphas(resolved)
 
 
 def _mlp(resolved: Mapping[str, Any]) -> Named:
     kind = _one_of(resolved, "architecture.mlp.mlp_cls", MLPS)
     prefix = "mlp.mlp" if kind == "fused_mlp" else "mlp"
-    rows = "glu_rows" if kind in ("glu", BIASED_GLU) else "n_inner"
-    yield from _linear(f"{prefix}.fc1", (rows, "n_embd"), kind != "glu")
-    yield from _linear(f"{prefix}.fc2", ("n_embd", "n_inner"), kind != "glu")
+    rows = "glu_rows" if kind in ("glu", BIASED_GLU, ngpt.SCALED_GLU) else "n_inner"
+    bias = resolved["architecture.mlp.bias"] if kind == ngpt.SCALED_GLU else kind != "glu"
+    yield from _linear(f"{prefix}.fc1", (rows, "n_embd"), bias)
+    yield from _linear(f"{prefix}.fc2", ("n_embd", "n_inner"), bias)
+    if kind == ngpt.SCALED_GLU:
+        yield from ngpt.scale(resolved, "architecture.mlp.uv_scale", "mlp.")
 
 
 def _head(resolved: Mapping[str, Any]) -> Named:
     _one_of(resolved, "architecture.head.head_cls", ("causal_lm",))
-    yield from _norm(resolved, "ln", "n_embd")
+    if resolved.get("architecture.head.use_norm", True):
+        yield from _norm(resolved, "ln", "n_embd")
     if not resolved["tie_word_embeddings"]:
         yield "linear.weight", ("vocab_size", "n_embd")
     if resolved["architecture.head.use_bias"]:
         yield "linear.bias", ("vocab_size",)
+    yield from ngpt.scale(resolved, "architecture.head.logit_scale")
 
 
 def _norm(resolved: Mapping[str, Any], name: str, size: str) -> Named:
-    _one_of(resolved, "architecture.norm.norm_cls", BIASED_NORMS + UNBIASED_NORMS)
+    if _one_of(resolved, "architecture.norm.norm_cls", BIASED_NORMS + UNBIASED_NORMS) == ngpt.NORM:
+        return
     yield f"{name}.weight", (size,)
     if has_norm_bias(resolved):
         yield f"{name}.bias", (size,)

@@ -1,4 +1,4 @@
-"""nanoGPT's `ckpt.pt`: what its train.py saves, of which `model` and `model_args` are a model.
+"""Reading nanoGPT's `ckpt.pt`: of what its train.py saves, `model` and `model_args` are the model.
 
 The file is a zip written by torch.save; its tensors are read in place and nothing of it is run. The optimizer's state
 is left out. Source: nanoGPT at 3adf61e, `train.py` and `model.py`.
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.file_forms import Form
 from converters.checkpoint.torch_zip import LARGEST_PICKLE, LazyTensor, Saved, is_zip, read_saved
 from converters.errors import ConfigRefused, CoverageRefused
-from converters.forms import Form
 
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 KEPT = ("iter_num", "best_val_loss", "config")  # of the training run, where they are plain values
@@ -45,14 +45,16 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     saved = read_saved(path)
     tensors = _tensors(saved)
     config = {**_arguments(saved), **_training(saved), "dtype": _dtype(tensors)}
-    notes = ("the state of the optimizer is not carried",) if "optimizer" in saved.content else ()
+    notes = ("the state of the optimizer was not converted",) if "optimizer" in saved.content else ()
     states, said_by = (FileState.of(path),), f"model_args of {path.name}"
     return Checkpoint(path, config, tensors, (path,), (path,), notes, states, said_by=said_by)
 
 
 def _tensors(saved: Saved) -> dict[str, StoredTensor]:
     if not isinstance(saved.content, Mapping) or "model" not in saved.content:
-        raise CoverageRefused(f"{saved.path} holds no `model`; nanoGPT's train.py saves it beside `model_args`")
+        raise CoverageRefused(
+            f"{saved.path} holds no `model`; expected it beside `model_args`, as nanoGPT's train.py saves it"
+        )
     found = saved.tensors(saved.content["model"])
     if not found:
         raise CoverageRefused(f"{saved.path} holds a model without tensors")
@@ -63,7 +65,7 @@ def _arguments(saved: Saved) -> dict[str, Any]:
     """`model_args`, which are the config."""
     given = saved.content.get("model_args")
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise ConfigRefused(f"{saved.path} holds no `model_args`; they say the sizes of the model")
+        raise ConfigRefused(f"{saved.path} holds no `model_args`, which say the sizes of the model")
     for name, value in given.items():
         if not isinstance(value, PLAIN):
             raise ConfigRefused(f"{saved.path} has model_args.{name} of type {type(value).__name__}, expected a number")

@@ -1,4 +1,4 @@
-"""Writing a form of its own where that is simple: llama2.c's `model.bin` and nanoGPT's `ckpt.pt`.
+"""Writing native files: llama2.c's `model.bin` and nanoGPT's `ckpt.pt`.
 
 A llama2.c file is a header and float32 tensors in a row, which is what the engine writes anyway. A ckpt.pt is a zip
 that torch.save makes, of the safetensors file that was written first; torch is imported for that alone.
@@ -38,7 +38,7 @@ class NativeForm:
     def finished(
         self, plan: Plan, folder: Path, digests: Mapping[str, str | None], how: Writing
     ) -> dict[str, str | None]:
-        """Ends what the engine began; gives the sha256 of the file, None where nothing is hashed."""
+        """Completes the file of the engine; returns its sha256, None where nothing is hashed."""
         if self.finish is None:
             return dict(digests)
         self.finish(plan, folder)
@@ -53,7 +53,7 @@ def native_form(family: str) -> NativeForm:
     """How a family writes its own form.
 
     Raises:
-        UsageError: it is written as safetensors alone.
+        UsageError: the family has no native form that is written.
     """
     if family not in FORMS:
         known = " and ".join(f"--to {name}" for name in FORMS)
@@ -68,7 +68,9 @@ def _llama2c(plan: Plan) -> tuple[Shard, ...]:
         tensors |= {key: table for key, table in _tables(config).items() if key not in tensors}
     for tensor in tensors.values():
         if tensor.dtype != "F32":
-            raise NotInvertible(f"{tensor.key} is {tensor.dtype}; llama2.c knows float32 alone: pass --dtype float32")
+            raise NotInvertible(
+                f"{tensor.key} is {tensor.dtype}, but llama2.c holds float32 only: pass --dtype float32"
+            )
     ordered = [tensors[key] for key, _ in keys_in_order(config)]
     return (Shard("model.bin", _header(config), tuple(ordered)),)
 
@@ -83,7 +85,7 @@ def _header(config: Mapping[str, Any]) -> bytes:
 
 
 def _tables(config: Mapping[str, Any]) -> dict[str, TargetTensor]:
-    """The rotary tables by their formula, for a model that never had any."""
+    """The rotary tables by their formula, for a model that had none."""
     positions, half = config["seq_len"], config["dim"] // config["n_heads"] // 2
     views = (rule.view("F32", f"{positions} {half} 10000.0 -") for rule in (COSINES, SINES))
     pairs = zip(TABLES, views, strict=True)
@@ -91,7 +93,7 @@ def _tables(config: Mapping[str, Any]) -> dict[str, TargetTensor]:
 
 
 def _nanogpt(plan: Plan, folder: Path) -> None:
-    """Exchanges the safetensors file for a ckpt.pt with the content that nanoGPT's sample.py and train.py load."""
+    """Replaces the safetensors file by a ckpt.pt that nanoGPT's sample.py and train.py can load."""
     import torch
     from safetensors.torch import load_file
 

@@ -1,7 +1,8 @@
-"""What every family of checkpoints must pass, built in or brought by a plugin, as tests that pytest runs:
+"""Tests that every family must pass, whether it is built in or comes from a plug-in. pytest runs them:
 
     pytest -p golden.conformance.plugin --pyargs golden.conformance --family llama
 
-It needs a hot recipe for the family (`golden.models.hot.RECIPES`, or `hot` of its FAMILY), because a fresh
-model hides faults.
+They need a hot model of the family: a tiny model of which every weight matters. A freshly initialised model hides
+faults, because its norms are one and its biases zero. `hot` of a FAMILY says which model it is and what is varied;
+for built-in families `golden.models.hot_recipes` does.
 """

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 from mixformer.architecture import DEFAULT_BLOCK as DEFAULT_BLOCK_CONFIG
 from mixformer.architecture import SUB_DICTS, TASK_DICTS, block_path, normal_form
 from mixformer.blocks.branches import with_cache_support
+from mixformer.blocks.ngpt import NGPTBlock
 from mixformer.blocks.parallel import ParallelBlock
 from mixformer.blocks.sequential import SequentialBlock
 from mixformer.registry import check_keywords, look_up, takes, takes_any_keyword
@@ -20,7 +21,11 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_BLOCK = DEFAULT_BLOCK_CONFIG["block_cls"]
 
-BLOCKS: dict[str, type[nn.Module]] = {"parallel": ParallelBlock, "sequential": SequentialBlock}
+BLOCKS: dict[str, type[nn.Module]] = {
+    "parallel": ParallelBlock,
+    "sequential": SequentialBlock,
+    "ngpt": NGPTBlock,  # ours
+}
 
 
 def get_block(config: PreTrainedConfig, block_config: dict[str, Any] | list[Any] | None = None) -> list[nn.Module]:

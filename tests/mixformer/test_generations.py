@@ -232,7 +232,7 @@ def test_a_deepspeed_file_with_code_in_it_is_refused_and_not_run(tmp_path: Path)
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"module": Evil()}, tmp_path / "mp_rank_00_model_states.pt")
-    with pytest.raises(MixFormerError, match="only running its code could restore"):
+    with pytest.raises(MixFormerError, match="only its own code could load"):
         MixFormerSequentialForCausalLM.from_pretrained(tmp_path, config=MixFormerSequentialConfig.from_dict(SDK))
     assert not (tmp_path / "ran").exists()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from transformers import PreTrainedConfig
 from mixformer.blocks.branches import first
 from mixformer.blocks.heads.cross_entropy import token_losses
 from mixformer.blocks.heads.final_norm import final_norm
+from mixformer.blocks.learned_scale import LearnedScale, scale_spec
 from mixformer.errors import InputError, invalid
 from mixformer.precision import floating_dtype, in_own_dtype
 
@@ -24,19 +27,35 @@ class CausalLMHead(nn.Module):
         dtype: Name of the dtype of the linear layer and of the logits, by default torch's. A tied head has that of the
             embedding.
         use_bias: Whether the linear layer has a bias.
+        use_norm: Ours. False for no norm.
+        logit_scale: Ours. Scale of the logits, see `ScaleSpec`; adds `logit_scale.weight` (vocab_size,).
     """
 
-    def __init__(self, config: PreTrainedConfig, dtype: str | torch.dtype | None = None, use_bias: bool = True) -> None:
+    keep_in_fp32 = ("logit_scale",)
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        dtype: str | torch.dtype | None = None,
+        use_bias: bool = True,
+        use_norm: bool = True,
+        logit_scale: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
-        self.ln = final_norm(config)
+        self.ln = final_norm(config) if use_norm else nn.Identity()
         own = floating_dtype(dtype, "head")
         self.dtype = None if config.tie_word_embeddings else own
         self.linear = nn.Linear(config.n_embd, config.vocab_size, bias=use_bias, dtype=self.dtype)
+        scaled = logit_scale is not None
+        self.logit_scale = (
+            LearnedScale(config.vocab_size, scale_spec(logit_scale, "head.logit_scale")) if scaled else None
+        )
 
     def forward(self, hidden_states: Tensor | tuple[Tensor, ...]) -> Tensor:
         """(B, S, n_embd), alone or as the head of a tuple, to logits (B, S, vocab_size) in the linear layer's dtype."""
         x = self.ln(first(hidden_states))
-        return self.linear(in_own_dtype(x, self.linear.weight, self.dtype))
+        logits: Tensor = self.linear(in_own_dtype(x, self.linear.weight, self.dtype))
+        return logits if self.logit_scale is None else self.logit_scale(logits)
 
 
 class CausalLMLoss(nn.Module):

@@ -12,7 +12,9 @@ from transformers.cache_utils import Cache
 from mixformer.architecture import block_at, block_path
 from mixformer.blocks.mixers.head_sizes import head_sizes
 from mixformer.blocks.mixers.inner_attention import InnerAttention
-from mixformer.blocks.mixers.rotary import RotaryEmbedding
+from mixformer.blocks.mixers.masked_linear import MaskedLinearAttention, has_no_softmax
+from mixformer.blocks.mixers.plain_rotary import rotary_embedding
+from mixformer.blocks.mixers.scaled_heads import qk_scale_of, scaled_heads
 from mixformer.blocks.mixers.sdk_yarn import rotary_frequencies
 from mixformer.blocks.mixers.window import parse_window
 from mixformer.blocks.norms import get_norm
@@ -47,10 +49,16 @@ class MHA(nn.Module):
         rope_parameters: Ours. Any other rotary kind, as transformers' `rope_parameters`.
         softcap: Ours. Bound scores as softcap * tanh(score / softcap), 0 for none.
         scale_attn_by_inverse_layer_idx: Ours. Divide scores by layer_idx + 1, as GPT-2 can.
+        rotary_style, rotary_formula: Ours. See `rotary_embedding`.
+        qk_l2_norm, qk_scale: Ours. See `scaled_heads`; qk_scale adds `qk_scale.weight` (H * h,).
+        attn_fn, masked_score: Ours. "softmax", or "masked_linear" with the score of later keys, see
+            `MaskedLinearAttention`.
 
     Raises:
         ConfigurationError: naming the path, what was found and what was expected.
     """
+
+    keep_in_fp32 = ("qk_scale",)
 
     def __init__(
         self,
@@ -79,6 +87,12 @@ class MHA(nn.Module):
         rope_parameters: dict[str, Any] | None = None,
         softcap: float = 0.0,
         scale_attn_by_inverse_layer_idx: bool = False,
+        rotary_style: str = "half",
+        rotary_formula: str = "reciprocal",
+        qk_l2_norm: bool = False,
+        qk_scale: dict[str, Any] | None = None,
+        attn_fn: str = "softmax",
+        masked_score: float | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -88,25 +102,28 @@ class MHA(nn.Module):
         self.layer_idx = layer_idx
         self.cache_idx = layer_idx or 0  # the model renumbers these, so that the cache has no empty layers
         self.flash_attn = flash_attn
-        self.supports_cache = causal
         self.sizes = sizes = head_sizes(config, n_head, n_head_kv, head_dim, rotary_dim, self.path)
         self.n_head, self.n_head_kv, self.head_dim = sizes.n_head, sizes.n_head_kv, sizes.head_dim
         self.rotary_dim = sizes.rotary_dim
         spelling = (rotary_base, rotary_scale_base, rope_scaling, rope_parameters)
         frequencies = rotary_frequencies(sizes.rotary_dim, *spelling, config.n_positions, self.path)
-        self.rotary_emb = RotaryEmbedding(frequencies) if frequencies is not None else None
+        self.rotary_emb = rotary_embedding(frequencies, rotary_style, rotary_formula, sizes.head_dim, self.path)
         rows = (sizes.n_head + 2 * sizes.n_head_kv) * sizes.head_dim
         out_bias = bias if out_bias is None else out_bias
         self.Wqkv = nn.Linear(config.n_embd, rows, bias=bias, device=device)
         self.out_proj = nn.Linear(sizes.n_head * sizes.head_dim, config.n_embd, bias=out_bias, device=device)
-        self.inner_attn = InnerAttention(
-            causal,
-            parse_window(window_size, f"{self.path}.window_size"),
-            _scale(softmax_scale, sizes.head_dim, layer_idx if scale_attn_by_inverse_layer_idx else 0, self.path),
-            softcap,
-            dropout,
-            sizes.n_head if use_alibi else 0,
-        )
+        window = parse_window(window_size, f"{self.path}.window_size")
+        inverse_idx = layer_idx if scale_attn_by_inverse_layer_idx else 0
+        scale = _scale(softmax_scale, sizes.head_dim, inverse_idx, self.path)
+        alibi_heads = sizes.n_head if use_alibi else 0
+        rule = (causal, window, scale, softcap, dropout, alibi_heads)
+        if has_no_softmax(attn_fn, masked_score, rule, self.path):
+            self.inner_attn = MaskedLinearAttention(scale, masked_score)
+        else:
+            self.inner_attn = InnerAttention(*rule)
+        self.supports_cache = causal and attn_fn == "softmax"
+        self.qk_l2_norm = qk_l2_norm
+        self.qk_scale = qk_scale_of(qk_scale, sizes, self.path)
         self.qk_norm = qk_norm
         if qk_norm:
             norm = block_at(config.architecture, layer_idx)["norm"]
@@ -166,6 +183,8 @@ class MHA(nn.Module):
             qk = torch.cat((self.q_norm(q), self.k_norm(k)), dim=2)
         if self.rotary_emb is not None:
             qk = self.rotary_emb(qk, context)  # q and k in one go: half the calls
+        if self.qk_l2_norm or self.qk_scale is not None:
+            qk = scaled_heads(qk, self.qk_l2_norm, self.qk_scale)
         q, k = qk.split((heads, kv_heads), dim=2)
         # As a view, v would keep the whole of qkv in memory for the backward pass, beside the q and k that replace it.
         return q, k, v.clone() if torch.is_grad_enabled() and self.rotary_emb is not None else v

@@ -10,12 +10,19 @@ from transformers import PreTrainedConfig
 from mixformer.architecture import block_path
 from mixformer.blocks.mlps.glu import GLU, BiasedGLU
 from mixformer.blocks.mlps.mlp import MLP, FusedMLP
+from mixformer.blocks.mlps.scaled_glu import ScaledGLU
 from mixformer.registry import class_and_keywords, takes
 
 DEFAULT_MLP = "fused_mlp"
 
-# glu_bias is ours: the SDK raises on the name, where it would ignore a keyword of glu and drop the biases.
-MLPS: dict[str, type[nn.Module]] = {"glu": GLU, "fused_mlp": FusedMLP, "mlp": MLP, "glu_bias": BiasedGLU}
+# The last two are ours: the SDK raises on the names, where it would ignore keywords of glu and drop biases and scales.
+MLPS: dict[str, type[nn.Module]] = {
+    "glu": GLU,
+    "fused_mlp": FusedMLP,
+    "mlp": MLP,
+    "glu_bias": BiasedGLU,
+    "glu_scaled": ScaledGLU,
+}
 
 
 def get_mlp(

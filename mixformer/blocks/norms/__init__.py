@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from mixformer.architecture import block_path
+from mixformer.blocks.norms.l2 import L2Norm
 from mixformer.blocks.norms.low_precision import LPLayerNorm
 from mixformer.blocks.norms.rms import FlashRMSLayerNorm, RMSLayerNorm
 from mixformer.blocks.norms.torch_norm import LayerNorm
@@ -22,6 +23,7 @@ NORMS: dict[str, type[nn.Module]] = {
     "low_precision": LPLayerNorm,
     "rms": RMSLayerNorm,
     "flash_rms": FlashRMSLayerNorm,
+    "l2": L2Norm,  # ours
 }
 # Those that the SDK can shard over a tensor-parallel group.
 TP_NORMS = ("torch", "low_precision", "rms")

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 
-from converters.checkpoint.checkpoint import open_checkpoint
+from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.safetensors_header import BITS, read_header
 from converters.checkpoint.torch_zip import read_zip
 from converters.checkpoint.weight_files import check_index, weight_files

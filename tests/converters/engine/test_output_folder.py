@@ -158,7 +158,7 @@ def test_a_side_file_that_changed_makes_a_conversion_out_of_date(source, tmp_pat
 
 
 def test_a_source_that_changed_since_it_was_planned_is_refused(source, tmp_path):
-    from converters.checkpoint.checkpoint import open_checkpoint
+    from converters.checkpoint.opening import open_checkpoint
 
     opened = open_checkpoint(source)
     data = (source / "model.safetensors").read_bytes()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converters.checkpoint.checkpoint import open_checkpoint
 from converters.checkpoint.gguf_header import read_gguf
+from converters.checkpoint.opening import open_checkpoint
 from converters.errors import ConversionError, Refused
 from converters.forms.llama2c_file import SIZES
 from converters.plan.options import Options

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from converters import convert
-from converters.checkpoint.checkpoint import open_checkpoint
 from converters.checkpoint.gguf_header import read_gguf, shortest
+from converters.checkpoint.opening import open_checkpoint
 from converters.conversion import Request
 from converters.errors import Refused, UnsafeFile
 from converters.plan.options import Options

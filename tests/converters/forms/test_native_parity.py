@@ -9,7 +9,7 @@ from converters import convert
 from converters import family as registry
 from converters.algebra.views import Same
 from converters.alignment import equal_folders
-from converters.checkpoint.checkpoint import open_checkpoint
+from converters.checkpoint.opening import open_checkpoint
 from converters.config import layout
 from converters.errors import ConversionError
 from converters.plan.plan import make_plan

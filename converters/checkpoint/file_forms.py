@@ -1,0 +1,93 @@
+"""File forms: the registry of the readers in `converters.forms`, and finding the form of a source.
+
+A form is any way to store a checkpoint that is no Hugging Face folder. Its reader gives named tensors on a file and a
+config whose `model_type` names the dialect, so that the rest of a conversion sees an ordinary checkpoint of an ordinary
+family. The content of a file decides its form. In a folder the usual names are looked at, and a Hugging Face model
+comes first. A new form is one file in `converters/forms/` with a `FORM`, and its name in `READERS`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from converters.checkpoint.checkpoint import Checkpoint
+from converters.checkpoint.weight_files import holds_weights
+from converters.errors import UnsafeFile
+
+FORMS = "converters.forms"  # found by its name, so that imports go down only
+READERS = ("gguf_file", "llama2c_file", "meta_shards", "nanogpt_file")
+OWN_NAMES = ("config.json", "model.safetensors")  # a file of this name means its folder
+
+
+@dataclass(frozen=True)
+class Form:
+    """A file format: `name` in a word, `title` in words.
+
+    names: patterns of names in a folder. recognises: whether a file is of this form, by its content.
+    read: opens the checkpoint that a file belongs to; its second argument allows quantised tensors to be dequantised.
+    """
+
+    name: str
+    title: str
+    names: tuple[str, ...]
+    recognises: Callable[[Path], bool]
+    read: Callable[[Path, bool], Checkpoint]
+
+
+class Found(NamedTuple):
+    """A file and the form it is of."""
+
+    form: Form
+    path: Path
+
+
+def titles() -> list[str]:
+    """The titles of all forms."""
+    return [form.title for form in _forms()]
+
+
+def find_form(source: Path) -> Found | None:
+    """The form of a source; None for a Hugging Face folder, and for what is of no known form.
+
+    Raises:
+        UnsafeFile: a folder holds several models, or a file has the name that only one form has, and not its content.
+    """
+    if source.is_file():
+        files = [] if source.name in OWN_NAMES else [source]
+        found = [one for file in files for one in _forms_of(file)][:1]
+    elif not source.is_dir() or holds_weights(source):
+        return None
+    else:
+        files = sorted(file for file in source.iterdir() if file.is_file())
+        found = [one for file in files for one in _forms_of(file, by_name=True)]
+        files = [] if (source / "config.json").exists() else files
+    if len(found) > 1:
+        listed = ", ".join(f"{one.path.name} ({one.form.title})" for one in found)
+        raise UnsafeFile(
+            f"{source} holds {len(found)} models: {listed}; give the path of one, for example {found[0].path}"
+        )
+    if not found:
+        _refuse_misnamed(files)
+    return found[0] if found else None
+
+
+def _refuse_misnamed(files: Iterable[Path]) -> None:
+    for file in files:
+        for form in _forms():
+            if file.name in form.names:  # by its own name, not by an ending that many share
+                raise UnsafeFile(f"{file} has the name of {form.title}, but not its content; it may be truncated")
+
+
+def _forms_of(file: Path, *, by_name: bool = False) -> Iterator[Found]:
+    for form in _forms():
+        if (not by_name or any(fnmatchcase(file.name, name) for name in form.names)) and form.recognises(file):
+            yield Found(form, file)
+
+
+@cache
+def _forms() -> tuple[Form, ...]:
+    return tuple(import_module(f"{FORMS}.{name}").FORM for name in READERS)

@@ -1,0 +1,118 @@
+"""Opening a checkpoint: its form, its config, and the headers of its weight files. No weights are read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
+from converters.checkpoint.file_forms import find_form, titles
+from converters.checkpoint.json_files import read_json
+from converters.checkpoint.safetensors_header import read_header
+from converters.checkpoint.weight_files import SINGLE, check_index, weight_files
+from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageError
+
+
+def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
+    """Opens a model, whatever form it comes in: see `converters.checkpoint.file_forms`.
+
+    dequantize: quantised tensors may be converted to float32, which is a lossy step.
+
+    Raises:
+        UsageError: there is no such folder or file.
+        ConfigRefused: its config is missing or not a JSON object.
+        UnsafeFile: a weight file or the index is broken, or they contradict each other.
+    """
+    found = find_form(source)
+    return found.form.read(found.path, dequantize) if found else open_folder(source)
+
+
+def open_folder(source: Path) -> Checkpoint:
+    """Opens a folder that holds `config.json` and weights as safetensors, or else as pytorch_model.bin.
+
+    Raises:
+        UsageError, ConfigRefused, UnsafeFile: as `open_checkpoint`.
+    """
+    folder = _folder(source)
+    _refuse_adapter(folder)
+    config = read_config(folder)
+    stored, notes = weight_files(folder)
+    files = tuple(readable(file) for file in stored)
+    states = tuple(FileState.of(file) for file in files)
+    tensors: dict[str, StoredTensor] = {}
+    for shard, file in enumerate(files):
+        for tensor in tensors_of(file, shard):
+            if tensor.key in tensors:
+                was = tensors[tensor.key].file.name
+                raise UnsafeFile(f"{tensor.key!r} is in {was} and in {file.name}, expected in one file")
+            tensors[tensor.key] = tensor
+    if not tensors:
+        raise CoverageRefused(f"{folder} holds no tensors")
+    check_index(folder, {key: stored[tensor.shard].name for key, tensor in tensors.items()})
+    return Checkpoint(folder, config, tensors, files, stored, notes, states)
+
+
+def tensors_of(file: Path, shard: int) -> Iterator[StoredTensor]:
+    """The tensors of a `readable` file, which is the `shard`-th of its checkpoint.
+
+    Raises:
+        UnsafeFile: the file is broken.
+    """
+    if file.suffix == ".safetensors" or not _is_zip(file):
+        for entry in read_header(file).tensors:
+            yield StoredTensor(entry.key, entry.key, entry.dtype, entry.shape, file, shard, entry.begin)
+        return
+    from converters.checkpoint.torch_zip import read_zip
+
+    for found in read_zip(file):
+        yield StoredTensor(found.key, found.key, found.dtype, found.shape, file, shard, found.begin, found.strides)
+
+
+def readable(file: Path) -> Path:
+    """The file itself, or for a legacy pickle a temporary safetensors file with the same tensors."""
+    if file.suffix == ".safetensors" or _is_zip(file):
+        return file
+    from converters.checkpoint.torch_legacy import as_safetensors
+
+    return as_safetensors(file)
+
+
+def _is_zip(file: Path) -> bool:
+    from converters.checkpoint.torch_zip import is_zip
+
+    return is_zip(file)
+
+
+def _refuse_adapter(folder: Path) -> None:
+    if (folder / "adapter_config.json").is_file():
+        raise ConfigRefused(
+            f"{folder} is an adapter (LoRA), not a model; merge it first: in peft, `model.merge_and_unload()` and"
+            f" `save_pretrained`"
+        )
+
+
+def _folder(source: Path) -> Path:
+    if source.is_file():
+        if source.name not in (SINGLE, "config.json"):
+            raise UsageError(
+                f"{source} is not a file that can be read; give a folder with config.json and {SINGLE}, or one of:"
+                f" {'; '.join(titles())}"
+            )
+        return source.parent
+    if not source.is_dir():
+        raise UsageError(f"{source} does not exist; expected a folder with config.json and {SINGLE}")
+    return source
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a folder as an object.
+
+    Raises:
+        ConfigRefused: it is missing, unreadable, or not a JSON object with unique keys.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigRefused(f"{folder} has no config.json, which says the sizes of the model; copy it there")
+    try:
+        return read_json(path)
+    except UnsafeFile as error:
+        raise ConfigRefused(str(error)) from None
