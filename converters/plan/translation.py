@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from converters.algebra.dims import Dims
+from converters.algebra.moves import Tie
 from converters.algebra.views import Check
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.config import layout
@@ -15,7 +17,7 @@ from converters.config.table import RESIDUE, residue_of
 from converters.counts import counted
 from converters.errors import ConfigRefused
 from converters.family import Family
-from converters.plan.heads import NOTES, find_head, head_of
+from converters.plan.heads import NOTES, TIE, find_head, head_of
 from converters.plan.known_buffers import Buffers, buffers_of, find_buffers, still_true, used
 from converters.plan.naming import find_naming, naming_of, unwrapped
 from converters.plan.options import Options
@@ -78,6 +80,7 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     Raises:
         Refused: the family cannot hold the model, or keys or shapes do not fit it.
     """
+    ours = _without_copy(ours, own=options.own_head)
     live, foreign = _home(ours.config, family)
     resolved, residue = layout.resolve(live), residue_of(live, family.name)
     config = family.config.to_theirs(
@@ -98,6 +101,23 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     stale = sorted(remembered.keys() - buffers.keys())
     notes = (*foreign, *(f"{key} was left out, because it is no longer what its formula gives" for key in stale))
     return Model(ours.source, config, named, (*ours.checks, *checks), (*ours.notes, *notes), ours.dropped)
+
+
+def _without_copy(ours: Model, *, own: bool) -> Model:
+    """A tied MixFormer without the head that files of torch hold beside the embedding; `own`: it was found to differ.
+
+    Raises:
+        HeadDiffers: it has another shape or dtype than the embedding.
+    """
+    head = f"layers.{layout.resolve(ours.config)['n_layer'] + 1}.linear.weight"
+    embedding, copy = ours.tensors.get("layers.0.wte.weight"), ours.tensors.get(head)
+    if ours.config.get(TIE) is not True or embedding is None or copy is None:
+        return ours
+    if own:
+        return replace(ours, config={**ours.config, TIE: False}, notes=(*ours.notes, NOTES["own"]))
+    moved = Tie()([embedding.view, copy.view], Dims({}))
+    kept = {key: tensor for key, tensor in ours.tensors.items() if key != head}
+    return replace(ours, tensors=kept, checks=(*ours.checks, *moved.checks))
 
 
 def _home(config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Any], tuple[str, ...]]:
