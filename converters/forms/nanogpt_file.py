@@ -5,14 +5,14 @@ is left out. Source: nanoGPT at 3adf61e, `train.py` and `model.py`.
 """
 
 import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.checkpoint.file_forms import Form
-from converters.checkpoint.torch_zip import LARGEST_PICKLE, LazyTensor, Saved, is_zip, read_saved
+from converters.checkpoint.torch_pickle import LazyTensor
+from converters.checkpoint.torch_zip import Saved, is_zip, opened, pickle_of, read_saved
 from converters.errors import ConfigRefused, CoverageRefused
 
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
@@ -26,12 +26,9 @@ def recognises(path: Path) -> bool:
     if not is_zip(path):
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
-            if len(infos) != 1 or infos[0].file_size > LARGEST_PICKLE:
-                return False
-            return b"model_args" in archive.read(infos[0])
-    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError):
+        with opened(path) as archive:
+            return b"model_args" in pickle_of(archive)[1]
+    except Exception:  # broken zips raise almost anything
         return False
 
 
