@@ -22,7 +22,7 @@ FLOORS = {
     "converters": """
         converters
         converters.conversion converters.alignment converters.provenance converters.plain_copy converters.sample \
-            converters.support_matrix
+            converters.support_matrix converters.norms
         converters.forms
         converters.families
         converters.families.shared
