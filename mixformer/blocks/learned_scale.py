@@ -95,6 +95,10 @@ class LearnedScale(nn.Module):
         acc = accumulation_dtype(x.dtype)
         return (x.to(acc) * self.effective(acc)).to(x.dtype)
 
+    def extra_repr(self) -> str:
+        """Size and spec."""
+        return f"{len(self.weight)}, {self.spec}"
+
     @torch.no_grad()
     def resize(self, size: int) -> None:
         """Keep the first `size` entries, or add new ones that begin as all did."""
