@@ -147,7 +147,7 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
     known = _known(report)
     if device is None or (report.up_to_date and known == "PASS"):
         return known
-    from converters.provenance import set_verdict
+    from converters.verdict_record import LEVELS, Run, record_run
     from golden import GoldenError
 
     try:
@@ -156,7 +156,7 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
     except GoldenError as reason:
         error(f"no verdict could be reached: {reason}", prefix="")
         raise typer.Exit(5) from None
-    set_verdict(report.output, {"verdict": str(verdict.verdict), "parity": verdict.to_json()})
+    record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), device, report.source))
     return verdict
 
 

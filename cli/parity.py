@@ -54,6 +54,9 @@ def parity(
     told = quiet or json
     with heads_said(n_head):
         verdict = judged(candidate, reference, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
+        from converters.verdict_record import Run, record_run
+
+        record_run(candidate, Run(verdict.to_json(), verdict.asked, device, reference, golden))
     if report:
         write_report(report, verdict)
     show(verdict_lines(verdict), verdict.to_json(), as_json=json, quiet=quiet)

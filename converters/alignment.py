@@ -6,31 +6,29 @@ The mapping is derived from both config files. Nothing that a conversion wrote a
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from converters.algebra.boxes import whole
-from converters.checkpoint.checkpoint import Checkpoint
+from converters.checkpoint.checkpoint import Checkpoint, StoredTensor
 from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import differing_side_files
 from converters.checkpoint.users_word import RECORD, check_n_head
-from converters.config import layout
-from converters.config.entries import Theirs
 from converters.config.kinds import same
-from converters.config.table import BASE, OURS_FREE, RESIDUE
+from converters.config.table import RESIDUE
+from converters.config_alignment import DTYPES, compare_configs, origin
 from converters.conversion import checked_plan
 from converters.engine.bytewise import Difference, differing_element
 from converters.errors import Refused
-from converters.family import OURS, dialect_of, family_of, get_family
+from converters.family import OURS, dialect_of, family_of
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
 from converters.provenance import recorded_dequantisation, recorded_options
 
-# Fields that may differ between two checkpoints of one function.
-FREE = BASE | OURS_FREE | {"dtype", "use_cache", "initializer_range", "pad_vocab_size_multiple"}
+WIDER = {"BF16": ("F32", "F64"), "F16": ("F32", "F64"), "F32": ("F64",)}  # dtypes that hold every number of another
+MISSING, EXTRA = "is missing", "is not expected"
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,9 @@ class Alignment:
     """What a mapping says about two checkpoints.
 
     mapped: a mapping between the two families exists. problems: what is wrong with keys, shapes, dtypes or config, one
-    sentence each. plan: makes one side in the layout of the other, `held`. swapped: the plan starts at the candidate.
+    sentence each. doubts: fields of which nothing is known but that they differ. plan: makes one side in the layout of
+    the other, `held`. swapped: the plan starts at the candidate. unplanned: tensors of the candidate that no plan could
+    be made for, so that nothing was compared.
     """
 
     mapped: bool
@@ -56,19 +56,54 @@ class Alignment:
     plan: Plan | None = None
     held: Checkpoint | None = None
     swapped: bool = False
+    doubts: tuple[str, ...] = ()
+    unplanned: int = 0
 
     def differing(self) -> Iterator[TensorDifference]:
-        """Tensors whose bytes differ; those with problems of shape are left out, they are listed already."""
+        """Tensors that are not what the mapping makes of the other side: missing, extra, or with other contents."""
         if self.plan is None or self.held is None:
             return
         for tensor in self.plan.tensors:
             stored = self.held.tensors.get(tensor.key)
-            if stored is None or stored.shape != tensor.shape or stored.dtype != tensor.dtype:
-                continue
-            found = differing_element(self.plan.source, tensor, self.held)
-            if found:
-                keys = (_source_key(tensor, found), tensor.key)
-                yield TensorDifference(*(keys[::-1] if self.swapped else keys), found.element, str(found))
+            sources = ", ".join(tensor.sources)
+            if stored is None:
+                yield self._difference(sources, tensor.key, None, MISSING)
+            elif reason := _other_kind(stored, tensor):
+                yield self._difference(sources, tensor.key, None, reason)
+            elif found := differing_element(self.plan.source, widened(tensor, stored.dtype), self.held):
+                yield self._difference(_source_key(tensor, found), tensor.key, found.element, str(found))
+        for key in sorted(self.held.tensors.keys() - {tensor.key for tensor in self.plan.tensors}):
+            yield self._difference("nothing", key, None, EXTRA)
+
+    def wider(self) -> Iterator[str]:
+        """Tensors that are stored in a wider dtype than the mapping makes, a sentence each."""
+        for tensor in self.plan.tensors if self.plan and self.held else ():
+            stored = self.held.tensors.get(tensor.key) if self.held else None
+            if stored and stored.dtype in WIDER.get(tensor.dtype, ()):
+                yield f"{tensor.key} is {stored.dtype}, expected {tensor.dtype}"
+
+    def _difference(self, source: str, held: str, element: int | None, reason: str) -> TensorDifference:
+        """`source` is a key of where the plan starts, `held` one of the other side."""
+        turned = {MISSING: EXTRA, EXTRA: MISSING}.get(reason, reason) if self.swapped else reason
+        return TensorDifference(*((held, source) if self.swapped else (source, held)), element, turned)
+
+
+def _other_kind(stored: StoredTensor, expected: TargetTensor) -> str:
+    """What is wrong with shape or dtype, in words; empty where the values can be compared.
+
+    A wider dtype can hold the same numbers, and is no difference as long as it does.
+    """
+    if stored.shape == expected.shape and stored.dtype in (expected.dtype, *WIDER.get(expected.dtype, ())):
+        return ""
+    was, wanted = f"{stored.dtype} {list(stored.shape)}", f"{expected.dtype} {list(expected.shape)}"
+    return f"is {was}, expected {wanted}"
+
+
+def widened(tensor: TargetTensor, dtype: str) -> TargetTensor:
+    """The tensor in a wider dtype, which holds the same numbers."""
+    if dtype == tensor.dtype:
+        return tensor
+    return replace(tensor, dtype=dtype, cast_from=tensor.cast_from or tensor.dtype)
 
 
 def _source_key(tensor: TargetTensor, found: Difference) -> str:
@@ -91,33 +126,33 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     other = _reference(Path(reference), one)
     for side in (one, other):
         check_n_head(side)
-    families = family_of(one.config, _origin(other.config)), family_of(other.config, _origin(one.config))
+    families = family_of(one.config, origin(other.config)), family_of(other.config, origin(one.config))
     if families[0] == families[1]:
-        return _aligned(identity(other), one, families, swapped=False)
+        return _aligned(identity(other), one, swapped=False)
     asked = recorded_options(one.folder) if casts else DEFAULTS
     cast = replace(asked, waive=_waived(other, asked.waive, one, other))
     if OURS not in families:
         return _translated(one, other, families, cast)
     if families[0] == OURS:
         options = replace(cast, pad_vocab=_padding(other, one))
-        return _aligned(checked_plan(other, families[1], OURS, options), one, families, swapped=False)
+        return _aligned(checked_plan(other, families[1], OURS, options), one, swapped=False)
     try:
         waived = _waived(one, asked.waive, one, other)
         options = replace(DEFAULTS, waive=waived, pad_vocab=_padding(one, other))
         plan = checked_plan(one, families[0], OURS, options)
     except Refused as error:
-        return Alignment(True, (str(error),))
+        return Alignment(True, (str(error),), unplanned=len(one.tensors))
     if cast.dtype:
         plan = checked_plan(other, families[1], families[0], cast)
-        return _aligned(plan, one, families, swapped=False)
-    found = _aligned(plan, other, families, swapped=True)
+        return _aligned(plan, one, swapped=False)
+    found = _aligned(plan, other, swapped=True)
     return (_other_way(one, other, families) or found) if found.problems else found
 
 
 def _other_way(one: Checkpoint, other: Checkpoint, families: tuple[str, str]) -> Alignment | None:
     """A candidate that is what the mapping makes of ours, though it says more than ours does (biases of zero)."""
     try:
-        found = _aligned(checked_plan(other, families[1], families[0], DEFAULTS), one, families, swapped=False)
+        found = _aligned(checked_plan(other, families[1], families[0], DEFAULTS), one, swapped=False)
     except Refused:
         return None
     return None if found.problems else found
@@ -142,15 +177,9 @@ def _translated(one: Checkpoint, other: Checkpoint, families: tuple[str, str], c
     try:
         plan = checked_plan(source, None, to, cast)
     except Refused as error:
-        return Alignment(False, (f"no mapping leads from {family_of(source.config)} to {to}: {error}",))
-    return _aligned(plan, held, families, swapped=swapped)
-
-
-def _origin(config: Mapping[str, Any]) -> str | None:
-    """The family that a MixFormer says it came from, which tells what the other is where several families fit it."""
-    residue = config.get(RESIDUE)
-    family = residue.get("family") if isinstance(residue, dict) else None
-    return family if isinstance(family, str) else None
+        why = f"no mapping leads from {family_of(source.config)} to {to}: {error}"
+        return Alignment(False, (why,), unplanned=len(one.tensors))
+    return _aligned(plan, held, swapped=swapped)
 
 
 def _waived(source: Checkpoint, asked: Sequence[str], *sides: Checkpoint) -> tuple[str, ...]:
@@ -167,10 +196,17 @@ def _padding(theirs: Checkpoint, ours: Checkpoint) -> int | None:
     return most if type(rows) is int and type(most) is int and most > rows else None
 
 
-def _aligned(plan: Plan, held: Checkpoint, families: tuple[str, str], *, swapped: bool) -> Alignment:
-    configs = (plan.source.config, held.config) if swapped else (held.config, plan.source.config)
-    problems = [*_structure(plan, held), *_config(*configs, families)]
-    return Alignment(True, tuple(problems), plan, held, swapped)
+def _aligned(plan: Plan, held: Checkpoint, *, swapped: bool) -> Alignment:
+    candidate, reference = (plan.source, held) if swapped else (held, plan.source)
+    found = compare_configs(candidate.config, _after_cast(reference.config, plan), plan.options.waive)
+    return Alignment(True, (*_structure(plan, held), *found.problems), plan, held, swapped, found.doubts)
+
+
+def _after_cast(reference: Mapping[str, Any], plan: Plan) -> Mapping[str, Any]:
+    """The reference's config, with the dtype of a cast that was asked for."""
+    if not plan.options.dtype:
+        return reference
+    return {**reference, **{name: plan.options.dtype for name in DTYPES if name in reference}}
 
 
 def identity(source: Checkpoint) -> Plan:
@@ -185,74 +221,12 @@ def identity(source: Checkpoint) -> Plan:
 def _structure(plan: Plan, held: Checkpoint) -> Iterator[str]:
     expected = {tensor.key: tensor for tensor in plan.tensors}
     for key in sorted(set(expected) - set(held.tensors)):
-        yield f"{key} is missing"
+        yield f"{key} {MISSING}"
     for key in sorted(set(held.tensors) - set(expected)):
-        yield f"{key} is not expected"
+        yield f"{key} {EXTRA}"
     for key in sorted(set(expected) & set(held.tensors)):
-        found, wanted = held.tensors[key], expected[key]
-        if (found.dtype, found.shape) != (wanted.dtype, wanted.shape):
-            was, is_ = f"{found.dtype} {list(found.shape)}", f"{wanted.dtype} {list(wanted.shape)}"
-            yield f"{key} is {was}, expected {is_}"
-
-
-def config_problems(candidate: Mapping[str, Any], reference: Mapping[str, Any]) -> list[str]:
-    """What two config.json say differently of one model, one sentence each, in our words.
-
-    Raises:
-        ConfigRefused: one of them is of no known family.
-    """
-    families = family_of(candidate, _origin(reference)), family_of(reference, _origin(candidate))
-    return list(_config(candidate, reference, families))
-
-
-def _config(candidate: Mapping[str, Any], reference: Mapping[str, Any], families: tuple[str, str]) -> list[str]:
-    """Fields that mean different things on both sides, in our words."""
-    try:
-        found = _differing(_meaning(candidate, families[0]), _meaning(reference, families[1]), families)
-    except Refused as error:
-        return [f"config.json of the candidate: {error}"]
-    if found and OURS in families and families[0] != families[1]:
-        with suppress(Refused):
-            one, other = _through_theirs(candidate, *families), _through_theirs(reference, *families[::-1])
-            return _differing(one, other, families)
-    return found
-
-
-def _through_theirs(config: Mapping[str, Any], family: str, other: str) -> dict[str, Any]:
-    """What a config means; that of ours said in the words of theirs, for ours has several words for one function."""
-    return _meaning(_in_theirs(config, other), other) if family == OURS else _meaning(config, family)
-
-
-def _in_theirs(ours: Mapping[str, Any], family: str) -> dict[str, Any]:
-    """The config that a MixFormer means, by its fields and how far its vocabulary is padded alone."""
-    residue = ours.get(RESIDUE)
-    padding = residue.get("padding") if isinstance(residue, dict) else None
-    return get_family(family).config.to_theirs({**ours, RESIDUE: {"padding": padding} if padding else {}}, family)
-
-
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any], families: tuple[str, str]) -> list[str]:
-    names = {name for name in one.keys() | other.keys() if name.split(".")[0] not in FREE and name not in FREE}
-    shared = _spoken(families)
-    return [
-        f"config: {name} is {one.get(name)!r}, the reference says {other.get(name)!r}"
-        for name in sorted(names if shared is None else names & shared)
-        if not same(one.get(name), other.get(name))
-    ]
-
-
-def _spoken(families: tuple[str, str]) -> set[str] | None:
-    """The paths of ours that both families speak of; None between two MixFormers."""
-    tables = [get_family(name).config for name in families if name != OURS]
-    spoken = [{path for entry in table.entries for path in entry.ours} for table in tables]
-    return set.intersection(*spoken) if spoken else None
-
-
-def _meaning(config: Mapping[str, Any], family: str) -> dict[str, Any]:
-    if family == OURS:
-        return layout.resolve(config)
-    table = get_family(family).config
-    mute = {name for entry in table.entries if isinstance(entry, Theirs) for name in entry.theirs}  # they mean nothing
-    return layout.resolve(table.read({name: value for name, value in config.items() if name not in mute}))
+        if reason := _other_kind(held.tensors[key], expected[key]):
+            yield f"{key} {reason}"
 
 
 def equal_folders(one: str | Path, other: str | Path) -> list[str]:
@@ -265,7 +239,8 @@ def equal_folders(one: str | Path, other: str | Path) -> list[str]:
     """
     alignment = align(other, one, casts=False)
     found = list(alignment.problems)
-    found += (f"{d.candidate_key}: {d.reason}" for d in alignment.differing())
+    found += alignment.wider()
+    found += (f"{d.candidate_key}: {d.reason}" for d in alignment.differing() if d.element is not None)
     if alignment.plan is not None and alignment.held is not None and alignment.plan.family == alignment.plan.to:
         found += _json_differences(alignment.plan.source.config, alignment.held.config)
         found += differing_side_files(Path(one), Path(other))

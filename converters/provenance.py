@@ -11,9 +11,8 @@ from typing import Any
 
 from converters.checkpoint.casts import NAMES, header_dtype, step_record
 from converters.checkpoint.checkpoint import Checkpoint, FileState
-from converters.checkpoint.json_files import as_bytes, read_json
+from converters.checkpoint.json_files import read_json
 from converters.checkpoint.side_files import side_files
-from converters.engine.output_folder import replace_file
 from converters.errors import ConversionError
 from converters.plan.options import Options
 from converters.plan.plan import Plan
@@ -113,10 +112,3 @@ def written(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
             stat = (folder / name).stat()
             found[name] = [stat.st_size, stat.st_mtime_ns]
     return found
-
-
-def set_verdict(folder: Path, verdict: Mapping[str, Any]) -> None:
-    """Puts a verdict into a folder's conversion.json, if it has one."""
-    path = folder / NAME
-    if path.is_file():
-        replace_file(path, as_bytes({**read_json(path), **verdict}))

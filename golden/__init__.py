@@ -1,8 +1,8 @@
 """Evidence that a converted checkpoint computes the same function as its reference.
 
 ``compare`` judges a candidate folder and returns a :class:`~golden.verdict.Verdict`; ``verdict_lines`` puts it into
-words. ``record`` writes down what a reference says, ``describe`` reads such a file, and ``self_test`` shows that the
-verdict sees what it should.
+words. ``record`` writes a golden file: what a reference computes. ``describe`` reads such a file. ``self_test`` plants
+known faults and checks that the verdict finds each.
 Importing this package loads neither torch nor transformers: the names below are resolved on first use.
 """
 

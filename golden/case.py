@@ -1,4 +1,4 @@
-"""What is to be judged, and how: the options of ``compare`` after they have been checked."""
+"""A case: the options of ``compare`` after they were checked, and what follows from them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from golden.models.streamed_loading import largest_layer
 WIDE = {"float64": 8, "float32": 4}
 ATTENTION = ("eager", "sdpa", "flash")
 CPU_LIMIT = 1_000_000_000
-"""Weights up to which L3 runs on a CPU."""
+"""L3 runs on a CPU for models of up to this many weights."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One candidate and what it is held against: a reference folder, a golden file, or both."""
+    """One candidate and what it is compared with: a reference folder, a golden file, or both."""
 
     candidate: Path
     reference: Path | None
@@ -38,12 +38,12 @@ class Case:
 
     @property
     def wide_attention(self) -> str | None:
-        """The candidate's attention in L2 and L4, where flash cannot run; None is the model's own default."""
+        """The candidate's attention in L2 and L4, where flash attention cannot run. None: the model's default."""
         return self.attn if self.attn in ("eager", "sdpa") else None
 
     @property
     def low_precisions(self) -> tuple[str, ...]:
-        """The dtypes of L3; a golden may have fewer than we would ask."""
+        """The dtypes of L3. A golden file may hold fewer than the two of a live reference."""
         if self.dtype in LOW_PRECISION:
             return (self.dtype,)
         if self.golden is not None:
@@ -52,11 +52,11 @@ class Case:
 
     @property
     def too_large_for_kernels(self) -> bool:
-        """Whether L3 on this device would take too long to be run unasked."""
+        """Whether L3 would take too long on this device."""
         return self.device == "cpu" and stored_elements(self.candidate) > CPU_LIMIT
 
     def plan(self) -> RunPlan:
-        """In which precision L2 and L4 run, and how much of both models is in memory at a time."""
+        """The precision of L2 and L4, and how much of both models is in memory at a time."""
         asked = WIDE.get(self.dtype or "")
         narrowest, widest = (asked, asked) if asked else (4, 8)
         candidate, layers = stored_elements(self.candidate), largest_layer(self.candidate)

@@ -1,4 +1,4 @@
-"""``compare``: one candidate, one reference or golden, one verdict."""
+"""``compare``: judges one candidate against a reference folder or a golden file, and returns one verdict."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def compare(
     Args:
         candidate: folder with config.json and safetensors.
         reference: folder of the model it was made from; any family that transformers knows.
-        golden: golden file of that model, instead of the folder or beside it (then it must be of these very files).
-        levels: names out of ``golden.verdict.LEVELS``; all by default. Levels not asked for are listed as NOT RUN.
-        device: where L3 runs the candidate; all else runs on the CPU.
+        golden: golden file of that model. With a reference folder too, it must be recorded from the files in it.
+        levels: names of ``golden.verdict.LEVELS``, all by default. Other levels are listed as NOT RUN.
+        device: where L3 runs the candidate. The other levels run on the CPU.
         dtype: ``float64`` or ``float32`` forces the precision of L2 and L4, ``bfloat16`` or ``float16`` that of L3.
-        attn: ``eager``, ``sdpa`` or ``flash``: the candidate's attention. Flash has no float64: it adds a level to L3.
+        attn: the candidate's attention: ``eager``, ``sdpa`` or ``flash``. Flash has no float64: it adds `L3 flash`.
         progress: called as ``progress(what, done, total)``.
 
     Raises:
         FolderError: a folder cannot be read or built.
         UnusableReferenceError, NondeterministicReferenceError: the reference cannot serve as one.
         MissingReferenceError: there is nothing to compare with.
-        GoldenFileError, GoldenMismatchError: the golden cannot be read, or is of other files than the reference.
-        MissingDeviceError: flash or a device was asked for that is not on this machine.
+        GoldenFileError, GoldenMismatchError: the golden file cannot be read, or was recorded from other files.
+        MissingDeviceError: this machine does not have the device or flash attention.
         UnknownLevelError: a name in ``levels``, ``dtype`` or ``attn`` is not known.
     """
     if reference is None and golden is None:
@@ -57,7 +57,7 @@ def compare(
     _known("dtype", [dtype] if dtype else [], [*WIDE, *LOW_PRECISION])
     _known("attention", [attn] if attn else [], ATTENTION)
     if is_native(Path(candidate)):
-        wanted -= MODEL_LEVELS - {"L2"}  # a transcription has neither kernels nor text generation
+        wanted -= MODEL_LEVELS - {"L2"}  # golden.references has neither kernels nor `generate`
     case = Case(
         candidate=_folder(candidate),
         reference=None if reference is None else _folder(reference),
@@ -83,7 +83,7 @@ def _known(what: str, names: Sequence[str] | dict[str, str], known: Sequence[str
 def _folder(path: Path | str) -> Path:
     folder = Path(path)
     if not folder.is_dir() and not is_native(folder):
-        raise FolderError(f"{folder}: not a folder; expected one with config.json and safetensors")
+        raise FolderError(f"{folder}: not a folder; expected a model folder with config.json and safetensors files")
     read_config(folder)
     return folder
 
@@ -107,6 +107,7 @@ def _judge(case: Case) -> Verdict:
         hypothesis=outcome.hypothesis,
         lossy_steps=case.lossy_steps,
         versions=installed_versions(),
+        asked=tuple(sorted(case.wanted)),
     )
 
 
@@ -120,5 +121,5 @@ def _file_levels(case: Case) -> Iterator[LevelResult]:
     if "L0" in case.wanted:
         yield judge_structure_against(case.candidate, case.golden)
     if "L1" in case.wanted:
-        reason = "a golden has no weights; give the reference's folder"
+        reason = "a golden file has no weights; give the folder of the reference to compare them"
         yield LevelResult("L1", Status.NOT_RUN, None, 0.0, reason, required=False)

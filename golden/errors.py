@@ -1,4 +1,4 @@
-"""What can go wrong while judging, as one tree. A model that computes the wrong function is no error but a FAIL."""
+"""The errors of judging. A model that computes the wrong function is not an error: its verdict is FAIL."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class FolderError(GoldenError):
 
 
 class UnusableReferenceError(GoldenError):
-    """The reference loads, but cannot serve as one: keys are missing or its logits are not finite."""
+    """The reference loads, but nothing can be compared with it: keys are missing or its logits are not finite."""
 
 
 class UnknownLevelError(GoldenError):
-    """A level, dtype, form, device or attention backend was asked for by a name that does not exist."""
+    """The name of a level, dtype, form, device or attention backend is not known."""
 
     exit_code: ClassVar[int] = 2
 
 
 class UnverifiableError(GoldenError):
-    """No verdict can be reached on this machine with what was given."""
+    """No verdict is possible on this machine with the files and options given."""
 
     exit_code: ClassVar[int] = 5
 
@@ -40,11 +40,11 @@ class NondeterministicReferenceError(UnverifiableError):
 
 
 class MissingDeviceError(UnverifiableError):
-    """The asked-for device or kernel is not on this machine."""
+    """This machine does not have the device or the kernel that was asked for."""
 
 
 class GoldenFileError(GoldenError):
-    """A golden file is absent, truncated, of another version, or not a golden file at all."""
+    """A golden file is missing, truncated, of another version, or no golden file."""
 
 
 class GoldenMismatchError(GoldenError):

@@ -1,10 +1,11 @@
-"""A verdict as plain text, one line per level, without colour or width: the command line draws its own table."""
+"""Verdicts and self-tests as lines of plain text."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from converters.counts import counted
 from golden.verdict import LevelResult, Status, Verdict
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def verdict_lines(verdict: Verdict) -> list[str]:
     """The verdict in lines of plain text, the conclusion first."""
-    lines = [f"{verdict.verdict}  {verdict.candidate}"]
+    lines = [f"{verdict.line}  {verdict.candidate}"]
     if verdict.reference:
         lines.append(f"  against {verdict.reference}")
     lines += [line for level in verdict.levels for line in _level_lines(level)]
@@ -26,7 +27,7 @@ def verdict_lines(verdict: Verdict) -> list[str]:
 
 
 def _step(step: Mapping[str, Any]) -> str:
-    """A lossy step in a line: its name, its dtype, and the tensor that it moved the furthest."""
+    """A lossy step in a line: its name, its dtype, and the tensor that it changed most."""
     errors = step.get("max_error")
     if not isinstance(errors, Mapping) or not errors:
         return ", ".join(str(value) for value in step.values())
@@ -47,9 +48,9 @@ def trial_lines(result: SelfTest) -> list[str]:
     healthy = len(result.trials) - faults
     lines.append(
         f"{'PASS' if result.passed else 'FAIL'}: {faults - len(result.missed)} of {faults} faults caught, "
-        f"{len(result.false_alarms)} false alarms in {healthy} sound variants"
+        f"{counted(len(result.false_alarms), 'false alarm')} in {counted(healthy, 'correct variant')}"
     )
-    return lines + [f"not tried, no hot model is known: {name}" for name in result.untried]
+    return lines + [f"not tried, because no hot model is known: {name}" for name in result.untried]
 
 
 def _level_lines(level: LevelResult) -> list[str]:

@@ -1,4 +1,4 @@
-"""The levels that run models: both sides are loaded once, and let go before the next ones need the memory."""
+"""Running the levels that need models, L2 to L4: each model is loaded once, and freed before the next needs memory."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from golden.models.streamed_loading import open_streamed
 from golden.verdict import LevelResult, Status
 
 MODEL_LEVELS = frozenset({"L2", "L3", "L4"})
-UNCALIBRATED = "the golden has no calibration in a low precision"
+UNCALIBRATED = "the golden file does not hold the reference's own error in bfloat16 or float16; record it again"
 TOO_LARGE = "the models do not fit into memory"
 
 
 @dataclass
 class Outcome:
-    """Results of the levels that ran models, and the diagnosis where one of them failed."""
+    """Results of the levels that ran models, and the diagnosis where L2 failed."""
 
     levels: list[LevelResult] = field(default_factory=list)
     first_divergence: str | None = None
@@ -59,7 +59,7 @@ def run_session(case: Case) -> Outcome:
 
 
 def _check_machine(case: Case) -> None:
-    """Raises MissingDeviceError for a device or a backend that is not here, before anything else takes its minutes."""
+    """Raises MissingDeviceError for a missing device or backend, before the models run, which takes minutes."""
     check_device(case.device)
     if case.attn == "flash" and "L3" in case.wanted and read_config(case.candidate).get("model_type") == MIXFORMER:
         check_flash(case.candidate, case.device)
@@ -68,9 +68,11 @@ def _check_machine(case: Case) -> None:
 def _obstacle(case: Case, plan: RunPlan) -> str | None:
     """Why no model can be run, or None."""
     if not plan.fits:
-        return f"even layer by layer {plan}"
+        return f"the models do not fit into memory: even layer by layer, judging {plan}"
     if case.golden is not None and cast_of(case.lossy_steps) is not None:
-        return "the candidate's weights were cast, the golden is of those before; give the reference's folder"
+        return (
+            "the candidate's weights were cast, the golden file was made before the cast; give the reference's folder"
+        )
     return None
 
 
@@ -89,7 +91,7 @@ def _levels_of_whole_models(case: Case) -> Iterator[LevelResult]:
 
 
 def _kernels_not_run() -> LevelResult:
-    reason = "too large for bfloat16 and float16 on a CPU; give a device"
+    reason = "the model is too large for bfloat16 and float16 on a CPU; give another --device"
     return LevelResult("L3", Status.NOT_RUN, detail=reason, required=False)
 
 
@@ -102,9 +104,12 @@ def _evidence(case: Case, plan: RunPlan) -> Iterator[Evidence]:
     assert folder is not None
     calibrated = case.low_precisions if "L3" in case.wanted and not case.too_large_for_kernels else ()
     terms = ReferenceTerms(
-        _dtype(plan), plan.together, _opener(plan), calibrated, cast_of(case.lossy_steps), _ruler(case)
+        _dtype(plan), plan.together, _opener(plan), calibrated, cast_of(case.lossy_steps), _floor_of(case)
     )
-    with reference_evidence(folder, lambda r, used: reference_prompts(folder, r.model.config, used), terms) as evidence:
+    other = read_config(case.candidate)
+    with reference_evidence(
+        folder, lambda r, used: reference_prompts(folder, r.model.config, used, other), terms
+    ) as evidence:
         yield evidence
 
 
@@ -112,11 +117,11 @@ def _opener(plan: RunPlan) -> Opener:
     return open_streamed if plan.streamed else load_model
 
 
-def _ruler(case: Case) -> Path | None:
-    """The published implementation is the ruler in low precision, also where it is the candidate.
+def _floor_of(case: Case) -> Path | None:
+    """The folder whose rounding error is the floor of L3: the model of transformers, also where it is the candidate.
 
-    A MixFormer rounds less than transformers' own models do (its norms once, theirs twice), so that an honest LLaMA
-    that came back from one would be measured by a ruler that it cannot meet.
+    A MixFormer rounds less than models of transformers: its norms round once, those of transformers twice. So a correct
+    LLaMA that was converted back would fail if the floor were that of the MixFormer.
     """
     assert case.reference is not None
     ours = [read_config(folder).get("model_type") == MIXFORMER for folder in (case.reference, case.candidate)]
@@ -145,7 +150,7 @@ def _noted(level: LevelResult, note: str) -> LevelResult:
 
 
 def _diagnose(case: Case, candidate: ModelRunner, evidence: Evidence, budget: Budget, outcome: Outcome) -> None:
-    """Only for a candidate that ran: without a number there is nothing to locate."""
+    """Finds the first divergence and a hypothesis. Only for a candidate that ran and has a number."""
     tables = [r for level in outcome.levels for r in level.readings if "embeddings" in r.name and not budget.keeps(r)]
     where = f"{tables[0].name}: rms {tables[0].rms:.3g} of their std" if tables else None
     outcome.first_divergence = first_divergence(candidate, evidence, budget) or where
@@ -155,7 +160,7 @@ def _diagnose(case: Case, candidate: ModelRunner, evidence: Evidence, budget: Bu
 
 
 def _judge_low(case: Case, evidence: Evidence) -> Iterator[LevelResult]:
-    """L3 with a backend that every machine has, and with flash where it was asked for."""
+    """L3 with eager or sdpa attention, and `L3 flash` where it was asked for."""
     if case.too_large_for_kernels:
         yield _kernels_not_run()
     elif not case.low_precisions:
@@ -167,5 +172,5 @@ def _judge_low(case: Case, evidence: Evidence) -> Iterator[LevelResult]:
     elif case.attn == "flash":
         yield judge_kernels(case.candidate, evidence, case.low_precisions, FLASH, case.device)
     else:
-        reason = "not asked for; give --attn flash on a machine that has it"
+        reason = "not asked for; give --attn flash on a machine with flash-attn"
         yield LevelResult("L3 flash", Status.NOT_RUN, detail=reason, required=False)

@@ -1,4 +1,4 @@
-"""The verdict: plain values that can be printed, compared and written as JSON. Imports nothing heavy."""
+"""The verdict: values that can be printed, compared and written as JSON. Imports neither torch nor transformers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class LevelResult:
-    """One level: its status, the number that was measured and the budget that number had to keep."""
+    """One level: its status, the measured number, and its budget, the largest allowed number."""
 
     name: str
     status: Status
@@ -85,7 +85,7 @@ class LevelResult:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found about a candidate; ``verdict`` follows from the levels by :func:`conclude`."""
+    """The result of judging a candidate; ``verdict`` follows from the levels by :func:`conclude`."""
 
     verdict: Status
     levels: tuple[LevelResult, ...]
@@ -95,6 +95,21 @@ class Verdict:
     hypothesis: str | None = None
     lossy_steps: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    asked: tuple[str, ...] = tuple(LEVELS)
+
+    @property
+    def line(self) -> str:
+        """The verdict in a line: on which levels it rests, where not all were asked for, and what it took on trust."""
+        only = "" if set(self.asked) >= set(LEVELS) else f" ({' and '.join(self.asked)} only)"
+        return f"{self.verdict}{only}{self._on_trust()}"
+
+    def _on_trust(self) -> str:
+        """A recorded cast excuses rounded weights: which one, and how far it is from the original."""
+        casts = [str(step.get("dtype")) for step in self.lossy_steps if step.get("step") == "cast"]
+        found = [level.measures["distance"] for level in self.levels if "distance" in level.measures]
+        if not casts or not found:
+            return ""
+        return f" after --dtype {casts[0]} (from conversion.json), {float(found[0]):.2g} from the original"
 
     def level(self, name: str) -> LevelResult:
         """The result of the level of that name; KeyError if the verdict has none."""
@@ -107,6 +122,7 @@ class Verdict:
         """JSON-ready form; not-finite numbers become null."""
         return {
             "verdict": str(self.verdict),
+            "line": self.line,
             "levels": [level.to_json() for level in self.levels],
             "first_divergence": self.first_divergence,
             "hypothesis": self.hypothesis,
@@ -132,5 +148,5 @@ def conclude(levels: Iterable[LevelResult]) -> Status:
 
 
 def finite_or_none(value: float) -> float | None:
-    """JSON knows neither NaN nor infinity."""
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None

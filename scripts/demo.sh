@@ -1,13 +1,14 @@
 #!/bin/sh
-# The main job on the built-in sample: there, judged; back; and the proof that every bit returned.
+# The first conversion of the README, in the folder demo/: there, judged; back; and the proof that every bit returned.
+# Usage: demo.sh FOLDER, where FOLDER has the command `convert`.
 set -eu
-bin=$(cd "$1" && pwd)
+PATH="$(cd "$1" && pwd):$PATH"
 rm -rf demo && mkdir demo && cd demo
-say() { printf '\n$ %s\n' "$*"; }
+run() {
+	printf '\n$ %s\n' "$*"
+	"$@"
+}
 
-say convert llama --to mixformer
-"$bin/convert" llama --to mixformer
-say convert mixformer llama-sample-mixformer --to llama -o llama-sample-back
-"$bin/convert" mixformer llama-sample-mixformer --to llama -o llama-sample-back
-say convert diff llama-sample llama-sample-back
-"$bin/convert" diff llama-sample llama-sample-back
+run convert llama --to mixformer
+run convert mixformer llama-sample-mixformer --to llama -o llama-sample-back
+run convert diff llama-sample llama-sample-back

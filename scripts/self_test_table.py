@@ -1,14 +1,20 @@
-"""What `convert parity --self-test` prints, as the table of the README: a row per fault or variant over all families.
+"""What `convert parity --self-test` prints, as Markdown: its last line, and a row per fault or variant.
 
-Usage: convert parity --self-test --seeds 20 | self_test_table.py
+Usage: convert parity --self-test --seeds 20 | self_test_table.py [docs/self-test.md]
+
+The table is printed, or written between the marks `self-test` of the document that is given.
 """
 
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
+
+from marked_text import replace_marked
 
 KINDS = ("weight", "mapping", "config", "kernel", "healthy")
-ROW = re.compile(rf"(\w+) +({'|'.join(KINDS)}) +(\d+) (.+?) +(\S+)  (caught|silent|MISSED|FALSE ALARM)$")
+ROW = re.compile(rf"(\S+) +({'|'.join(KINDS)}) +(\d+) (.+?) +(\S+)  (caught|silent|MISSED|FALSE ALARM)$")
+SUMMARY = re.compile(r"(PASS|FAIL): \d+ of \d+ faults caught, \d+ false alarms in \d+ sound variants$")
 
 
 def table(lines: Iterable[str]) -> list[str]:
@@ -26,5 +32,14 @@ def table(lines: Iterable[str]) -> list[str]:
     return made
 
 
+def section(lines: list[str]) -> str:
+    """The last line of the self-test and the table, as they stand in the document."""
+    return "\n".join([*filter(SUMMARY.match, lines), "", *table(lines)])
+
+
 if __name__ == "__main__":
-    print("\n".join(table(line.rstrip("\n") for line in sys.stdin)))
+    made = section([line.rstrip("\n") for line in sys.stdin])
+    if len(sys.argv) > 1:
+        replace_marked(Path(sys.argv[1]), "self-test", made)
+    else:
+        print(made)

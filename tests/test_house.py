@@ -21,8 +21,8 @@ PACKAGES = {
 FLOORS = {
     "converters": """
         converters
-        converters.conversion converters.alignment converters.provenance converters.plain_copy converters.sample \
-            converters.support_matrix converters.norms
+        converters.conversion converters.alignment converters.config_alignment converters.provenance \
+            converters.verdict_record converters.plain_copy converters.sample converters.support_matrix converters.norms
         converters.forms
         converters.families
         converters.families.shared
@@ -33,7 +33,7 @@ FLOORS = {
         converters.config
         converters.checkpoint
         converters.algebra
-        converters.errors converters.version
+        converters.errors converters.counts converters.version
     """,
     "golden": """
         golden.conformance

@@ -38,13 +38,16 @@ BASE = frozenset(
 # Fields of ours that choose an implementation or drive training, never the function.
 OURS_FREE = frozenset(
     """
-    model_type architectures converted_from head loss final_norm gradient_checkpointing cross_sample_token_id
+    model_type architectures converted_from head loss final_norm gradient_checkpointing
     phyagi_version cp_size tp_size auto_map architecture.mixer.flash_attn architecture.mixer.fused_dense
     architecture.mixer.flash_rotary architecture.loss.loss_cls architecture.loss.shift_labels
     architecture.loss.ignore_index architecture.loss.reduction architecture.loss.flash_cross_entropy_loss
     architecture.loss.inplace_backward torch_dtype
     """.split()
 )
+
+# Fields of ours that change the function and that no other family has: only these values can leave MixFormer.
+OURS_FIXED: Mapping[str, Any] = {"cross_sample_token_id": None}
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,13 @@ class ConfigTable:
         if fixed := sorted(ngpt_layout.CHANGES_FUNCTION.intersection(waived)):
             raise ConfigRefused(f"--waive {fixed[0]}: it changes what the model computes, so it cannot be ignored")
         known = {path for entry in self.entries for path in (*entry.ours, *entry.also)} | self.unread
+        for path, value in OURS_FIXED.items():
+            if path not in known and not same(live.get(path), value):
+                raise ConfigRefused(
+                    f"{path} is {live[path]!r}: attention stops at that token, which only MixFormer can do. Set it to"
+                    f" null if your texts do not hold that token"
+                )
+        known |= OURS_FIXED.keys()
         unknown = [path for path in live if path not in known | OURS_FREE | BASE]
         if telling := [path for path in unknown if path in ngpt_layout.CHANGES_FUNCTION]:
             raise ConfigRefused(f"{', '.join(telling)}: parts of the function that cannot be expressed there")

@@ -4,7 +4,6 @@ Source: NVIDIA/ngpt at ed19eb2, `model.py` and `train.py`. What it calls a rotar
 ours has it as a style of its own, so no row moves. Matrices of a layer are bfloat16, all else is float32.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,9 +32,9 @@ from converters.family import Family, Rule, Sample
 
 NAME, BIAS = "ngpt-nvidia", (MIXER + "bias", MIXER + "out_bias")
 LAYER, EMBEDDING = "transformer.h.{i}.", "transformer.wte.weight"
-LAYERS = re.compile(r"transformer\.h\.(\d{1,9})\.")
 OWN = (".query.weight", ".att_c_proj.weight", ".sqk", ".suv")
 INITS = {ATTN_ALPHA: 0.05, MLP_ALPHA: 0.05, QK_SCALE: 1.0, LOGIT_SCALE: 1.0}  # all of them with base_scale
+NORMS = {f"{LAYER}rmsnorm_att": "layers.{b}.ln_1", f"{LAYER}rmsnorm_mlp": "layers.{b}.ln_2"}
 SCALES = {"sqk": "attn.qk_scale", "suv": "mlp.uv_scale", "attn_alpha": "attn_alpha", "mlp_alpha": "mlp_alpha"}
 
 NORMALISED = (
@@ -89,24 +88,14 @@ def _scales() -> list[Rule]:
 
 def _norms(ours: Mapping[str, Any]) -> list[Rule]:
     """The norms of a plain transformer."""
-    return [
-        *norm(LAYER + "rmsnorm_att", "layers.{b}.ln_1", ours),
-        *norm(LAYER + "rmsnorm_mlp", "layers.{b}.ln_2", ours),
-        *norm("rmsnorm_f", "layers.{h}.ln", ours),
-    ]
+    named = NORMS | {"rmsnorm_f": "layers.{h}.ln"}
+    return [rule for theirs, mine in named.items() for rule in norm(theirs, mine, ours)]
 
 
 def told(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any] | None:
     """The config that a state dict of this dialect says, which lacks base_scale; None for another."""
-    layers = [int(found[1]) for key in shapes if (found := LAYERS.match(key)) and key.endswith(OWN)]
-    if not layers:
-        return None
-    sizes = told_sizes(shapes, EMBEDDING, layers)
-    return {"model_type": NAME, **sizes, "use_nGPT": int("sz" in shapes), "bias": any(map(_is_bias, shapes))}
-
-
-def _is_bias(key: str) -> bool:
-    return key.endswith(".bias")
+    sizes, bias = told_sizes(shapes, "transformer.h.", OWN, EMBEDDING), any(key.endswith(".bias") for key in shapes)
+    return sizes and {"model_type": NAME, **sizes, "use_nGPT": int("sz" in shapes), "bias": bias}
 
 
 FAMILY = Family(
@@ -122,27 +111,10 @@ FAMILY = Family(
     told=told,
     outputs=(".att_c_proj.weight", ".mlp_c_proj.weight"),
     sample=Sample(
-        config={
-            "model_type": NAME,
-            "use_nGPT": 1,
-            "n_layer": 3,
-            "n_head": 6,
-            "n_embd": 60,
-            "block_size": 512,
-            "base_scale": 0.125,
-            "bias": False,
-            "vocab_size": 259,
-            "dropout": 0.0,
-            "dtype": "float32",
-        },
-        reach={
-            "sqk": (0.0875, 0.1625),
-            "suv": (0.7, 1.3),
-            "sz": (0.0875, 0.1625),
-            "attn_alpha": (0.7, 1.3),
-            "mlp_alpha": (0.7, 1.3),
-        },
-        signed=("attn_alpha", "mlp_alpha"),
+        config={"model_type": NAME, "use_nGPT": 1, "n_layer": 3, "n_head": 8, "n_embd": 48, "block_size": 512}
+        | {"base_scale": 0.125, "bias": False, "vocab_size": 259, "dropout": 0.0, "dtype": "float32"},
+        reach={"suv": (0.7, 1.3), "alpha": (0.7, 1.3), "sqk": (0.0875, 0.1625), "sz": (0.0875, 0.1625)},
+        signed=("alpha",),
         bfloat16=tuple(f"{n}.weight" for n in ("query", "key", "value", "att_c_proj", "c_fc", "mlp_c_proj")),
     ),
 )

@@ -5,7 +5,6 @@ move, and the entries of their scale with them. A model that was built on a GPU 
 is stored there and used nowhere; it is carried.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +34,6 @@ from converters.family import SAME, Family, Rule, Sample
 
 NAME, RATES = "ngpt-tutorial", "learned_rates"
 LAYER, EMBEDDING = "decoders.{i}.", "embedding_layer.weight"
-LAYERS = re.compile(r"decoders\.(\d{1,9})\.")
 HALVES = halves_of("n_head")
 ONE = 0x3F800000  # 1.0 in float32
 
@@ -83,11 +81,9 @@ def _rate(theirs: str, ours: str, *, stored: bool) -> Rule:
 
 def told(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any] | None:
     """The config that a state dict of this dialect says; None for another."""
-    layers = [int(found[1]) for key in shapes if (found := LAYERS.match(key)) and ".atten." in key]
-    if not layers:
-        return None
+    sizes = told_sizes(shapes, "decoders.", (".atten.S_qk", ".atten.q.weight", ".mlp.S_uv"), EMBEDDING)
     rates = any(key.endswith((".lr_atten", ".lr_mlp")) for key in shapes)
-    return {"model_type": NAME, **told_sizes(shapes, EMBEDDING, layers), RATES: rates}
+    return sizes and {"model_type": NAME, **sizes, RATES: rates}
 
 
 FAMILY = Family(
@@ -104,7 +100,7 @@ FAMILY = Family(
     unstored=frozenset({RATES}),
     outputs=(".atten.o.weight", ".mlp.fc2.weight"),
     sample=Sample(
-        config={"model_type": NAME, "vocab_size": 259, "n_embd": 60, "n_layer": 3, "n_head": 6, RATES: True}
+        config={"model_type": NAME, "vocab_size": 259, "n_embd": 48, "n_layer": 3, "n_head": 8, RATES: True}
         | {"dtype": "float32"},
         reach={"S_qk": (0.7, 1.3), "S_uv": (0.7, 1.3), "lr_atten": (0.28, 0.52), "lr_mlp": (0.28, 0.52)},
         signed=("lr_atten", "lr_mlp"),

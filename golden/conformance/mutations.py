@@ -1,7 +1,8 @@
-"""Wrong tables made from a right one: each keeps every shape, so it round-trips perfectly and only its function tells.
+"""Wrong rule tables, made from a right one, to test the tests.
 
-Made from the rules alone, so that a new family gets its own: parts of one tensor exchanged, two tensors of one shape
-exchanged, the rows of a tensor shuffled.
+Each wrong table keeps every shape, so its round trip is bitwise equal. Only the function of the model shows the fault.
+They are made from the rules alone, so a new family gets its own: two parts of one tensor exchanged, two tensors of one
+shape exchanged, the rows of a tensor shuffled.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +17,12 @@ from converters.family import Family, Rule
 from converters.plan.rules import theirs_shapes
 
 Rules = Sequence[Rule]
-# Both biases of a parallel block are added to the same sum: to exchange them is no fault.
+# A parallel block adds both biases to the same sum, so exchanging them changes nothing.
 ONE_SUM = tuple({f"layers.{{b}}.{name}.bias" for name in ("mixer.out_proj", mlp)} for mlp in ("mlp.fc2", "mlp.mlp.fc2"))
 
 
 def mutations(family: Family, resolved: Mapping[str, Any]) -> dict[str, Family]:
-    """Name -> the family with one fault in its rules, for the model of a resolved config of ours."""
+    """Name -> the family with one fault in its rules, for the MixFormer of a resolved config."""
     rules = list(family.rules(resolved))
     found = {**dict(_parts(family, rules, resolved)), **dict(_tensors(rules, resolved)), **dict(_rows(rules, resolved))}
     return {name: replace(family, rules=_always(wrong)) for name, wrong in found.items()}
@@ -50,7 +51,7 @@ def _parts(family: Family, rules: Rules, resolved: Mapping[str, Any]) -> Iterato
 
 
 def _tensors(rules: Rules, resolved: Mapping[str, Any]) -> Iterator[tuple[str, Rules]]:
-    """The targets of two rules exchanged, where they have one shape and both have layers or neither has."""
+    """The targets of two rules exchanged, where their shapes are equal and both belong to layers or both do not."""
     single = [(k, rule) for k, rule in enumerate(rules) if len(rule.ours) == 1]
     for (a, one), (b, other) in combinations(single, 2):
         alike = _shape(one.ours[0], resolved) == _shape(other.ours[0], resolved)
@@ -60,7 +61,7 @@ def _tensors(rules: Rules, resolved: Mapping[str, Any]) -> Iterator[tuple[str, R
 
 
 def _rows(rules: Rules, resolved: Mapping[str, Any]) -> Iterator[tuple[str, Rules]]:
-    """The two halves of a tensor's rows interleaved; of an odd number, in the smallest grid there is."""
+    """The rows of a tensor shuffled: read as a grid of (smallest factor, rest), then transposed."""
     for k, rule in enumerate(rules):
         if len(rule.ours) != 1:
             continue

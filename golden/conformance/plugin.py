@@ -1,4 +1,4 @@
-"""The `--family` option, and the family in each test; loaded with `-p golden.conformance.plugin`."""
+"""The pytest plug-in of the suite: the `--family` option and the fixtures. Loaded by `-p golden.conformance.plugin`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "conforming" in metafunc.fixturenames:
         from converters import list_families
 
-        # A dialect is another form of a family's files: its function is proved where its reader is.
+        # A dialect is another file form of a family: the tests of its reader prove its function.
         all_families = [found.name for found in list_families() if not found.dialect_of]
         chosen = metafunc.config.getoption("--family", default=[]) or all_families
         metafunc.parametrize("conforming", chosen, indirect=True)
@@ -32,7 +32,7 @@ def conforming(request: pytest.FixtureRequest) -> "Family":
     from golden.models.hot import has_recipe
 
     found = get_family(request.param)
-    assert has_recipe(found.name), f"{found.name} has no hot recipe: give its FAMILY one"
+    assert has_recipe(found.name), f"no hot model is known for {found.name}: give its FAMILY a `hot` recipe"
     return found
 
 

@@ -1,4 +1,4 @@
-"""The suite: equal round trips, one function, laws on data, every wrong table found, fine-tuning carried home."""
+"""The suite: bitwise equal round trips, equal functions, inverse moves, wrong tables caught, fine-tuning kept."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_a_variant_returns_equal_and_is_one_function(conforming: Family, seed: i
 
 
 def test_every_rule_undoes_itself_on_data(conforming: Family, hot_checkpoint: Path) -> None:
-    """Laws 1 and 2 on the family's own moves: the inverse of the inverse is the move, and every element returns."""
+    """The inverse of a move's inverse is the move, and a move and its inverse return every element."""
     resolved = layout.resolve(conforming.config.to_ours(open_checkpoint(hot_checkpoint).config, conforming.name))
     dims, ours = conforming.dims(resolved), layout.tensors(resolved)
     for rule in bound_rules(conforming, resolved):

@@ -1,1 +1,1 @@
-"""Where two models part, and which mistake explains it."""
+"""Where two models first differ, and which mistake explains the difference."""

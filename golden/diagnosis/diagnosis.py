@@ -1,4 +1,4 @@
-"""After a failure: where do the two models part, and which single mistake explains it?"""
+"""Diagnosis after a failed L2: where the two models first differ, and which single mistake explains it."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from golden.models.running import ModelRunner
 from golden.verdict import Reading
 
 LARGEST = 500_000_000
-"""Weights up to which hypotheses are tried: each of them is a pass of the candidate."""
+"""Hypotheses are tried on models of up to this many weights, because each costs a forward pass."""
 
 
 def first_divergence(candidate: ModelRunner, evidence: Evidence, budget: Budget) -> str | None:
-    """The first stage of the forward pass at which the candidate leaves the reference, or None.
+    """The first stage of the forward pass at which the candidate differs from the reference, or None.
 
-    None also where the evidence has no hidden states, or the two sides share no stage.
+    Also None where the evidence has no hidden states, or the two models have no stage in common.
     """
-    theirs = evidence.stages()
-    if not theirs:
+    expected_stages = evidence.stages()
+    if not expected_stages:
         return None
-    mine = dict(_stages(candidate, evidence))
-    for name, expected in theirs:
-        found = mine.get(name)
+    found_stages = dict(_stages(candidate, evidence))
+    for name, expected in expected_stages:
+        found = found_stages.get(name)
         if found is None or found.shape[0] != expected.shape[0]:
             continue
         reading = _relative(name, found, expected)
         if not reading.rms <= 10.0 * budget.rms:
-            return f"{name}: rms {reading.rms:.3g}, max {reading.max:.3g} of its std"
-    return None  # the prompt of the diagnosis does not show the fault
+            return f"{name}: rms {reading.rms:.3g}, max {reading.max:.3g} of the stage's std"
+    return None  # the diagnosis prompt does not show the fault
 
 
 def _stages(candidate: ModelRunner, evidence: Evidence) -> Stages:
@@ -60,7 +60,7 @@ def _relative(name: str, found: Tensor, expected: Tensor) -> Reading:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A failed candidate: its folder, the model, and where it leaves the reference, if that is known."""
+    """A failed candidate: its folder, its model, and the first stage where it differs from the reference, if known."""
 
     folder: Path
     runner: ModelRunner
@@ -70,9 +70,9 @@ class Suspect:
 def explain(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path) -> str | None:
     """The one mistake without which the candidate would pass, or None where no single one explains it.
 
-    Every hypothesis that fits the place of the divergence is undone in the candidate, in memory or in a config beside
-    links to its weights, and the candidate runs one short prompt. Models of more than 500 M weights are not tried, nor
-    are those that do not fit into memory.
+    Every hypothesis that fits the place of the divergence is tried: the mistake is undone in the candidate, in memory
+    or in a changed config with links to the weights, and the candidate runs one short prompt. Models of more than 500 M
+    weights are not tried, nor models that do not fit into memory.
 
     Args:
         scratch: an empty folder for changed configs.
@@ -83,19 +83,11 @@ def explain(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path)
     weights = suspect.runner.model.state_dict()
     try:
         patient = Patient(weights, config, read_anatomy(config, weights))
-    except (KeyError, TypeError, AttributeError):  # an architecture whose parts we do not know
+    except (KeyError, TypeError, AttributeError):  # an architecture whose parts `read_anatomy` does not know
         return None
     for hypothesis, reading in _trials(suspect, evidence, budget, patient, scratch):
         if budget.keeps(reading):
-            return f"{hypothesis.claim}: with that undone the rms is {reading.rms:.1e}"
-    return _explained_by_stage(patient, suspect.divergence)
-
-
-def _explained_by_stage(patient: Patient, divergence: str | None) -> str | None:
-    """A wrong tie cannot be undone, for the right head is gone: only the place of the divergence speaks for it."""
-    is_tied = "tie" in patient.anatomy.dials and patient.read("tie") is True
-    if is_tied and divergence is not None and divergence.startswith("logits"):
-        return "the head is tied to the embedding and should not be: all hidden states agree, only the logits differ"
+            return f"{hypothesis.claim}: after undoing this the rms is {reading.rms:.1e}"
     return None
 
 
@@ -132,7 +124,7 @@ def _reloaded(suspect: Suspect, folder: Path, config: dict[str, Any]) -> ModelRu
 
 
 def _failing_prompt(candidate: ModelRunner, evidence: Evidence, budget: Budget) -> int | None:
-    """Index of the shortest prompt that shows the fault: on any other, every hypothesis would seem to explain it."""
+    """Index of the shortest prompt that shows the fault. On any other prompt every hypothesis would look right."""
     for index in sorted(range(len(evidence.prompts)), key=lambda i: len(evidence.prompts[i].ids)):
         if not budget.keeps(_reading(candidate, evidence, index)):
             return index

@@ -1,4 +1,4 @@
-"""Mistakes that conversions are known to make, each with the way to undo it."""
+"""Known mistakes of conversions, each with the change that undoes it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Undo = Callable[[Patient, random.Random], None]
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What may be wrong, as a sentence about the candidate, and how to put it right.
+    """One possible mistake: ``claim`` is a sentence about the candidate, ``repair`` undoes it.
 
-    ``roles`` are the parts that ``repair`` changes, ``stages`` the words of which one must name the place where the
-    models part first; without any, the mistake may show anywhere.
+    ``roles`` are the parts that ``repair`` changes. ``stages`` are the stages where the mistake can show first, by the
+    beginning of their names; empty where it can show anywhere.
     """
 
     claim: str
@@ -32,17 +32,17 @@ class Hypothesis:
     stages: tuple[str, ...] = ()
 
     def undo(self, patient: Patient) -> None:
-        """Put it right in the patient."""
+        """Undo the mistake in this copy of the model."""
         with torch.no_grad():
             self.repair(patient, random.Random(0))
 
     def keys(self, patient: Patient) -> set[str]:
-        """Tensors that undoing it changes."""
+        """Keys of the tensors that undoing the mistake changes."""
         parts = patient.anatomy.parts
         return {part.key for role, part in parts.items() if role.split(".")[-1] in self.roles}
 
     def fits(self, divergence: str | None) -> bool:
-        """Whether the place of the first divergence speaks for it, or at least not against it."""
+        """Whether the mistake can show first at this stage; True where the stage is not known."""
         return divergence is None or not self.stages or any(divergence.startswith(stage) for stage in self.stages)
 
 
@@ -96,7 +96,7 @@ USUAL: dict[str, tuple[Any, ...]] = {
     "activation": ("silu", "gelu", "gelu_new", "relu"),
     "tie": (True, False),
 }
-"""Values that dials have in published models."""
+"""Values that these config fields have in published models."""
 
 
 SHOWS_IN: dict[str, tuple[str, ...]] = {
@@ -107,7 +107,7 @@ SHOWS_IN: dict[str, tuple[str, ...]] = {
     "rotary_dim": ("layer 0, attention",),
     "window": ("layer 0, attention",),
 }
-"""Where a wrong dial shows first."""
+"""The stages where a wrong value of a config field shows first."""
 
 
 SPELLED: dict[str, tuple[ConfigPath, ...]] = {
@@ -115,11 +115,11 @@ SPELLED: dict[str, tuple[ConfigPath, ...]] = {
     "theta": (("rope_parameters", "rope_theta"), ("rope_theta",), ("architecture", "mixer", "rotary_base")),
     "activation": (("hidden_act",), ("activation_function",), ("architecture", "mlp", "act_fn")),
 }
-"""Where the reference's config may hold the right value of a dial."""
+"""The fields of the reference's config that may hold the right value."""
 
 
 def config_hypotheses(patient: Patient, reference: Mapping[str, Any]) -> Iterator[Hypothesis]:
-    """Dials of the config that may have another value: the reference's first, then the usual ones."""
+    """Config fields with another value: that of the reference first, then the usual ones."""
     head_dim = patient.anatomy.head_dim
     for dial, usual in (USUAL | {"rotary_dim": (head_dim, head_dim // 2)}).items():
         if dial not in patient.anatomy.dials:

@@ -1,1 +1,1 @@
-"""What a reference says, live or from a golden file, and how errors against it are measured."""
+"""The reference's results, from a live model or a golden file, and the measures of errors against them."""

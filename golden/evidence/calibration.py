@@ -1,4 +1,4 @@
-"""The reference's own error in low precision: the ruler by which kernels are judged."""
+"""The floor: the reference's own rounding error in bfloat16 and float16. L3 compares the candidate's error with it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.extremes import without_extremes
 from golden.evidence.probes import Probe, make_probes
 from golden.evidence.prompts import Prompt
 from golden.evidence.ruler import Truth
@@ -20,12 +21,12 @@ from golden.verdict import Reading
 
 LOW_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 PROMPTS = 2
-"""How many prompts a low-precision run uses."""
+"""Number of prompts of a low-precision run."""
 
 
 @dataclass(frozen=True)
 class Floor:
-    """Error of a low-precision run against the float64 truth: rms and max in units of the logits' standard deviation,
+    """Error of a low-precision run against float64: rms and max in units of the logits' standard deviation,
     and the mean Kullback-Leibler divergence over the positions, in nats."""
 
     rms: float
@@ -35,7 +36,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the reference itself loses in one dtype, on which prompts, and its probes of single modules."""
+    """The floor of one dtype, the prompts it was measured on, and the probes of single modules."""
 
     dtype: str
     floor: Floor
@@ -53,13 +54,13 @@ def chosen_prompts(prompts: Sequence[Prompt]) -> tuple[int, ...]:
 
 
 def measure_floor(runner: ModelRunner, truth: Truth, indices: Sequence[int]) -> tuple[Floor, tuple[Reading, ...]]:
-    """Run a low-precision model on some prompts and measure it against the truth."""
+    """Run a low-precision model on some prompts and measure its error against the true logits."""
     meter, divergences = ErrorMeter(), []
     for index in indices:
         prompt = truth.prompts[index]
         logits = runner.logits(prompt.ids).to("cpu", torch.float64)  # (tokens, vocab)
         found, true = truth.pair(index, logits)
-        meter.add(prompt.name, found, true)
+        meter.add(prompt.name, *without_extremes(found, true))
         divergences.append(truth.divergence(found, true))
     total = meter.total("all", truth.std)
     kl = float(torch.cat(divergences).mean())
@@ -69,10 +70,10 @@ def measure_floor(runner: ModelRunner, truth: Truth, indices: Sequence[int]) -> 
 def calibrate(
     folder: Path, dtype: str, truth: Truth, exact: ModelRunner, rounded_to: torch.dtype | None = None
 ) -> Calibration:
-    """Load the reference in a low precision, eager, and measure what it loses.
+    """Load the reference in a low precision, with eager attention, and measure its rounding error.
 
     Args:
-        exact: the reference in float64, for the truth of the probes.
+        exact: the reference in float64, which gives the true outputs of the probes.
         rounded_to: the dtype that the weights of ``exact`` were rounded through.
     """
     own = ModelRunner(load_model(folder, LOW_PRECISION[dtype], "eager"))
@@ -104,5 +105,5 @@ def attention_spread(runner: ModelRunner, prompts: Sequence[Prompt]) -> float:
     except ValueError:
         return 0.0
     meter = ErrorMeter()
-    meter.add("spread", other, runner.logits(ids))
+    meter.add("spread", *without_extremes(other, runner.logits(ids)))
     return meter.total().rms

@@ -1,4 +1,4 @@
-"""Greedy text of the reference, and how clear each of its choices was."""
+"""Greedy text of the reference, with the margin of each token."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from golden.models.running import ModelRunner
 
 PROMPT_TOKENS, STEPS = 32, 16
 CLEAR = 1e-6
-"""Margin, in units of the logits' standard deviation, from which on two honest float64 models must choose alike."""
+"""From this margin on, in units of the logits' standard deviation, two equal float64 models choose the same token."""
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What the reference writes after a prompt.
+    """The ids that the reference generates after a prompt.
 
     ``margins`` are the distances between the best and the second-best logit at each step, over the standard deviation
-    of the step's logits. ``fresh`` says that every step has to be a full pass: with rotary frequencies that depend on
-    the length, a cache holds keys of other frequencies, and cached text is not the function's text.
+    of the step's logits. ``fresh``: every step is a full pass, without a cache. Where rotary frequencies depend on the
+    length, a cache holds keys of other frequencies, so that the text with a cache is another text.
     """
 
     prompt: tuple[int, ...]
@@ -37,7 +37,7 @@ class Continuation:
 
 
 def continue_greedily(runner: ModelRunner, prompts: Sequence[Prompt], vocab: int) -> Continuation:
-    """Let the reference continue the first prompt (text where there is any), ids below ``vocab`` only."""
+    """Let the reference continue the first prompt, with ids below ``vocab`` only."""
     start = prompts[0].ids[:PROMPT_TOKENS]
     fresh = depends_on_length(runner.model)
     ids, margins = list(start), []

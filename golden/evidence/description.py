@@ -1,4 +1,4 @@
-"""``describe``: what a golden file holds, and what it cannot show."""
+"""``describe``: the content of a golden file, and the faults that it cannot show."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from golden.evidence.golden_file import GoldenEvidence, read_golden
 from golden.verdict import finite_or_none
 
 NO_WEIGHTS = "faults that no logit shows: unused weights, key biases without rotary embeddings (L1 needs the reference)"
-"""What no golden sees, for it holds no weights."""
+"""Faults that no golden file shows, because it holds no weights."""
 BELOW_SKETCH = (
-    "an error smaller than 1e-10 of the logits' std after averaging over the vocabulary, where a full golden has 1e-10 "
-    "for each position and id",
+    "an error smaller than 1e-10 of the logits' std after averaging over the vocabulary, where a full golden file has "
+    "1e-10 for each position and id",
     "which token ids a fault touches: columns are sums over the vocabulary",
 )
-"""What a compact golden does not see on top."""
+"""Faults that a compact golden file does not show besides."""
 
 
 def describe(golden_file: Path | str) -> dict[str, Any]:

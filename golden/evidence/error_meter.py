@@ -1,4 +1,4 @@
-"""Error of a candidate against a reference, gathered prompt by prompt so that one prompt's logits suffice in memory."""
+"""Error of a candidate against a reference, added up prompt by prompt: one prompt's logits are in memory at a time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ QUARTERS = 4
 
 @dataclass
 class ErrorMeter:
-    """Collects squared and largest errors; divides by the standard deviation of all reference values at the end.
+    """Adds up squared and largest errors, and divides by the standard deviation of all reference values at the end.
 
-    One scale for all prompts: a prompt with small logits must not look worse than it is, nor hide.
+    All prompts share one scale, so that small logits make a prompt look neither better nor worse.
     """
 
     nonfinite: int = 0
@@ -27,12 +27,12 @@ class ErrorMeter:
     _squares: float = 0.0
 
     def add(self, name: str, candidate: Tensor, reference: Tensor) -> None:
-        """Take in two arrays of shape (tokens, features) of equal shape."""
+        """Add two arrays of equal shape (tokens, features)."""
         quarters = []
-        for mine, theirs in zip(_quarters(candidate), _quarters(reference), strict=True):
-            truth = theirs.double()
-            error = mine.double() - truth
-            self.nonfinite += int((~torch.isfinite(mine)).sum())
+        for found, expected in zip(_quarters(candidate), _quarters(reference), strict=True):
+            truth = expected.double()
+            error = found.double() - truth
+            self.nonfinite += int((~torch.isfinite(found)).sum())
             quarters.append((float(error.square().sum()), float(error.abs().max()), error.numel()))
             self._count += truth.numel()
             self._sum += float(truth.sum())

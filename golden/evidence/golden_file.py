@@ -1,24 +1,26 @@
-"""One golden file: a safetensors file with all that a reference has to say, so that it need not be at hand.
+"""Reading a golden file: a safetensors file with what a reference computed, which stands for the reference.
 
-Metadata holds the header as JSON under one key (with several, safetensors would write them in any order, and the same
-recording would not give the same bytes). Tensors, i counting prompts:
+The metadata hold the header as JSON under one key. With several keys safetensors would write them in any order, and the
+same recording would not give the same bytes. Tensors, i counting prompts:
 
     prompt.{i}            ids, int64 (tokens,)
     logits.{i}            full form: float64 or float32 (tokens, vocab)
     columns.{i}, top.{i}  compact form: see golden/evidence/sketch.py
+    divisors.{i}          compact form, of prompts with extreme logits: see golden/evidence/extremes.py
     rows.{table}          projections of every row of an embedding table, float64 (rows, 4)
     continuation.*        prompt, ids (int64) and margins (float64) of the greedy text
     probe.{dtype}.{j}.*   given (dtype) and truth (float32) of a module probe
-    stage.{j}             optional: hidden states of the prompt of the diagnosis, float64 (tokens, width)
+    stage.{j}             optional: hidden states of the diagnosis prompt, float64 (tokens, width)
 
-The header's ``digest`` is a sha256 over the rest of the header and all tensors: a golden whose scale, floors or logits
-changed on the way would judge wrongly, in either direction.
+The header's ``digest`` is a sha256 over the rest of the header and all tensors. A golden file with a changed scale,
+floor or logit would give wrong verdicts, so it is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +31,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from golden.errors import GoldenFileError
+from golden.evidence.beside_weights import Beside
 from golden.evidence.calibration import Calibration, Floor, divergence
 from golden.evidence.continuation import Continuation
+from golden.evidence.extremes import divided, without_extremes
 from golden.evidence.live import common_columns
 from golden.evidence.probes import Probe
 from golden.evidence.prompts import Prompt
@@ -70,6 +74,12 @@ class GoldenEvidence:
         return dict(self.header["config"])
 
     @property
+    def beside(self) -> Beside | None:
+        """What the reference has beside its weights; None in a golden file from before that was recorded."""
+        kept = self.header.get("beside")
+        return Beside.from_json(kept) if kept else None
+
+    @property
     def distance(self) -> float | None:
         return None
 
@@ -81,7 +91,9 @@ class GoldenEvidence:
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
         if self.sketch is None:
             return common_columns(logits, self.load(f"logits.{index}"))
-        return self.sketch.columns(logits, self.load(f"top.{index}")), self.load(f"columns.{index}")
+        divisors = self.load(f"divisors.{index}") if index in self.header.get("divided", ()) else None
+        common = divided(logits, divisors)
+        return self.sketch.columns(common, self.load(f"top.{index}")), self.load(f"columns.{index}")
 
     def divergence(self, found: Tensor, true: Tensor) -> Tensor:
         return divergence(true, found) if self.sketch is None else coarse_divergence(true, found, self.sketch.top)
@@ -97,7 +109,9 @@ class GoldenEvidence:
     def calibration(self, dtype: str) -> Calibration:
         known = self.header["calibrations"].get(dtype)
         if known is None:
-            raise GoldenFileError(f"this golden has no calibration in {dtype}; record it again with that dtype")
+            raise GoldenFileError(
+                f"this golden file does not hold the reference's own error in {dtype}; record it again with that dtype"
+            )
         probes = tuple(
             Probe(**words, given=self.load(f"probe.{dtype}.{j}.given"), truth=self.load(f"probe.{dtype}.{j}.truth"))
             for j, words in enumerate(known["probes"])
@@ -108,7 +122,7 @@ class GoldenEvidence:
         return float(self.header["spread"])
 
     def stages(self) -> Stages:
-        """Hidden states of the prompt of the diagnosis, in the order of the forward pass; empty if not recorded."""
+        """Hidden states of the diagnosis prompt, in the order of the forward pass; empty if not recorded."""
         return [(name, self.load(f"stage.{j}")) for j, name in enumerate(self.header.get("stages", []))]
 
 
@@ -116,15 +130,15 @@ def read_golden(path: Path) -> GoldenEvidence:
     """Open a golden file.
 
     Raises:
-        GoldenFileError: it is absent, truncated, no golden, or of a version that this one cannot read, or changed.
+        GoldenFileError: it is missing, truncated, changed, no golden file, or of a version that is not known.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata, keys = file.metadata() or {}, sorted(file.keys())
     except (OSError, SafetensorError) as broken:
-        raise GoldenFileError(f"{path}: no readable golden file ({broken}); record it again") from broken
+        raise GoldenFileError(f"{path}: the golden file cannot be read ({broken}); record it again") from broken
     if HEADER not in metadata:
-        raise GoldenFileError(f"{path}: a safetensors file, but no golden; make one with `convert golden record`")
+        raise GoldenFileError(f"{path}: a safetensors file, but no golden file; make one with `convert golden record`")
     try:
         header = dict(json.loads(metadata[HEADER]))
         lacking = [name for name in REQUIRED if name not in header]
@@ -134,11 +148,39 @@ def read_golden(path: Path) -> GoldenEvidence:
     if header.get("version") != VERSION:
         raise GoldenFileError(f"{path}: version {header.get('version')}, expected {VERSION}; record it again")
     if lacking:
-        raise GoldenFileError(f"{path}: incomplete, {lacking[0]!r} is missing; record it again")
+        raise GoldenFileError(f"{path}: the tensor {lacking[0]!r} is missing; record it again")
     load = _loader(path)
     if header.get("digest") != content_digest(header, keys, load):
         raise GoldenFileError(f"{path}: its content was changed after it was recorded; copy or record it again")
-    return GoldenEvidence(header, load)
+    golden = GoldenEvidence(header, load)
+    _check_scale(path, golden)
+    return golden
+
+
+def _check_scale(path: Path, golden: GoldenEvidence) -> None:
+    """The recorded deviation must be that of the recorded logits: with a larger one, any error would look small."""
+    said, found, slack = golden.std, *_recorded_scale(golden)
+    if said is None or not 0 < said <= found * slack:
+        raise GoldenFileError(
+            f"{path}: says that its logits deviate by {said}, they deviate by {found:.6g}; record it again"
+        )
+
+
+def _recorded_scale(golden: GoldenEvidence) -> tuple[float, float]:
+    """Standard deviation of the recorded logits, and by which factor it may be off.
+
+    In the compact form the root mean square of the projections stands for it: an estimate, and no smaller.
+    """
+    count, total, squares = 0, 0.0, 0.0
+    for index in range(len(golden.header["prompts"])):
+        values = golden.load(f"columns.{index}" if golden.sketch else f"logits.{index}").double()
+        values = values[:, 1 + golden.sketch.top :] if golden.sketch else without_extremes(values, values)[0]
+        count, total = count + values.numel(), total + float(values.sum())
+        squares += float(values.square().sum())
+    if golden.sketch:
+        return math.sqrt(squares / max(1, count)), 4.0 if golden.sketch.projections >= 16 else 10.0
+    mean = total / max(1, count)
+    return math.sqrt(max(0.0, squares / max(1, count) - mean * mean)), 1 + 1e-6
 
 
 def content_digest(header: Mapping[str, Any], names: Iterable[str], load: Callable[[str], Tensor]) -> str:
@@ -158,7 +200,7 @@ def _loader(path: Path) -> Callable[[str], Tensor]:
             with safe_open(path, framework="pt") as file:
                 tensor: Tensor = file.get_tensor(name)
         except (OSError, SafetensorError) as broken:
-            raise GoldenFileError(f"{path}: {name}: cannot be read ({broken}); record the golden again") from broken
+            raise GoldenFileError(f"{path}: {name}: cannot be read ({broken}); record the file again") from broken
         return tensor
 
     return load

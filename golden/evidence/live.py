@@ -1,4 +1,4 @@
-"""What the reference says, from a live model or from logits spilled to disk before the candidate is loaded."""
+"""Results of a reference: from a model in memory, or from logits on disk, written before the candidate is loaded."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from golden.errors import NondeterministicReferenceError, UnusableReferenceError
 from golden.evidence.calibration import Calibration, attention_spread, calibrate, chosen_prompts, divergence
 from golden.evidence.continuation import Continuation, continue_greedily
 from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.extremes import without_extremes
 from golden.evidence.prompts import Prompt
 from golden.evidence.ruler import Truth
 from golden.evidence.stages import Stages, diagnosis_prompt, stages_of
@@ -24,7 +25,7 @@ from golden.models.loading import LoadedModel, load_model, read_config
 from golden.models.running import TOKENS, ModelRunner
 
 CHUNK = 8192
-"""Rows of an embedding table that are compared at a time."""
+"""Number of rows of an embedding table that are compared at a time."""
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)``; ``total`` counts prompts."""
@@ -38,13 +39,13 @@ Opener = Callable[[Path, torch.dtype, str | None], LoadedModel]
 
 
 class Evidence(Truth, Protocol):
-    """What a candidate is compared with.
+    """Results of a reference that a candidate is compared with.
 
     ``pair`` and ``pair_rows`` return (candidate, reference) arrays of equal shape (rows, columns), cut to the columns
     both have. ``used_vocab`` counts the token rows before trailing zero rows, which are padding and may be missing in
-    the candidate. ``calibration`` is what the reference itself loses in a low-precision dtype, ``spread`` the rms
-    between its own attention backends, ``stages`` its hidden states on the prompt of the diagnosis, ``distance`` how
-    far a recorded lossy step took it from the original, ``config`` its config.json.
+    the candidate. ``calibration`` holds the reference's floor in a low-precision dtype, ``spread`` the rms between its
+    own attention backends, ``stages`` its hidden states on the diagnosis prompt, ``distance`` the rms by which a
+    recorded lossy step changed its logits, ``config`` its config.json.
     """
 
     @property
@@ -75,8 +76,8 @@ class LiveEvidence:
     """The reference model itself, in memory.
 
     ``kept`` holds the logits of the few prompts that L3 asks for again and again. ``rounded_to`` is the dtype that its
-    weights were rounded through, as a recorded cast of the candidate has it, and ``distance`` the relative rms from the
-    logits before that. ``ruler`` is the folder whose low-precision error is the ruler, the reference's own if None.
+    weights were rounded through, because the candidate's conversion recorded that cast, and ``distance`` the relative
+    rms from the logits before it. ``floor_of`` is the folder whose rounding error is the floor; None: the reference.
     """
 
     runner: ModelRunner
@@ -86,7 +87,7 @@ class LiveEvidence:
     kept: dict[int, Tensor] = field(default_factory=dict)
     rounded_to: torch.dtype | None = None
     distance: float | None = None
-    ruler: Path | None = None
+    floor_of: Path | None = None
 
     @property
     def table_sizes(self) -> Mapping[str, int]:
@@ -114,7 +115,7 @@ class LiveEvidence:
         return continue_greedily(self.runner, self.prompts, self.used_vocab)
 
     def calibration(self, dtype: str) -> Calibration:
-        folder = self.ruler or self.runner.loaded.folder
+        folder = self.floor_of or self.runner.loaded.folder
         return calibrate(folder, dtype, self, self.runner, self.rounded_to)
 
     def spread(self) -> float:
@@ -126,7 +127,7 @@ class LiveEvidence:
 
 @dataclass(frozen=True)
 class SpilledEvidence:
-    """What a reference said that is no longer in memory; logits and rows lie in one file per prompt and chunk."""
+    """Results of a reference that is no longer in memory. Logits and rows lie in one file per prompt and chunk."""
 
     folder: Path
     prompts: tuple[Prompt, ...]
@@ -166,14 +167,14 @@ class SpilledEvidence:
         return values
 
 
-def common_columns(mine: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-    """Both arrays cut to the columns they share: a padded vocabulary has more."""
-    width = min(mine.shape[-1], theirs.shape[-1])
-    return mine[..., :width], theirs[..., :width]
+def common_columns(found: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+    """Both arrays cut to the columns that both have: a padded vocabulary has more."""
+    width = min(found.shape[-1], expected.shape[-1])
+    return found[..., :width], expected[..., :width]
 
 
 def spill(evidence: LiveEvidence, folder: Path, dtypes: Iterable[str]) -> SpilledEvidence:
-    """Write all that a live reference has to say into ``folder``, with calibrations for ``dtypes``."""
+    """Write the results of a live reference into ``folder``, with calibrations for ``dtypes``."""
     for index, prompt in enumerate(evidence.prompts):
         values = evidence.runner.logits(prompt.ids).contiguous()
         save_file({"values": values}, folder / f"prompt-{index}.safetensors")
@@ -205,7 +206,7 @@ class ReferenceTerms:
         opener: how its folder is opened.
         calibrated: low-precision dtypes that will be asked for, where it may not stay.
         rounded_to: a dtype to round its weights through, because the candidate's were.
-        ruler: the folder whose low-precision error L3 is measured by, if not the reference.
+        floor_of: the folder whose rounding error is the floor of L3, if not the reference.
     """
 
     dtype: torch.dtype
@@ -213,7 +214,7 @@ class ReferenceTerms:
     opener: Opener = load_model
     calibrated: Iterable[str] = ()
     rounded_to: torch.dtype | None = None
-    ruler: Path | None = None
+    floor_of: Path | None = None
 
 
 @contextmanager
@@ -223,10 +224,12 @@ def reference_evidence(
     """The reference in ``folder``, eager on the CPU.
 
     Raises:
-        UnusableReferenceError: its files do not fit its architecture, or its logits are not finite or all equal.
-        NondeterministicReferenceError: it answers one prompt in two ways.
+        UnusableReferenceError: its files do not fit its architecture, or its logits are all equal or not finite.
+        NondeterministicReferenceError: two runs on one prompt give different logits.
     """
-    live = replace(open_reference(folder, make_prompts, terms.dtype, terms.rounded_to, terms.opener), ruler=terms.ruler)
+    live = replace(
+        open_reference(folder, make_prompts, terms.dtype, terms.rounded_to, terms.opener), floor_of=terms.floor_of
+    )
     if terms.keep:
         yield live
         return
@@ -243,7 +246,7 @@ def open_reference(
     rounded_to: torch.dtype | None = None,
     opener: Opener = load_model,
 ) -> LiveEvidence:
-    """Open the reference and make sure that it can serve as one; see :func:`reference_evidence`."""
+    """Open the reference and check that something can be compared with it; see :func:`reference_evidence`."""
     loaded = opener(folder, dtype, "eager")
     if loaded.problems:
         raise UnusableReferenceError(f"{folder}: not a complete model: {'; '.join(loaded.problems[:5])}")
@@ -257,15 +260,15 @@ def open_reference(
 
 
 def _check_serves(runner: ModelRunner, prompt: Prompt) -> None:
-    """Run one prompt twice: weights and logits must be finite, and the logits the same."""
+    """Check that weights and logits are finite, and that two runs on one prompt give the same logits."""
     folder = runner.loaded.folder
     first, again = runner.logits(prompt.ids), runner.logits(prompt.ids)
-    why = runner.loaded.name_nonfinite()  # in whatever row: another prompt may read it
+    why = runner.loaded.name_nonfinite()  # in any row: another prompt may use it
     if why or not bool(torch.isfinite(first).all()):
-        why = why or "its weights are finite, its forward pass overflows"
-        raise UnusableReferenceError(f"{folder}: the reference is not finite, so it is no measure: {why}")
+        why = why or "its weights are finite, but its forward pass overflows"
+        raise UnusableReferenceError(f"{folder}: the reference is not finite, so it cannot be compared with: {why}")
     if not float(first.std()):
-        raise UnusableReferenceError(f"{folder}: all logits of the reference are equal, so no error could be told")
+        raise UnusableReferenceError(f"{folder}: all logits of the reference are equal, so no error would show in them")
     if not torch.equal(first, again):
         raise NondeterministicReferenceError(
             f"{folder}: two runs on the prompt {prompt.name!r} differ by {float((first - again).abs().max()):.3g}; "
@@ -274,16 +277,16 @@ def _check_serves(runner: ModelRunner, prompt: Prompt) -> None:
 
 
 def _round(runner: ModelRunner, prompt: Prompt, dtype: torch.dtype) -> float:
-    """Put the reference through a recorded cast; returns the relative rms that this moves its logits by."""
+    """Round the reference's weights as a recorded cast did; returns the relative rms by which its logits change."""
     before = runner.logits(prompt.ids)
     runner.loaded.round_through(dtype)
     meter = ErrorMeter()
-    meter.add(prompt.name, runner.logits(prompt.ids), before)
+    meter.add(prompt.name, *without_extremes(runner.logits(prompt.ids), before))
     return meter.total().rms
 
 
 def used_rows(runner: ModelRunner) -> int:
-    """Number of token-embedding rows without the run of zero rows at the end, which is padding."""
+    """Number of token-embedding rows without the zero rows at the end, which are padding."""
     stop = runner.vocab
     while stop:
         start = max(0, stop - CHUNK)

@@ -1,7 +1,7 @@
-"""Inputs made for one module, which show in bfloat16 what no logit can: a wrong eps, a wrong GELU, a wrong scale.
+"""Probes: inputs for one module, which show in bfloat16 faults that no logit shows: a wrong eps, GELU or scale.
 
-End to end such faults drown in rounding. A norm fed with tiny inputs, an activation fed with the region where the two
-GELUs differ most, and attention alone show them many times above the reference's own error (attention facts, 5c).
+In the logits, rounding hides such faults. They show far above the floor in a norm with tiny inputs, in an activation
+with inputs where the two GELUs differ most, and in attention alone (attention facts, 5c).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from golden.models.modules import activation, blocks, first_tensor, keywords_of_
 from golden.models.running import ModelRunner
 
 NORM_SCALES = (1e-2, 3e-3, 1e-3)
-"""Root mean square of the inputs of a norm: near the square root of the eps in use."""
+"""Root mean squares of a norm's inputs, near the square root of usual eps values."""
 NORM_ROWS, TOKENS, POINTS = 8, 24, 256
 
 
@@ -34,7 +34,7 @@ class Probe:
 
 
 def make_probes(exact: ModelRunner, own: ModelRunner, dtype: torch.dtype) -> tuple[Probe, ...]:
-    """Probes of a reference: truths from ``exact``, float64 with rounded weights; errors from ``own`` in ``dtype``."""
+    """Probes of a reference: true outputs of ``exact`` (float64, rounded weights), floors of ``own`` in ``dtype``."""
     return tuple(_probe(exact, own, dtype, *case) for case in _cases(exact, dtype))
 
 
@@ -62,15 +62,15 @@ def _probe(exact: ModelRunner, own: ModelRunner, dtype: torch.dtype, name: str, 
 
 
 def error_of(found: Tensor, truth: Tensor) -> float:
-    """Root mean square error of a probe's output, in the output's own units."""
+    """Root mean square error of a probe's output, in the units of the output."""
     return float((found.double() - truth.double()).square().mean().sqrt())
 
 
 def error_against_twin(probe: Probe, found: Tensor) -> float | None:
-    """rms error of an activation's output against the other GELU, or None where the truth of the probe is no GELU.
+    """rms error of an activation's output against the other GELU, or None where the true output is no GELU.
 
-    Written out step by step in bfloat16, as transformers has it, the tanh form loses more than the two forms differ by.
-    So a kernel of the wrong form can be nearer to the truth than the reference is; but it is nearer yet to its own.
+    transformers computes the tanh form step by step in bfloat16, and loses more than the two forms differ by. So a
+    kernel of the wrong form can be nearer to the true output than the reference is. But it is nearer to its own form.
     """
     given, truth = probe.given.double(), probe.truth.double()
     forms = {form: nn.functional.gelu(given, approximate=form) for form in ("tanh", "none")}
@@ -84,7 +84,7 @@ def run_probe(runner: ModelRunner, role: str, given: Tensor, rounded_to: torch.d
     """Output of the module of ``role`` in layer 0 on ``given``, on the CPU; None where the model has no such module.
 
     Args:
-        rounded_to: use a copy of the module whose weights went through this dtype, as a low-precision model has them.
+        rounded_to: use a copy of the module with weights rounded to this dtype, as a low-precision model has them.
     """
     layers = blocks(runner.model)
     module = _find(layers[0], role) if layers else None
@@ -104,7 +104,7 @@ def _find(block: nn.Module, role: str) -> nn.Module | None:
 
 
 def _surroundings(runner: ModelRunner, module: nn.Module, tokens: int) -> dict[str, Any]:
-    """What the model hands to its first attention besides the hidden states: masks, rotary tables and the like."""
+    """The arguments of the model's first attention besides the hidden states: masks, rotary tables and the like."""
     kwargs = keywords_of_call(module, lambda: runner.logits(tuple(range(tokens))))
     return {name: value for name, value in kwargs.items() if name != "hidden_states"}
 

@@ -1,24 +1,21 @@
-"""What the models are asked: text, random ids, special ids and both ends of the vocabulary.
+"""The prompts: text, random ids, special ids and both ends of the vocabulary.
 
-Prompts are made from the reference alone, so that a golden file and a live reference ask the same.
+Prompts are made from the reference alone, so that a golden file and a live reference have the same prompts.
 """
 
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from golden.evidence.regimes import reach, regimes
 from golden.models.loading import silenced, stored_elements
 
 EDGE = 256
-"""How many ids at each end of the vocabulary are always asked."""
-
-LONGEST = 1024
-"""A prompt is made longer than usual, up to this, where the model changes its behaviour at some length."""
+"""Number of ids at each end of the vocabulary that are always in a prompt."""
 
 _ENGLISH = (
     "The lighthouse keeper wrote three numbers on the wall: 17, 4096 and 0.25. Nobody in the village knew what they "
@@ -58,20 +55,23 @@ class Prompt:
 
 
 def prompt_length(elements: int) -> int:
-    """Longest prompt, in tokens, for a model of that many weights: 96 still shows position faults."""
+    """Longest prompt, in tokens, for a model of that many weights. 96 tokens still show position faults."""
     for limit, length in ((20_000_000, 256), (2_000_000_000, 128)):
         if elements <= limit:
             return length
     return 96
 
 
-def make_prompts(folder: Path, config: Any, vocab: int, elements: int, seed: int = 0) -> tuple[Prompt, ...]:
-    """The default prompts for the reference in ``folder``, at most 4k tokens in all.
+def make_prompts(
+    folder: Path, config: Any, vocab: int, elements: int, seed: int = 0, other: Any = None
+) -> tuple[Prompt, ...]:
+    """The default prompts for the reference in ``folder``, at most 4k tokens in all but for lengths to be reached.
 
     Args:
         config: its transformers config (``max_position_embeddings``, rope and special ids are read).
         vocab: ids run from 0 to ``vocab - 1``.
         elements: its number of weights; large models get shorter prompts.
+        other: config of the candidate, whose own changes of behaviour are to be reached, too.
     """
     rng = random.Random(seed)
     context = int(getattr(config, "max_position_embeddings", 0) or 2048)
@@ -80,30 +80,23 @@ def make_prompts(folder: Path, config: Any, vocab: int, elements: int, seed: int
     prompts.append(Prompt("random", tuple(rng.randrange(vocab) for _ in range(length))))
     prompts += _edge_prompts(vocab, min(EDGE, context) if length >= 128 else length, rng)
     prompts.append(_special_prompt(config, vocab, min(32, length), rng))
-    for name, beyond in (("original context", _original_context(config)), ("window", _window(config))):
-        if beyond and length < beyond + 32 <= LONGEST:
-            prompts.append(Prompt(f"beyond the {name}", tuple(rng.randrange(vocab) for _ in range(beyond + 32))))
+    heads = int(getattr(config, "num_attention_heads", 0) or 1)
+    for name, size in {**regimes(config), **regimes(other)}.items():
+        if tokens := reach(size, length, elements, vocab, heads):
+            prompts.append(Prompt(f"beyond the {name}", tuple(rng.randrange(vocab) for _ in range(tokens))))
     return tuple(prompts)
 
 
-def unreached(config: Any, prompts: tuple[Prompt, ...]) -> list[str]:
-    """Lengths at which this model changes its behaviour and that no prompt reaches, in sentences."""
+def unreached(configs: Iterable[Any], prompts: tuple[Prompt, ...]) -> list[str]:
+    """One sentence for each length at which a model of these configs changes and that no prompt reaches."""
     longest = max(len(prompt.ids) for prompt in prompts)
-    named = (("window", _window(config)), ("original context of its rope", _original_context(config)))
-    return [f"no prompt is longer than the {name} of {size}" for name, size in named if size and longest <= size]
+    known = {name: size for config in configs for name, size in regimes(config).items()}
+    return [f"no prompt is longer than the {name} tokens" for name, size in known.items() if longest <= size]
 
 
-def reference_prompts(folder: Path, config: Any, vocab: int) -> tuple[Prompt, ...]:
-    """The default prompts for a reference folder, sized by what its headers say."""
-    return make_prompts(folder, config, vocab, stored_elements(folder))
-
-
-def encoded_texts(folder: Path) -> dict[str, list[int]] | None:
-    """How the folder's tokenizer encodes our texts, by name; None without a tokenizer."""
-    tokenizer = load_tokenizer(folder)
-    if tokenizer is None:
-        return None
-    return {name: list(tokenizer(text, verbose=False)["input_ids"]) for name, text in TEXTS}
+def reference_prompts(folder: Path, config: Any, vocab: int, other: Any = None) -> tuple[Prompt, ...]:
+    """The default prompts for a reference folder, sized by what its headers say; ``other`` as in `make_prompts`."""
+    return make_prompts(folder, config, vocab, stored_elements(folder), other=other)
 
 
 def _text_prompts(folder: Path, vocab: int, length: int) -> Iterator[Prompt]:
@@ -125,7 +118,7 @@ def load_tokenizer(folder: Path) -> Any | None:
     try:
         with silenced():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception:  # a tokenizer that cannot be loaded costs the text prompts, never the verdict
+    except Exception:  # without a tokenizer there are no text prompts, but there is a verdict
         return None
 
 
@@ -146,24 +139,3 @@ def _special_prompt(config: Any, vocab: int, length: int, rng: random.Random) ->
     special = [i for i in dict.fromkeys(special) if 0 <= i < vocab] or [0]
     ids = [special[i % len(special)] if i % 3 == 0 else rng.randrange(vocab) for i in range(length)]
     return Prompt("special ids", tuple(ids))
-
-
-def _original_context(config: Any) -> int:
-    """The length past which scaled rotary embeddings change their behaviour, 0 where rope is not scaled."""
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    if not isinstance(rope, Mapping) or rope.get("rope_type", "default") == "default":
-        return 0
-    original = rope.get("original_max_position_embeddings") or getattr(config, "max_position_embeddings", None)
-    return int(original or 0)
-
-
-def _window(config: Any) -> int:
-    """The sliding window in tokens, 0 without one; a MixFormer's (left, 0) is left + 1 tokens."""
-    architecture = getattr(config, "architecture", None)
-    if isinstance(architecture, Mapping):
-        size = architecture.get("mixer", {}).get("window_size")
-        sides = [int(side) for side in re.findall(r"-?\d+", str(size or ""))]
-        return sides[0] + 1 if sides and sides[0] >= 0 else 0
-    if getattr(config, "use_sliding_window", True) is False:
-        return 0
-    return int(getattr(config, "sliding_window", None) or 0)

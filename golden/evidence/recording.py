@@ -1,4 +1,4 @@
-"""``record``: write down once what a reference says, for machines that do not have it."""
+"""``record``: run a reference once and write a golden file, for machines that do not have the reference."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from golden.errors import GoldenError, UnknownLevelError, UnverifiableError
+from golden.evidence.beside_weights import beside_weights
 from golden.evidence.calibration import LOW_PRECISION, Calibration, attention_spread, calibrate, to_json
+from golden.evidence.extremes import divided, extremes
 from golden.evidence.golden_file import HEADER, VERSION, GoldenEvidence, content_digest
 from golden.evidence.live import CHUNK, LiveEvidence, Progress, open_reference
 from golden.evidence.prompts import prompt_length, reference_prompts
-from golden.evidence.sketch import ROW_PROJECTIONS, fitting_sketch, project
+from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, fitting_sketch, project
 from golden.evidence.stages import stages_of
 from golden.evidence.versions import installed_versions
 from golden.models.loading import load_model, read_config, stored_elements, weight_files
@@ -27,7 +29,7 @@ from golden.models.running import ModelRunner
 
 SEED = 0
 FULL_LIMIT = 64 * 2**20
-"""Bytes of logits up to which the full form is kept when the form is left to us."""
+"""Form ``auto`` takes the full form up to this many bytes of logits."""
 
 
 def record(
@@ -44,15 +46,15 @@ def record(
 
     Args:
         source: model folder of a transformers family (or of MixFormer, to judge ways back).
-        form: ``full`` keeps all logits, ``compact`` a sketch of them; ``auto`` takes full up to 64 MiB of logits.
-        dtypes: low precisions to calibrate L3 for.
+        form: ``full`` keeps all logits, ``compact`` a few columns made of them; ``auto`` takes full up to 64 MiB.
+        dtypes: low precisions to measure the floor of L3 in.
         hidden: also keep hidden states of one short prompt, for the diagnosis of a failure.
         force: replace an existing file.
 
     Raises:
         GoldenError: ``output`` exists or cannot be written.
         UnknownLevelError: ``form`` is not known.
-        FolderError, UnusableReferenceError, NondeterministicReferenceError: the source cannot serve.
+        FolderError, UnusableReferenceError, NondeterministicReferenceError: the source cannot be a reference.
         UnverifiableError: the source does not fit into memory.
     """
     folder, target = Path(source), Path(output)
@@ -78,19 +80,19 @@ def record(
 
 
 def _check_target(target: Path, force: bool) -> None:
-    """Before a reference takes its minutes."""
+    """Refuses a bad target before the reference runs, which takes minutes."""
     if target.is_dir():
-        raise GoldenError(f"{target}: is a folder; give the name of a file")
+        raise GoldenError(f"{target} is a folder; give the name of a file")
     if target.exists() and not force:
-        raise GoldenError(f"{target}: exists already; choose another name, or replace it (force, --force)")
+        raise GoldenError(f"{target} exists already; choose another name, or replace it with --force")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as unwritable:
-        raise GoldenError(f"{target.parent}: no folder that could be written to ({unwritable})") from unwritable
+        raise GoldenError(f"{target.parent}: not a folder that can be written to ({unwritable})") from unwritable
 
 
 def _write(target: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Under another name first: what bears the name of a golden is a whole one."""
+    """Writes under another name first, so that a file with the target's name is always complete."""
     header["digest"] = content_digest(header, tensors, tensors.__getitem__)
     partial = target.with_name(f".{target.name}.partial")
     metadata = {HEADER: json.dumps(header, sort_keys=True)}
@@ -114,35 +116,45 @@ def _dtype(folder: Path) -> torch.dtype:
 
 def _logits(live: LiveEvidence, form: str, progress: Progress | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors with prompts and logits, in the form asked for."""
-    tokens = sum(len(prompt.ids) for prompt in live.prompts)
     tensors: dict[str, Tensor] = {}
     values, sketch = [], None
     for index, prompt in enumerate(live.prompts):
         if progress is not None:
             progress(f"record: {prompt.name}", index, len(live.prompts))
         logits = live.runner.logits(prompt.ids)  # (tokens, vocab)
-        vocab = logits.shape[1]
-        if form == "auto":
-            form = "full" if tokens * vocab * logits.element_size() <= FULL_LIMIT else "compact"
-        values.append((logits.sum(dtype=torch.float64), logits.double().square().sum(), logits.numel()))
+        if not index:
+            sketch = _sketch(form, logits, sum(len(prompt.ids) for prompt in live.prompts))
+        divisors = extremes(logits)
+        common = divided(logits, divisors)
+        values.append((common.sum(dtype=torch.float64), common.double().square().sum(), common.numel()))
         tensors[f"prompt.{index}"] = torch.tensor(prompt.ids)
-        if form == "full":
-            tensors[f"logits.{index}"] = logits
-            continue
-        sketch = fitting_sketch(vocab)
-        largest = sketch.largest(logits)
-        tensors |= {f"top.{index}": largest, f"columns.{index}": sketch.columns(logits, largest)}
-    header: dict[str, Any] = {"form": form, "seed": SEED, "vocab": vocab, "std": _std(values)}
-    header["prompts"] = [prompt.name for prompt in live.prompts]
-    if sketch is not None:
-        header["sketch"] = {"vocab": vocab, "top": sketch.top, "projections": sketch.projections, "seed": sketch.seed}
-    return header, tensors
+        tensors |= {f"logits.{index}": logits} if sketch is None else _columns(index, sketch, common, divisors)
+    header: dict[str, Any] = {"seed": SEED, "vocab": logits.shape[1], "std": _std(values)}
+    header |= {"form": "full"} if sketch is None else {"form": "compact", "sketch": _words(sketch)}
+    header["divided"] = [i for i in range(len(live.prompts)) if f"divisors.{i}" in tensors]
+    return header | {"prompts": [prompt.name for prompt in live.prompts]}, tensors
 
 
 def _std(values: list[tuple[Tensor, Tensor, int]]) -> float:
     count = sum(n for _, _, n in values)
     mean = float(sum(float(total) for total, _, _ in values)) / count
     return float(max(0.0, sum(float(squares) for _, squares, _ in values) / count - mean * mean) ** 0.5)
+
+
+def _sketch(form: str, logits: Tensor, tokens: int) -> Sketch | None:
+    """How logits are made small; None for the full form, which a small vocabulary always gets."""
+    full = tokens * logits.shape[1] * logits.element_size() <= FULL_LIMIT if form == "auto" else form == "full"
+    return None if full else fitting_sketch(logits.shape[1])
+
+
+def _columns(index: int, sketch: Sketch, common: Tensor, divisors: Tensor | None) -> dict[str, Tensor]:
+    largest = sketch.largest(common)
+    found = {f"top.{index}": largest, f"columns.{index}": sketch.columns(common, largest)}
+    return found if divisors is None else found | {f"divisors.{index}": divisors}
+
+
+def _words(sketch: Sketch) -> dict[str, int]:
+    return {"vocab": sketch.vocab, "top": sketch.top, "projections": sketch.projections, "seed": sketch.seed}
 
 
 def _add_text(live: LiveEvidence, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -183,6 +195,7 @@ def _provenance(folder: Path, live: LiveEvidence) -> Mapping[str, Any]:
         "table_sizes": dict(live.table_sizes),
         "hashes": dict(_hashes(folder)),
         "versions": installed_versions(),
+        "beside": beside_weights(folder).to_json(),
         "texts": [prompt.name for prompt in live.prompts if prompt.text is not None],
     }
 

@@ -1,4 +1,4 @@
-"""What is needed of a reference to measure a low-precision run, whether it is live, spilled or in a golden file."""
+"""The true logits that a low-precision run is measured against, whether live, on disk or from a golden file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from golden.evidence.prompts import Prompt
 
 
 class Truth(Protocol):
-    """Prompts, and ways to hold logits (tokens, vocab) against the true ones of a prompt.
+    """Prompts, and ways to compare logits (tokens, vocab) with the true logits of a prompt.
 
     ``pair`` returns (found, true) arrays of equal shape (rows, columns); ``divergence`` takes such a pair and returns
-    the Kullback-Leibler divergence at each position, in nats; ``std`` is the scale of errors, None where it is measured
-    on the way.
+    the Kullback-Leibler divergence at each position, in nats; ``std`` is the scale of errors, None where it is not
+    known before.
     """
 
     @property

@@ -1,7 +1,7 @@
-"""Logits made small: a few columns in place of a vocabulary, which still move when any logit does.
+"""Sketches: logits as a few columns instead of a whole vocabulary. Any changed logit still changes a column.
 
-Of each position: logsumexp, the largest logits, and random projections. A projection on signs of ±1, divided by
-sqrt(vocab), has an error whose expected square is the mean square error of the logits, whatever logit is wrong
+The columns of a position: logsumexp, the largest logits, and random projections. A projection on signs of ±1, divided
+by sqrt(vocab), has an error whose expected square is the mean square error of the logits, whichever logit is wrong
 (Achlioptas 2003, database-friendly random projections).
 """
 
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 ROW_PROJECTIONS = 4
-"""Columns that stand for a row of an embedding table."""
+"""Number of columns for a row of an embedding table."""
+LEAST_PROJECTIONS = 8
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """How logits (tokens, vocab) become (tokens, 1 + top + projections) columns."""
+    """The sizes of a sketch: logits (tokens, vocab) become columns (tokens, 1 + top + projections)."""
 
     vocab: int
     top: int
@@ -39,15 +40,20 @@ class Sketch:
         return torch.cat((values.logsumexp(-1, keepdim=True), top, projected), dim=1)
 
 
-def fitting_sketch(vocab: int) -> Sketch:
-    """About one column per hundred ids, and no more than 41."""
-    return Sketch(vocab, top=min(8, max(1, vocab // 500)), projections=min(32, max(2, vocab // 150)))
+def fitting_sketch(vocab: int) -> Sketch | None:
+    """About one column per hundred ids, from 10 to 41; None where that is no less than a quarter of the vocabulary.
+
+    Two exchanged rows of the head are hidden from a projection that has one sign for both, half of all pairs. Eight
+    projections miss one pair of 256, two missed one of four.
+    """
+    top, projections = min(8, max(1, vocab // 500)), min(32, max(LEAST_PROJECTIONS, vocab // 150))
+    return Sketch(vocab, top, projections) if 4 * (1 + top + projections) < vocab else None
 
 
 def project(values: Tensor, count: int, seed: int) -> Tensor:
     """(rows, width) onto ``count`` seeded vectors of signs over sqrt(width): (rows, count), in float64.
 
-    Signs come from numpy's frozen legacy generator: the same seed means the same signs in every version.
+    Signs come from numpy's legacy generator, whose numbers never change: a seed gives the same signs in every version.
     """
     width = values.shape[-1]
     signs = np.random.RandomState(seed).randint(0, 2, size=(width, count)).astype(np.float64) * 2.0 - 1.0

@@ -1,4 +1,4 @@
-"""The stages of a forward pass, by names that both sides share, so that the first that differs can be named."""
+"""The stages of a forward pass, by names that both models share, to name the first stage that differs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Stages = list[tuple[str, Tensor]]
 
 
 def diagnosis_prompt(prompts: Sequence[Prompt]) -> int:
-    """Index of the prompt on which stages are compared: the shortest one, for it is run once per hypothesis."""
+    """Index of the diagnosis prompt: the shortest one, because it is run once for each hypothesis."""
     return min(range(len(prompts)), key=lambda i: len(prompts[i].ids))
 
 

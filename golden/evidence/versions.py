@@ -1,4 +1,4 @@
-"""Versions of everything whose numerics a verdict rests on."""
+"""Versions of the packages whose numbers a verdict depends on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_versions() -> dict[str, str]:
-    """Distribution -> version, of our own and of those that compute."""
+    """Distribution -> version, of this project and of the packages that compute."""
     found = {}
     for name in ("mixformer", "torch", "transformers", "safetensors", "numpy"):
         try:

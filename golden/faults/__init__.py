@@ -1,1 +1,1 @@
-"""The faults that the self-test plants, and the sound variants that it must not blame."""
+"""The faults that the self-test plants, and the correct models that must pass."""

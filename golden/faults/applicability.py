@@ -1,4 +1,4 @@
-"""Which models can have which fault: predicates on a patient."""
+"""Predicates on a copy of a model: whether it can have a fault."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def is_square(role: str) -> Applies:
 
 
 def dial_is(name: str, value: Any = None) -> Applies:
-    """The config has this dial, set to ``value`` where one is given."""
+    """The config has this field, set to ``value`` where one is given."""
 
     def applies(patient: Patient) -> bool:
         if name not in patient.anatomy.dials:
@@ -55,7 +55,7 @@ def dial_is(name: str, value: Any = None) -> Applies:
 
 
 def is_float32(patient: Patient) -> bool:
-    """Weights are wide enough that rounding them to 16 bits changes them."""
+    """The weights are float32, so that rounding to 16 bits changes them."""
     return all(tensor.dtype is torch.float32 for tensor in patient.weights.values() if tensor.is_floating_point())
 
 
@@ -71,5 +71,5 @@ def groups_heads(patient: Patient) -> bool:
 
 
 def has_two_layers(patient: Patient) -> bool:
-    """There are two layers to confuse."""
+    """The model has at least two layers."""
     return patient.anatomy.n_layer > 1

@@ -1,7 +1,7 @@
-"""The catalogue of planted faults: each changes the function a little, and the verdict must find each.
+"""The catalogue of planted faults. Each changes the function a little, and the verdict must find each.
 
-A fault says which parts or dials it needs, so the catalogue of a model is what applies to it. ``seed`` chooses layer,
-row and element. The list follows the tables of the parity facts (sections 2 and 5b).
+A fault says which weights or config fields it needs, so a model has the faults that apply to it. ``seed`` chooses
+layer, row and element. The list follows the tables of the parity facts (sections 2 and 5b).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from golden.faults.model_copy import Patient
 Plant = Callable[[Patient, random.Random], None]
 ROLES = ("q", "k", "v", "o", "gate", "up", "down", "fc1", "fc2", "norm_1", "norm_2", "q_norm", "k_norm")
 BIASES = ("q_bias", "v_bias", "o_bias", "fc1_bias", "fc2_bias", "norm_1_bias", "norm_2_bias")
-"""A key bias is not among them: without rotary embeddings softmax cancels it, and no logit can show it."""
+"""Key biases are left out: without rotary embeddings softmax cancels them, and no logit shows them."""
 WHOLE = ("embed", "positions", "head", "head_bias", "final_norm", "final_norm_bias")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to be wrong. ``applies`` says whether a model can have it."""
+    """One planted fault. ``applies`` says whether a model can have it, ``plant`` puts it in."""
 
     name: str
     kind: str

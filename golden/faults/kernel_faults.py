@@ -1,6 +1,6 @@
-"""Faults of kernels: config and weights are right, the code that runs in low precision is not.
+"""Faults of kernels: config and weights are right, but the code that runs in low precision is wrong.
 
-No logit shows them in bfloat16; the probes of L3 must. They are planted into a loaded model.
+In bfloat16 no logit shows them, but the probes of L3 must. They are planted into a loaded model.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ class _Gelu(nn.Module):
 
 
 def _other_gelu(runner: ModelRunner) -> bool:
-    """The exact GELU in place of the tanh one, and the other way round; SiLU has no near relative."""
+    """The exact GELU in place of the tanh form, or the tanh form in place of the exact one. SiLU has no such twin."""
     layer = blocks(runner.model)[0]
     now = activation(layer)
     mlp: Any = role_module(layer, "mlp")
     points = torch.linspace(-4.0, -3.0, 9, dtype=torch.float64)
-    for ours, other in (("tanh", "none"), ("none", "tanh")):
-        if now is not None and torch.allclose(now(points), torch.nn.functional.gelu(points, approximate=ours), 1e-6):
+    for this, other in (("tanh", "none"), ("none", "tanh")):
+        if now is not None and torch.allclose(now(points), torch.nn.functional.gelu(points, approximate=this), 1e-6):
             for parent in mlp.modules():
                 for name, child in parent.named_children():
                     if child is now:
@@ -73,7 +73,7 @@ def _other_gelu(runner: ModelRunner) -> bool:
 
 
 def _scale_scores(runner: ModelRunner, factor: float) -> bool:
-    """Queries grow by a factor, as scores do under a wrong scale."""
+    """Queries are multiplied by a factor, which has the effect of a wrong attention scale."""
     weights = runner.model.state_dict()
     anatomy = read_anatomy(runner.model.config.to_dict(), weights)
     if "0.q_norm" in anatomy.parts or "0.q" not in anatomy.parts:

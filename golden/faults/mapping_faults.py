@@ -1,4 +1,4 @@
-"""Faults of a mapping or a config: every tensor is there, in the wrong place or read in the wrong way."""
+"""Faults of a mapping or a config: all values are there, but in the wrong place or read in the wrong way."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def exchange_heads(patient: Patient, rng: random.Random) -> None:
 def tile_kv_heads(patient: Patient, rng: random.Random) -> None:
     """Query head h reads key-value head h mod K instead of h // (H / K).
 
-    Planted by putting the query heads, and their columns of o, in the order that makes one rule the other.
+    The query heads and their columns of o are re-ordered, which has the same effect.
     """
     _reorder_heads(patient, _tiled_order(patient))
 
@@ -150,7 +150,7 @@ def _reorder_heads(patient: Patient, order: torch.Tensor) -> None:
 
 
 def scale_queries(factor: float | None) -> Plant:
-    """Scores are off by ``factor``, by 1/sqrt(d) where it is None: queries are scaled, or their norm is."""
+    """Attention scores are multiplied by ``factor`` (None: 1/sqrt(d)), by scaling the queries or their norm."""
 
     def plant(patient: Patient, rng: random.Random) -> None:
         by = patient.anatomy.head_dim**-0.5 if factor is None else factor
@@ -163,7 +163,7 @@ def scale_queries(factor: float | None) -> Plant:
     return plant
 
 
-# Dials of the config
+# Config fields
 
 
 def multiply_dial(name: str, factor: float) -> Plant:
@@ -204,7 +204,7 @@ def halve_rotary(patient: Patient, rng: random.Random) -> None:
 
 
 def shift_window(by: int) -> Plant:
-    """The window sees ``by`` keys more: the inclusive and the exclusive reading are mixed up."""
+    """The window has ``by`` keys more, as where inclusive and exclusive sizes are mixed up."""
 
     def plant(patient: Patient, rng: random.Random) -> None:
         window = patient.read("window")

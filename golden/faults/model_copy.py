@@ -1,4 +1,4 @@
-"""A model folder taken apart in memory, to be changed and written somewhere else."""
+"""A model folder read into memory, to be changed and written to another folder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from golden.models.anatomy import Anatomy, lookup, read_anatomy
 from golden.models.loading import read_config, weight_files
 
 TRACES = ("conversion.json",)
-"""Files beside a model that say where it came from; a planted fault must be found without them."""
+"""Files that say what a model was made from. A planted fault must be found without them."""
 
 
 @dataclass
 class Patient:
-    """Weights and config of one model, free to be changed, with the map of its parts."""
+    """A copy of one model that faults are planted into: weights, config, and where its parts are."""
 
     weights: dict[str, Tensor]
     config: dict[str, Any]
@@ -33,11 +33,11 @@ class Patient:
         return self.anatomy.parts[role].view(self.weights)
 
     def read(self, dial: str) -> Any:
-        """The value of a dial."""
+        """The value of a config field, by its name in the anatomy."""
         return lookup(self.config, self.anatomy.dials[dial][0])
 
     def turn(self, dial: str, value: Any) -> None:
-        """Set a dial in every place of the config that holds it."""
+        """Set a config field, in every place of the config that holds it."""
         for path in self.anatomy.dials[dial]:
             place: Any = self.config
             for step in path[:-1]:
@@ -65,7 +65,7 @@ def admit(folder: Path) -> Patient:
 
 
 def discharge(patient: Patient, source: Path, folder: Path) -> Path:
-    """Write a patient into ``folder`` with the side files of ``source`` and without the traces of a conversion."""
+    """Write a copy into ``folder`` with the side files of ``source``, but without conversion.json."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in source.iterdir():
         if path.is_file() and path.suffix != ".safetensors" and not path.name.endswith(".index.json"):

@@ -1,7 +1,7 @@
-"""``self_test``: does the verdict see what it should, and keep silent where it should?
+"""``self_test``: checks that every planted fault fails and every correct variant passes.
 
-Hot models of every family are converted, faults are planted into the candidates, and each must be caught by L2 alone
-(kernel faults by the probes of L3), while sound variants must pass.
+Hot models of every family are converted and faults are planted into the candidates. L2 alone must catch each fault, and
+the probes of L3 each kernel fault. Correct variants must pass.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from golden.verdict import LevelResult, Status, finite_or_none
 
 @dataclass(frozen=True)
 class Trial:
-    """One planted fault or sound variant. ``kind`` is weight, mapping, config, kernel or healthy; ``number`` what was
+    """One planted fault or correct variant. ``kind`` is weight, mapping, config, kernel or healthy; ``number`` what was
     measured; ``right`` whether the verdict was."""
 
     family: str
@@ -51,10 +51,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """All trials. It passes when every fault was caught and no sound variant raised an alarm.
+    """All trials. The self-test passes when every fault was caught and every correct variant passed.
 
-    ``untried`` names families of converters that no hot model is known for: their FAMILY
-    lacks a ``hot`` recipe.
+    ``untried`` names the families that no hot model is known for: their FAMILY has no ``hot`` recipe.
     """
 
     trials: tuple[Trial, ...]
@@ -67,7 +66,7 @@ class SelfTest:
 
     @property
     def false_alarms(self) -> tuple[Trial, ...]:
-        """Sound variants that did not pass."""
+        """Correct variants that did not pass."""
         return tuple(trial for trial in self.trials if trial.kind == "healthy" and not trial.right)
 
     @property
@@ -95,7 +94,7 @@ def self_test(
     golden_form: str | None = None,
     progress: Progress | None = None,
 ) -> SelfTest:
-    """Judge planted faults and sound variants of hot models.
+    """Judge planted faults and correct variants of hot models.
 
     Args:
         families: by default every family that converters has and a hot model is known for.
@@ -113,7 +112,10 @@ def self_test(
     for number, (family, seed) in enumerate((family, seed) for family in chosen for seed in range(seeds)):
         if progress is not None:
             progress(f"self-test: {family}", number, len(chosen) * seeds)
-        with tempfile.TemporaryDirectory(prefix="golden-") as scratch, threads(1):  # tiny models: more would only wait
+        with (
+            tempfile.TemporaryDirectory(prefix="golden-") as scratch,
+            threads(1),
+        ):  # tiny models need no more
             trials += _trials(family, seed, golden_form, Path(scratch))
     return SelfTest(tuple(trials), unknown if families is None else ())
 

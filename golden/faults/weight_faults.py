@@ -1,4 +1,4 @@
-"""Faults of single weights and rows: what a damaged file or a copy gone wrong leaves behind."""
+"""Faults of single weights and rows, as a damaged file or a wrong copy has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""L4: does the candidate behave: its greedy text, its cache, its padding, its repeatability?"""
+"""L4, behaviour: greedy text, cache, padding, and equal results of two runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from golden.evidence.continuation import CLEAR, STEPS, Continuation
 from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.extremes import without_extremes
 from golden.evidence.live import Evidence
 from golden.levels.function import Budget
 from golden.models.loading import silenced
@@ -17,14 +18,14 @@ from golden.models.running import ModelRunner
 from golden.verdict import LevelResult, Status
 
 TOKENS, PREFILL, SHORT = 28, 20, 13
-"""Length of the row that is decoded, how much of it is prefilled, and the length of the row that is padded to it."""
+"""Tokens of the row that is decoded, tokens of its prefill, and tokens of the short row that is padded."""
 
 
 def judge_behaviour(candidate: ModelRunner, evidence: Evidence, budget: Budget) -> LevelResult:
     """Four checks, each in the precision of L2; the number is how many failed.
 
-    Text is compared as far as the reference's margins allow. With rotary frequencies that depend on the length, a cache
-    is another function by design: only fresh full passes are compared then.
+    Text is compared as far as the reference's margins are clear. Where rotary frequencies depend on the length, a cache
+    gives another function by design, so only full passes are compared.
     """
     if candidate.loaded.problems:
         return LevelResult("L4", Status.FAIL, None, 0.0, "the candidate is not a complete model, see L2")
@@ -38,7 +39,7 @@ def judge_behaviour(candidate: ModelRunner, evidence: Evidence, budget: Budget) 
         checks["cache"] = lambda: _cache_is_full_pass(candidate, row, budget)
         checks["padding"] = lambda: _padded_is_single(candidate, row, budget)
     failures = [f"{name}: {failure}" for name, check in checks.items() if (failure := _attempt(check))]
-    notes = ["cache and padding not compared: rope depends on the length"] if continuation.fresh else []
+    notes = ["cache and padding were not compared: rope depends on the length"] if continuation.fresh else []
     status = Status.FAIL if failures else Status.PASS
     clear = continuation.clear_steps(_clear(budget))
     measures = {"checks": float(len(checks)), "greedy_tokens": float(clear)}
@@ -46,7 +47,7 @@ def judge_behaviour(candidate: ModelRunner, evidence: Evidence, budget: Budget) 
 
 
 def _attempt(check: Callable[[], str]) -> str:
-    """What a check found wrong, the empty string if nothing; a crash is a finding."""
+    """What a check found wrong, empty if nothing. A crash counts as wrong."""
     try:
         return check()
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, NotImplementedError) as broken:
@@ -60,23 +61,24 @@ def _clear(budget: Budget) -> float:
 
 def _repeats(candidate: ModelRunner, row: tuple[int, ...]) -> str:
     first, again = candidate.logits(row), candidate.logits(row)
-    return "" if torch.equal(first, again) else f"differ by {float((first - again).abs().max()):.3g}"
+    return "" if torch.equal(first, again) else f"their logits differ by {float((first - again).abs().max()):.3g}"
 
 
 def _same_text(candidate: ModelRunner, expected: Continuation, budget: Budget) -> str:
     written = _generate(candidate, expected.prompt, use_cache=not expected.fresh)
     steps = expected.clear_steps(_clear(budget))
-    for step, (mine, theirs) in enumerate(zip(written[:steps], expected.ids[:steps], strict=False)):
-        if mine != theirs:
-            return f"token {step + 1} is {mine}, the reference writes {theirs} by {expected.margins[step]:.3g} std"
+    for step, (found, true) in enumerate(zip(written[:steps], expected.ids[:steps], strict=False)):
+        if found != true:
+            margin = expected.margins[step]
+            return f"token {step + 1} is {found}, the reference has {true} with a margin of {margin:.3g} std"
     return "" if len(written) >= steps else f"stops after {len(written)} of {steps} tokens"
 
 
 def _generate(candidate: ModelRunner, prompt: tuple[int, ...], use_cache: bool) -> list[int]:
-    """Greedy ids after the prompt by the model's own ``generate``, whatever its generation_config.json prefers.
+    """Greedy ids after the prompt by the model's own ``generate``, without its generation_config.json.
 
-    transformers fills what a call leaves open from the model's own settings (end of text, penalties), so these are put
-    aside for the call.
+    transformers takes settings that a call does not give from the model (end of text, penalties). So the model gets
+    other settings for this call.
     """
     from transformers import GenerationConfig
 
@@ -126,6 +128,6 @@ def _padded_is_single(candidate: ModelRunner, row: tuple[int, ...], budget: Budg
 
 def _difference(what: str, found: Tensor, expected: Tensor, budget: Budget) -> str:
     meter = ErrorMeter()
-    meter.add(what, found, expected)
+    meter.add(what, *without_extremes(found, expected))
     total = meter.total()
     return "" if budget.keeps(total) else f"{what}: rms {total.rms:.3g}, max {total.max:.3g} of the logits' std"

@@ -1,4 +1,4 @@
-"""L2: does the candidate compute the reference's function? Judged by running both, and by nothing else."""
+"""L2, function: the logits of candidate and reference are compared, and nothing else."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import math
 from dataclasses import dataclass
 
 from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.extremes import without_extremes
 from golden.evidence.live import CHUNK, Evidence, Progress
 from golden.evidence.prompts import unreached
 from golden.models.running import TOKENS, ModelRunner
 from golden.verdict import LevelResult, Reading, Status
 
 NAMED = 5
-"""How many keys a detail names before it only counts."""
+"""A detail names at most this many keys, then it says how many more there are."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,16 @@ class Budget:
     max: float | None
 
     def keeps(self, reading: Reading) -> bool:
-        """Whether a reading stays within."""
+        """Whether a reading is within the budget."""
         return reading.rms <= self.rms and (self.max is None or reading.max <= self.max)
 
 
 FLOAT64 = Budget(rms=1e-10, max=1e-9)
-"""Honest conversions read 1e-15 to 1e-13, the faintest planted fault 5.9e-10 (parity facts, sections 5 and 6)."""
+"""Correct conversions have 1e-15 to 1e-13, the smallest planted fault 5.9e-10 (parity facts, sections 5 and 6)."""
 
 
 def float32_budget(floor: float) -> Budget:
-    """The budget where float64 does not fit: ``floor`` is the rms between the reference's own attention backends."""
+    """The budget in float32, for models too large for float64. ``floor``: the rms between the reference's backends."""
     return Budget(rms=max(1e-5, 4.0 * floor), max=None)
 
 
@@ -53,7 +54,7 @@ def judge_function(
         except (RuntimeError, ValueError, IndexError, TypeError) as broken:
             detail = f"the candidate cannot run the prompt {prompt.name!r}: {type(broken).__name__}: {broken}"
             return LevelResult("L2", Status.FAIL, None, budget.rms, detail)
-        meter.add(prompt.name, *evidence.pair(index, logits))
+        meter.add(prompt.name, *without_extremes(*evidence.pair(index, logits)))
     return _result(candidate, evidence, budget, meter, tables)
 
 
@@ -72,13 +73,14 @@ def _result(
     if evidence.distance is not None:
         measures["distance"] = evidence.distance
         details.append(
-            f"judged against the reference after the recorded cast, rms {evidence.distance:.3g} from it before"
+            f"compared with the reference after the recorded cast, which changed it by rms {evidence.distance:.3g}"
         )
     if meter.nonfinite:
-        why = candidate.loaded.name_nonfinite() or "its weights are finite, its forward pass overflows"
+        why = candidate.loaded.name_nonfinite() or "its weights are finite, but its forward pass overflows"
         details.insert(0, f"{meter.nonfinite} of the candidate's logits are NaN or infinite: {why}")
-    details += _notes(candidate, evidence)
-    status = Status.FAIL if over else Status.PASS
+    unseen = unreached((candidate.model.config, evidence.config), evidence.prompts)
+    details += [*unseen, *_notes(candidate, evidence)]
+    status = Status.FAIL if over else Status.UNVERIFIED if unseen else Status.PASS
     return LevelResult("L2", status, number, budget.rms, "; ".join(details), True, readings, measures)
 
 
@@ -87,16 +89,18 @@ def _worst(readings: tuple[Reading, ...], budget: Budget) -> str:
     text = f"worst in {worst.name!r}: rms {worst.rms:.3g}, max {worst.max:.3g} of the reference's std"
     first = next((i for i, rms in enumerate(worst.quartiles) if rms > budget.rms), None)
     if len(worst.quartiles) > 1 and first:
-        text += f", from quarter {first + 1} of the positions on"
+        text += f", beginning in quarter {first + 1} of the positions"
     return text
 
 
 def _compare_table(candidate: ModelRunner, evidence: Evidence, table: str) -> Reading:
-    """Every row of one embedding table that both sides have."""
+    """Every row of an embedding table that both models have."""
     size = min(evidence.table_sizes[table], int(candidate.tables[table].num_embeddings))
     meter = ErrorMeter()
     for start in range(0, size, CHUNK):
-        meter.add(table, *evidence.pair_rows(table, start, candidate.rows(table, start, min(size, start + CHUNK))))
+        found, expected = evidence.pair_rows(table, start, candidate.rows(table, start, min(size, start + CHUNK)))
+        by_row = without_extremes(found.T, expected.T)  # (width, rows): one extreme row hides no other
+        meter.add(table, *without_extremes(by_row[0].T, by_row[1].T))
     return meter.total(f"{table}, all {size} rows")
 
 
@@ -104,7 +108,7 @@ def _missing_rows(candidate: ModelRunner, evidence: Evidence) -> list[str]:
     problems = []
     for table, size in evidence.table_sizes.items():
         if table not in candidate.tables:
-            problems.append(f"the candidate has no {table}; the reference has {size} rows of them")
+            problems.append(f"the candidate has no {table}, the reference has {size} rows of them")
         elif (have := candidate.tables[table].num_embeddings) < (evidence.used_vocab if table == TOKENS else size):
             problems.append(f"the candidate has {have} rows of {table}, the reference {size}: rows are missing")
     extra = sorted(set(candidate.tables) - set(evidence.table_sizes))
@@ -113,11 +117,11 @@ def _missing_rows(candidate: ModelRunner, evidence: Evidence) -> list[str]:
 
 def _notes(candidate: ModelRunner, evidence: Evidence) -> list[str]:
     """What was not compared."""
-    notes = unreached(candidate.model.config, evidence.prompts)
-    mine, theirs = candidate.vocab, evidence.table_sizes[TOKENS]
-    if mine != theirs:
-        shared = min(mine, theirs)
-        notes.append(f"vocabularies of {mine} (candidate) and {theirs} (reference) rows: the first {shared} compared")
+    notes = []
+    found, expected = candidate.vocab, evidence.table_sizes[TOKENS]
+    if found != expected:
+        sizes = f"{found} rows (candidate) and {expected} rows (reference)"
+        notes.append(f"the vocabularies have {sizes}: the first {min(found, expected)} were compared")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""L3: do the candidate's kernels lose no more in bfloat16 and float16 than the reference's own do?"""
+"""L3, kernels: the candidate's error in bfloat16 and float16 is compared with the floor, the reference's own error."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from golden.models.running import ModelRunner
 from golden.verdict import LevelResult, Reading, Status
 
 RMS_RATIO, MAX_RATIO, PROBE_RATIO = 1.5, 3.0, 1.5
-"""How much worse than the reference's own error a candidate may be (attention facts, 6; for max flash-attn's own)."""
+"""Largest allowed ratios of the candidate's error to the floor (attention facts, 6; for max, flash-attn's own)."""
 KL_RATIO, KL_LEAST = 2.0, 1e-4
 CACHE, TWIN = "decoding on a cache", "activation"
-RULERS = {CACHE: "the error of a full pass", TWIN: "its error against the other GELU"}
-"""Measures whose ruler is not the reference's own error."""
+COMPARED_WITH = {CACHE: "the error of a full pass", TWIN: "its error against the other GELU"}
+"""Measures that are not compared with the floor."""
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What one dtype showed; ``obstacle`` says why it showed nothing."""
+    """The result of one dtype; ``obstacle`` says why there is none."""
 
     attention: str = ""
     ratios: Mapping[str, float] = field(default_factory=dict)
@@ -45,7 +45,7 @@ def judge_kernels(
 ) -> LevelResult:
     """Load the candidate in each dtype with one attention backend and compare errors with the reference's own.
 
-    Without a backend given, it is the model's default: sdpa, or eager where a model has no other.
+    Without ``attn`` it is the model's default: sdpa, or eager where a model has no other.
     The number is the worst ratio of rms errors, over logits and probes.
 
     Raises:
@@ -75,7 +75,7 @@ def judge_kernels(
 def _run(candidate: Path, evidence: Evidence, dtype: str, attn: str | None, device: str) -> _Run:
     calibration = evidence.calibration(dtype)
     if not math.isfinite(calibration.floor.rms):
-        return _Run(obstacle="the reference itself is not finite, so it is no ruler")
+        return _Run(obstacle="the reference itself is not finite, so there is nothing to compare with")
     runner = ModelRunner(load_model(candidate, LOW_PRECISION[dtype], attn, device))
     attention = str(runner.model.config._attn_implementation)
     if runner.loaded.problems:
@@ -85,14 +85,14 @@ def _run(candidate: Path, evidence: Evidence, dtype: str, attn: str | None, devi
         ratios = _ratios(floor, calibration.floor) | probe_ratios(runner, calibration) | cache_ratio(runner, evidence)
     except (RuntimeError, ValueError, IndexError, TypeError, ImportError) as broken:
         if attn == FLASH:
-            raise MissingDeviceError(f"{candidate}: attention 'flash' cannot run it: {broken}") from broken
+            raise MissingDeviceError(f"{candidate}: flash attention cannot run this model: {broken}") from broken
         return _Run(attention, failures=(f"the candidate cannot run: {type(broken).__name__}: {broken}",))
     readings = tuple(replace(reading, name=f"{reading.name} in {dtype}") for reading in found)
     return _Run(attention, ratios, readings, tuple(excesses(ratios, floor, calibration.floor)))
 
 
 def check_device(device: str) -> None:
-    """Make sure that torch can compute on a device.
+    """Check that torch can compute on a device.
 
     Raises:
         UnknownLevelError: there is no such kind of device.
@@ -101,7 +101,7 @@ def check_device(device: str) -> None:
     try:
         kind = torch.device(device).type
     except RuntimeError as unknown:
-        raise UnknownLevelError(f"device {device!r} is none that torch knows; cpu and cuda are usual") from unknown
+        raise UnknownLevelError(f"device {device!r} is not known to torch; give cpu or cuda") from unknown
     try:
         float(torch.ones(1, device=device).sum())
     except (RuntimeError, AssertionError, NotImplementedError) as missing:
@@ -125,7 +125,7 @@ def _over(found: float, own: float) -> float:
 def probe_ratios(runner: ModelRunner, calibration: Calibration) -> dict[str, float]:
     """Error of the candidate over the reference's own, for every probe whose module the candidate has.
 
-    For a GELU besides: its error over that against the other GELU, which is below one for the right one.
+    A GELU has a second ratio: its error over its error against the other GELU, below one for the right GELU.
     """
     ratios = {}
     for probe in calibration.probes:
@@ -143,8 +143,9 @@ def probe_ratios(runner: ModelRunner, calibration: Calibration) -> dict[str, flo
 def cache_ratio(runner: ModelRunner, evidence: Evidence) -> dict[str, float]:
     """Error of a prompt's second half decoded on a cache, over that of the same positions in one full pass.
 
-    A chunk of several queries behind a longer row of keys, then two single ones: a kernel whose masks are aligned to
-    the wrong end is right in full passes. Empty for models without a cache, or whose rope depends on the length.
+    The second half is a chunk of several queries after more keys, then two single queries. A kernel that aligns its
+    masks to the wrong end is right in full passes and wrong here. Empty for models without a cache, or whose rope
+    depends on the length.
     """
     index = diagnosis_prompt(evidence.prompts)
     ids = evidence.prompts[index].ids
@@ -175,13 +176,13 @@ def _decoded(runner: ModelRunner, ids: Sequence[int], start: int) -> Tensor | No
 
 
 def excesses(ratios: dict[str, float], found: Floor, own: Floor) -> Iterator[str]:
-    """What is over its budget, in sentences."""
+    """A sentence for each measure that is over its budget."""
     limits = {"rms": RMS_RATIO, "max": MAX_RATIO}
     for name, ratio in ratios.items():
         if name == "kl":
             if not found.kl <= max(KL_LEAST, KL_RATIO * own.kl):
-                yield f"KL {found.kl:.3g} nats, the reference's own is {own.kl:.3g}"
+                yield f"KL divergence of the logits: {found.kl:.3g} nats, the reference's own is {own.kl:.3g}"
         elif not ratio <= limits.get(name, PROBE_RATIO):
             what = f"{name} error of the logits" if name in limits else name
-            ruler = RULERS.get(name, "the reference's own error")
-            yield f"{what}: {ratio:.3g} times {ruler} (budget {limits.get(name, PROBE_RATIO):g})"
+            compared = COMPARED_WITH.get(name, "the reference's own error")
+            yield f"{what}: {ratio:.3g} times {compared} (budget {limits.get(name, PROBE_RATIO):g})"

@@ -1,4 +1,4 @@
-"""L0 and L1: structure and weights through the mapping, which belongs to converters."""
+"""L0 and L1, structure and weights: compared through the mapping of converters."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from golden.errors import FolderError
-from golden.evidence.prompts import encoded_texts
+from golden.levels.beside_weights import compare_beside
 from golden.verdict import LevelResult, Status
 
 if TYPE_CHECKING:
     from converters.alignment import Alignment
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "merges.txt")
 NAMED = 5
-"""How many keys a detail names before it only counts."""
+"""A detail names at most this many keys, then it says how many more there are."""
 
 
 def judge_structure_and_weights(candidate: Path, reference: Path, wanted: frozenset[str]) -> list[LevelResult]:
@@ -32,7 +31,11 @@ def judge_structure_and_weights(candidate: Path, reference: Path, wanted: frozen
         alignment = align(candidate, reference)
         results = []
         if "L0" in wanted:
-            results.append(_structure((*alignment.problems, *_tokenizer_problems(candidate, reference))))
+            beside = compare_beside(candidate, reference)
+            notes = (*_stored_wider(alignment), *beside.notes)
+            results.append(
+                structure_level((*alignment.problems, *beside.problems), (*alignment.doubts, *beside.doubts), notes)
+            )
         if "L1" in wanted:
             results.append(_weights(alignment))
     except ConversionError as unreadable:
@@ -40,38 +43,32 @@ def judge_structure_and_weights(candidate: Path, reference: Path, wanted: frozen
     return results
 
 
-def _tokenizer_problems(candidate: Path, reference: Path) -> Iterator[str]:
-    """Texts that the two tokenizers encode in different ways, where both have one and their files are not equal."""
-    pairs = [(candidate / name, reference / name) for name in TOKENIZER_FILES]
-    if all(_content(one) == _content(other) for one, other in pairs):
-        return
-    mine, theirs = encoded_texts(candidate), encoded_texts(reference)
-    for name, ids in (theirs or {}).items():
-        if mine is not None and mine[name] != ids:
-            yield f"its tokenizer differs from the reference's: {other_from(name, mine[name], ids)}"
+def _stored_wider(alignment: Alignment) -> Iterator[str]:
+    wider = list(alignment.wider())
+    if wider:
+        yield f"stored in a wider dtype, with the same numbers: {first_named(wider)}"
 
 
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+def structure_level(problems: Sequence[str], doubts: Sequence[str], notes: Sequence[str]) -> LevelResult:
+    """L0 from sentences; the number is that of problems and doubts."""
+    status = Status.FAIL if problems else Status.UNVERIFIED if doubts else Status.PASS
+    told = [first_named(problems), f"not judged: {first_named(doubts)}" if doubts else "", *notes]
+    count = float(len(problems) + len(doubts))
+    return LevelResult("L0", status, count, 0.0, "; ".join(text for text in told if text))
 
 
-def other_from(name: str, mine: Sequence[int], theirs: Sequence[int]) -> str:
-    """Where two encodings of a text part, in words."""
-    at = next((i for i, (a, b) in enumerate(zip(mine, theirs, strict=False)) if a != b), min(len(mine), len(theirs)))
-    return f"{name!r} is other ids from token {at + 1} on"
-
-
-def _structure(problems: tuple[str, ...]) -> LevelResult:
-    status = Status.FAIL if problems else Status.PASS
-    more = f"; and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-    return LevelResult("L0", status, float(len(problems)), 0.0, "; ".join(problems[:NAMED]) + more)
+def first_named(sentences: Sequence[str]) -> str:
+    """The first few sentences, and how many more there are."""
+    more = f"; and {len(sentences) - NAMED} more" if len(sentences) > NAMED else ""
+    return "; ".join(sentences[:NAMED]) + more
 
 
 def _weights(alignment: Alignment) -> LevelResult:
     """Bitwise: the number is that of tensors which differ."""
-    if not alignment.mapped:
-        reason = "no mapping between the families of candidate and reference is known"
-        return LevelResult("L1", Status.NOT_RUN, None, 0.0, reason, required=False)
+    if alignment.unplanned:
+        count, tensors = alignment.unplanned, "tensor was" if alignment.unplanned == 1 else "tensors were"
+        reason = f"{count} {tensors} not compared: {first_named(alignment.problems)}"
+        return LevelResult("L1", Status.UNVERIFIED, None, 0.0, reason, required=alignment.mapped)
     differing = alignment.differing()
     named = list(islice(differing, NAMED))
     count = len(named) + sum(1 for _ in differing)

@@ -1,8 +1,8 @@
 """Where the parts of a model lie in its files: which rows of which tensor are the queries of layer 2, and so on.
 
-Faults and hypotheses are said once, about parts; this module finds the parts in a MixFormer folder and in a folder of
-the LLaMA style. It is written from the formats' descriptions, not from converters' rules: a catalogue that took the
-rules' word for what is a query could not find a wrong rule.
+Faults and hypotheses are written once, for parts. This module finds the parts in a MixFormer folder and in a folder of
+transformers. It is written from the descriptions of the formats, not from the rules of converters: with their rules it
+could not find a wrong rule.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """Sizes, parts and dials of one model.
+    """Sizes, parts and config fields of one model.
 
     ``parts`` has ``embed``, ``positions``, ``head``, ``final_norm`` and, per layer, ``{i}.q`` and its like (with
-    ``_bias`` for biases); only what the model has. ``dials`` are the config values that change the function: name ->
-    every place in config.json that holds it.
+    ``_bias`` for biases); only what the model has. ``dials`` are the config fields that change the function: name ->
+    every place in config.json that holds the value.
     """
 
     n_layer: int
@@ -74,7 +74,7 @@ def _present(parts: Iterator[tuple[str, Part]], keys: Mapping[str, Any]) -> dict
 
 
 def _dials(config: Mapping[str, Any], places: Dials) -> Dials:
-    """The places that this config has; dials without any are left out."""
+    """The places that this config has; fields that it does not have are left out."""
     found = {name: tuple(path for path in paths if lookup(config, path) is not None) for name, paths in places.items()}
     return {name: paths for name, paths in found.items() if paths}
 

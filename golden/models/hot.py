@@ -1,8 +1,8 @@
-"""Hot models: tiny, seeded, and with every kind of weight doing something.
+"""Hot models: tiny models with seeded weights, in which every weight matters.
 
-A default initialisation is a poor judge: with norms of one and biases of zero, swapped norms and lost biases change
-nothing at all. Here norms are 1 ± 0.2, biases ± 0.2, and queries and keys have a gain of 1.5 so that attention is
-peaked. Sizes are chosen so that nothing fits by accident: heads x head_dim is not n_embd, the vocabulary is odd.
+A freshly initialised model hides faults: its norms are one and its biases zero, so swapped norms and lost biases change
+nothing. Here norms are 1 ± 0.2, biases ± 0.2, and queries and keys have a gain of 1.5 so that attention is
+peaked. No two sizes are equal by accident: heads x head_dim is not n_embd, the vocabulary is odd.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def make_hot(family: str, folder: Path, seed: int = 0, **overrides: Any) -> Path
 
 
 def heat(model: torch.nn.Module, seed: int) -> None:
-    """Overwrite all parameters with hot values drawn from ``seed``."""
+    """Overwrite all parameters with the values of a hot model, drawn from ``seed``."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -1,7 +1,7 @@
-"""How other families name their parts: tables of roles and key names, by model_type, written from the formats.
+"""Key names of the other families: tables of roles and keys by model_type, written from the formats.
 
-A role stands for a whole tensor, or for rows of one; `Conv1D` stores matrices as (inputs, outputs), so its parts are
-read the other way round.
+A role stands for a whole tensor or for rows of one. `Conv1D` stores matrices as (inputs, outputs), so there a role
+stands for columns.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-Rows = tuple[str, ...]  # names of sizes: the part begins behind all but the last and is as long as the last
+Rows = tuple[str, ...]  # names of sizes: the part begins after all but the last, and the last is its length
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ GPT2 = Style(
 )
 _GPTJ_LAYER = {"o": "attn.out_proj", "fc1": "mlp.fc_in", "fc2": "mlp.fc_out", "norm_1": "ln_1"}
 GPTJ = Style("transformer.h.{i}.", _GPT_TOP, _whole({f"{n}": f"attn.{n}_proj" for n in "qkv"} | _GPTJ_LAYER))
-# The rows of qkv_proj lie in four shards: no part of them is one piece.
+# The rows of qkv_proj lie in four shards, so the rows of q, k or v are not contiguous.
 CODEGEN = Style("transformer.h.{i}.", _GPT_TOP, _whole({"qkv": "attn.qkv_proj"} | _GPTJ_LAYER))
 
 STYLES: Mapping[str, Style] = {"phi": PHI, "phi3": PHI3, "gpt2": GPT2, "gptj": GPTJ, "codegen": CODEGEN}
-"""By model_type; any other is taken for one of LLaMA's names."""
+"""By model_type. Any other model_type has the names of LLaMA."""

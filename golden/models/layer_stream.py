@@ -1,7 +1,7 @@
-"""A model larger than memory: the weights of one layer at a time come from disk, and go before the next layer's.
+"""Running a model larger than memory: the weights of one layer at a time are read from disk.
 
-The forward pass is the model's own. Every part that owns weights reads them when its turn comes, so that hidden states
-and one layer are all that is in memory, and the numbers are those of the whole model.
+The forward pass is the model's own. Every part that owns weights reads them when it runs, so that only hidden states
+and one layer are in memory. The results are those of the whole model.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ class _Slot:
 
 
 class LayerStream:
-    """Feeds a model that lies on the meta device.
+    """Gives weights to a model on the meta device, a layer at a time.
 
-    The weights of a layer stay until another one needs the memory, so that calling one module again and again reads
-    them once.
+    The weights of a layer stay until another layer runs, so that calling one module many times reads them once.
 
     Args:
         model: its parameters on the meta device, its buffers not.
@@ -52,9 +51,9 @@ class LayerStream:
             unit.register_forward_pre_hook(lambda module, _: self._enter(module))
 
     def read(self, name: str) -> Tensor:
-        """The weights of one parameter, cast, after a rounding through ``rounded_to`` where that is set."""
+        """The weights of one parameter, rounded to ``rounded_to`` where that is set, then cast to the run's dtype."""
         path, key = self._sources[name]
-        # A model in float64 runs under a mode that lifts every cast, also those of this reading.
+        # A model in float64 runs under `Float64Mode`, which would also change the casts of this method.
         with torch._C.DisableTorchFunction(), safe_open(path, framework="pt") as file:
             stored: Tensor = file.get_tensor(key)
             return (stored if self.rounded_to is None else stored.to(self.rounded_to)).to(self._dtype)
@@ -65,7 +64,7 @@ class LayerStream:
             yield name, self.read(name)
 
     def release(self) -> None:
-        """Let the weights in memory go."""
+        """Free the weights in memory."""
         for slot in self._slots.get(self._inside, ()) if self._inside is not None else ():
             slot.owner._parameters[slot.leaf] = slot.absent
         self._inside = None
@@ -80,7 +79,7 @@ class LayerStream:
 
 
 def _units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Blocks whole; outside of them, the outermost modules that own parameters: embeddings, the last norm, the head."""
+    """The modules that are read as a whole: the blocks, and outside of them the outermost modules with parameters."""
     whole = set(blocks(model))
     seen: set[nn.Module] = set()
 

@@ -1,4 +1,4 @@
-"""Model folders: what their config and headers say, and loading them strictly and silently."""
+"""Model folders: reading config and headers, and loading models strictly and without output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLASH = "flash_attention_2"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in eval mode, with what was wrong between its files and its architecture, in sentences.
+    """A model in eval mode. ``problems``: a sentence for each mismatch of files and architecture.
 
     ``stream`` reads its weights a layer at a time where the model does not fit into memory.
     """
@@ -38,12 +38,12 @@ class LoadedModel:
 
     @property
     def is_mixformer(self) -> bool:
-        """Whether this is our own model, whose dtype policy is part of what is judged."""
+        """Whether this is a MixFormer, whose choice of dtypes is part of what is judged."""
         return bool(self.model.config.model_type == MIXFORMER)
 
     @property
     def device(self) -> torch.device:
-        """Where its inputs belong."""
+        """The device of its inputs."""
         return torch.device("cpu") if self.stream is not None else torch.device(self.model.device)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -91,7 +91,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     if single.exists():
         return (single,)
     if not index.exists():
-        raise FolderError(f"{folder}: no model.safetensors and no {index.name}; golden judges safetensors folders")
+        raise FolderError(f"{folder}: no model.safetensors and no {index.name}; only safetensors folders can be judged")
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         outside = [name for name in names if Path(name).name != name]
@@ -109,16 +109,17 @@ def tensor_headers(path: Path) -> dict[str, dict[str, Any]]:
             length = int.from_bytes(file.read(8), "little")
             if length > path.stat().st_size:
                 raise FolderError(
-                    f"{path}: the header should have {length} bytes, the file is shorter: truncated or garbage"
+                    f"{path}: the header says it has {length} bytes, but the file is shorter: it is truncated or no "
+                    "safetensors file; copy it again"
                 )
             header = json.loads(file.read(length))
         return {key: entry for key, entry in header.items() if key != "__metadata__"}
     except (OSError, ValueError, AttributeError) as broken:
-        raise FolderError(f"{path}: no readable safetensors header ({broken}); copy or convert it again") from broken
+        raise FolderError(f"{path}: the header cannot be read ({broken}); copy or convert the file again") from broken
 
 
 def stored_elements(folder: Path) -> int:
-    """Number of weights in the folder, from headers alone."""
+    """Number of weights in the folder, read from headers only."""
     if is_native(folder):
         return native_elements(folder)
     total = 0
@@ -136,15 +137,15 @@ _COUNTS = ("vocab_size", "num_hidden_layers", "n_layer", "intermediate_size", "n
 
 
 def check_config(folder: Path) -> None:
-    """Make sure that a model of its config's size could be in its files, before memory is asked for.
+    """Check that config and files have about the same size, before memory is used.
 
     Raises:
-        FolderError: config.json describes a model that is too large to be this one, or quantised weights.
+        FolderError: config.json describes a larger model than the files hold, or quantised weights.
     """
     config, stored = read_config(folder), stored_elements(folder)
     if config.get("quantization_config"):
         raise FolderError(
-            f"{folder}: config.json has a quantization_config; golden judges plain weights: dequantise it"
+            f"{folder}: config.json has a quantization_config; quantised weights cannot be judged, dequantise them"
         )
     width = next((config[name] for name in _WIDTHS if type(config.get(name)) is int), 1)
     for name in _COUNTS:
@@ -197,8 +198,8 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
 
 
 def check_flash(folder: Path, device: str) -> None:
-    """Make sure that flash attention can run a MixFormer: our model calls the kernels itself, whatever transformers
-    thinks of the installation.
+    """Check that flash attention can run a MixFormer. The model calls the kernels itself, so that transformers' own
+    check does not matter.
 
     Raises:
         MissingDeviceError: it cannot run on this machine.
@@ -206,12 +207,12 @@ def check_flash(folder: Path, device: str) -> None:
     from mixformer.attention import flash_obstacle
 
     if obstacle := flash_obstacle(device):
-        raise MissingDeviceError(f"{folder}: attention 'flash' cannot run on this machine: {obstacle}")
+        raise MissingDeviceError(f"{folder}: flash attention cannot run on this machine: {obstacle}")
 
 
 @contextmanager
 def building(folder: Path, attn: str | None) -> Iterator[None]:
-    """What goes wrong while a model is built, as an error of ours; see :func:`load_model`."""
+    """Turns errors while a model is built into errors of this package; see :func:`load_model`."""
     from safetensors import SafetensorError
 
     try:
@@ -226,7 +227,7 @@ def building(folder: Path, attn: str | None) -> Iterator[None]:
 
 
 def loading_problems(info: Mapping[str, Any]) -> Iterator[str]:
-    """What was wrong between files and architecture, in sentences, from transformers' ``loading_info``."""
+    """A sentence for each mismatch of files and architecture, from transformers' ``loading_info``."""
     for key in sorted(info["missing_keys"]):
         yield f"{key}: the model needs it, the files do not have it"
     for key in sorted(info["unexpected_keys"]):
@@ -237,17 +238,17 @@ def loading_problems(info: Mapping[str, Any]) -> Iterator[str]:
 
 
 def wrong_kinds(folder: Path, model: Any) -> Iterator[str]:
-    """Weights that are stored as something else than floating-point numbers: a cast would make some of them up."""
+    """A sentence for each weight that is not stored as floating-point numbers; a cast would invent values."""
     weights = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for path in weight_files(folder):
         for key, entry in tensor_headers(path).items():
             if key in weights and not str(entry["dtype"]).startswith(("F", "BF")):
-                yield f"{key}: the files hold {entry['dtype']}, a weight is a floating-point number"
+                yield f"{key}: the files hold {entry['dtype']}, expected floating-point numbers"
 
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """transformers without its bars, notices and warnings: standard output belongs to results."""
+    """Silences transformers' progress bars, notices and warnings."""
     from transformers.utils import logging as transformers_logging
 
     verbosity = transformers_logging.get_verbosity()

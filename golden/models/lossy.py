@@ -1,6 +1,6 @@
-"""Lossy steps that a conversion recorded: the reference is put through the same step before it is compared.
+"""Lossy steps: changes of values that a conversion recorded. The reference gets the same change before comparing.
 
-A step that is not recorded stays a difference, and fails.
+A change that is not recorded is a difference, and fails.
 """
 
 from __future__ import annotations

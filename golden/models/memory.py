@@ -1,4 +1,4 @@
-"""How to run two models on this machine: in which dtype, side by side, one after the other, or layer by layer."""
+"""How two models are run in the memory of this machine: the dtype, and whole models or layer by layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOADING = 1.15
-"""Peak over final size while transformers loads a checkpoint."""
+"""Peak memory over final size while transformers loads a checkpoint."""
 
 _MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")
@@ -15,9 +15,10 @@ _GROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class RunPlan:
-    """``itemsize`` is 8 for float64 and 4 for float32; ``together`` says that both models stay in memory.
+    """How two models are run. ``itemsize``: 8 for float64, 4 for float32. ``together``: both stay in memory.
 
-    ``streamed`` says that neither does: both are run a layer at a time, and no more than L2 can be asked of them.
+    ``streamed``: neither stays in memory, both are run a layer at a time, and only L2 can be judged. ``need`` and
+    ``have`` are bytes.
     """
 
     itemsize: int
@@ -28,7 +29,7 @@ class RunPlan:
 
     @property
     def fits(self) -> bool:
-        """Whether there is the memory for it."""
+        """Whether there is enough memory."""
         return self.need <= self.have
 
     def __str__(self) -> str:
@@ -36,7 +37,7 @@ class RunPlan:
 
 
 def available_bytes() -> int:
-    """Memory that can be had without swapping: the kernel's estimate, cut to what a container is allowed."""
+    """Bytes of memory available without swapping: the kernel's estimate, or the container's limit if that is less."""
     have = _from_meminfo()
     try:
         limit = (_GROUP / "memory.max").read_text().strip()
@@ -67,19 +68,19 @@ def plan_run(
 ) -> RunPlan:
     """The best plan that fits, or the cheapest one (``need > have``) where nothing does.
 
-    Whole models come first, in float32 if need be: they can be asked for text and kernels too.
+    Whole models are preferred, in float32 if necessary, because only they allow L3 and L4.
 
     Args:
         reference: number of weights of the reference; 0 where a golden file stands for it.
         candidate: number of weights of the candidate.
         logits: elements of the longest prompt's logits; six such arrays are alive at once.
         have: bytes available.
-        layers: weights of the largest layers of both, together; 0 where models are not to be run layer by layer.
+        layers: weights of the largest layers of both, together; 0 to never run layer by layer.
     """
     itemsizes = [itemsize for itemsize in (8, 4) if narrowest <= itemsize <= widest]
     plans = []
     for itemsize in itemsizes:
-        workspace = 6 * logits * itemsize + 2 * max(reference, candidate)  # L3 loads a 16-bit model beside
+        workspace = 6 * logits * itemsize + 2 * max(reference, candidate)  # L3 loads a 16-bit model too
         both = int((reference + candidate) * itemsize * LOADING) + workspace
         larger = int(max(reference, candidate) * itemsize * LOADING) + workspace
         plans += [RunPlan(itemsize, True, both, have), RunPlan(itemsize, False, larger, have)]

@@ -1,4 +1,4 @@
-"""Which module of a loaded model plays which role, in any of the families: blocks, norms, attention, MLP."""
+"""Finding the modules of a loaded model by role, in any family: blocks, norms, attention, MLP."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def role_module(block: nn.Module, role: str) -> nn.Module | None:
 
 
 def activation(block: nn.Module) -> nn.Module | None:
-    """The activation inside a block's MLP: the leaf that has no weights and is no dropout."""
+    """The activation inside a block's MLP: its module without weights and children that is no dropout."""
     mlp = role_module(block, "mlp")
     if mlp is None:
         return None
@@ -55,7 +55,7 @@ def qualified_name(model: nn.Module, wanted: nn.Module) -> str:
 
 @contextmanager
 def captured(modules: Sequence[nn.Module]) -> Iterator[list[list[Any]]]:
-    """Collect what each module returns, and with which arguments it was called.
+    """Collect the arguments and the output of every call of some modules.
 
     Yields one list per module, of (args, kwargs, output) for every call.
     """
@@ -74,7 +74,7 @@ def captured(modules: Sequence[nn.Module]) -> Iterator[list[list[Any]]]:
 
 
 class _ReachedError(Exception):
-    """Ends a forward pass at the module of interest."""
+    """Raised to end a forward pass at one module."""
 
 
 def keywords_of_call(module: nn.Module, run: Callable[[], object]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""True float64 for reference models that hide float32 islands in their forward pass.
+"""True float64 for reference models whose forward pass casts to float32 in some places.
 
-``model.double()`` leaves a LLaMA with a floor of 1e-7: its norms, its rotary tables and its softmax cast to float32 on
-the way. :class:`Float64Mode` lifts each such cast, so that what remains is the function itself. What a model made in
-float32 *before* the forward pass (``inv_freq``) keeps its float32 value: every checkpoint was trained with it.
+A LLaMA after ``model.double()`` still has a rounding error of 1e-7: its norms, rotary tables and softmax cast to
+float32. :class:`Float64Mode` turns each such cast into one to float64. Values that a model made in float32 *before* the
+forward pass (``inv_freq``) stay as they are, because every checkpoint was trained with them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _LIKE_ANOTHER = frozenset({torch.Tensor.to, torch.Tensor.type_as})
 
 
 class Float64Mode(TorchFunctionMode):
-    """While active, whatever asks for float32, float16 or bfloat16 gets float64 instead.
+    """While active, every operation that asks for float32, float16 or bfloat16 gets float64.
 
     Covers ``.float()``, ``.to(dtype)``, ``.to(tensor)``, factory functions, ``softmax(dtype=...)``. Autocast regions
-    need nothing: autocast never touches float64 tensors.
+    need no change: autocast does not touch float64 tensors.
     """
 
     def __torch_function__(
@@ -46,9 +46,9 @@ def _lifted(value: Any) -> Any:
 def needs_priming(model: torch.nn.Module) -> bool:
     """Whether a pass in the model's own precision must come before the float64 pass of the same length.
 
-    Dynamic rotary embeddings make ``inv_freq`` inside the forward pass, for the length they see. Made under
-    :class:`Float64Mode` it would not be the float32 value of the published function; made before, it stays. Models
-    whose rotary modules all say ``rope_type == "default"`` make nothing there.
+    Dynamic rotary embeddings compute ``inv_freq`` inside the forward pass, for the length of the prompt. Under
+    :class:`Float64Mode` it would not have the float32 value of the published function. A pass before computes that
+    value, and it stays. Models whose rotary modules all have ``rope_type == "default"`` compute none there.
     """
     kinds = [module.rope_type for module in model.modules() if hasattr(module, "rope_type")]
     return not kinds or any(kind != "default" for kind in kinds)

@@ -1,4 +1,4 @@
-"""A loaded model as the two things that are compared: logits of a prompt, and rows of its embedding tables."""
+"""Running a loaded model for what is compared: logits of a prompt, and rows of its embedding tables."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ POSITIONS = "position embeddings"
 
 
 class ModelRunner:
-    """Runs one model on prompts, in the way its kind has to be judged.
+    """Runs one model on prompts.
 
-    MixFormer runs plainly: its dtype policy is part of what is judged. Any transformers model in float64 runs under
-    `golden.models.precision.Float64Mode`, after one pass of the same length in its own precision where its rotary
-    embedding is made in the forward pass.
+    A MixFormer runs as it is, because its choice of dtypes is part of what is judged. A model of transformers in
+    float64 runs under `golden.models.precision.Float64Mode`. Where its forward pass computes rotary frequencies, a pass
+    of the same length in the model's own precision comes before.
     """
 
     def __init__(self, loaded: LoadedModel) -> None:
@@ -55,10 +55,10 @@ class ModelRunner:
         return torch.tensor([list(ids)], device=self.loaded.device)
 
     def forward(self, **inputs: Any) -> Any:
-        """The model's forward pass in the mode of its kind, with any inputs it takes.
+        """The model's forward pass, under `Float64Mode` where that is needed, with any inputs it takes.
 
         Raises:
-            UnverifiableError: it is run layer by layer, and reaches for weights whose turn has not come.
+            UnverifiableError: it is run layer by layer, and a module uses weights of another layer.
         """
         try:
             with torch.no_grad(), silenced(), self.lifting():
@@ -67,7 +67,7 @@ class ModelRunner:
             if self.loaded.stream is None or "meta" not in str(broken):
                 raise
             raise UnverifiableError(
-                f"{self.loaded.folder}: does not fit into memory, and cannot be run layer by layer: {broken}"
+                f"{self.loaded.folder}: the model does not fit into memory, and cannot be run layer by layer: {broken}"
             ) from broken
 
     def rows(self, table: str, start: int, stop: int) -> Tensor:
@@ -77,12 +77,12 @@ class ModelRunner:
         return rows
 
     def lifting(self) -> Any:
-        """The mode under which this model's forward passes run."""
+        """`Float64Mode` where this model's forward passes need it, else no change."""
         return Float64Mode() if self.lifts else nullcontext()
 
     @contextmanager
     def attention(self, implementation: str) -> Iterator[None]:
-        """Run with another attention backend for a while. Raises ValueError where the model does not have it."""
+        """Run with another attention backend inside the context. Raises ValueError where the model does not have it."""
         before = self.model.config._attn_implementation
         with silenced():
             self.model.set_attn_implementation(implementation)

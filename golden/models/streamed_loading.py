@@ -1,4 +1,4 @@
-"""Opening a model folder to run it a layer at a time, without ever holding its weights."""
+"""Opening a model folder to run it a layer at a time, without loading all its weights."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from golden.references import is_native, native_elements
 
 
 def largest_layer(folder: Path) -> int:
-    """Weights of the largest layer, from headers alone: tensors with one number in their keys belong together.
+    """Number of weights of the largest layer, from headers only. Tensors with one number in their keys are a layer.
 
-    A native file is loaded whole by its transcription, so it is one layer.
+    A native file counts as one layer, because it is loaded as a whole.
     """
     if is_native(folder):
         return native_elements(folder)
@@ -48,7 +48,7 @@ def largest_layer(folder: Path) -> int:
 def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> LoadedModel:
     """Open a folder as :func:`golden.models.loading.load_model` does, but leave its weights on disk until needed.
 
-    A native file is read whole: its transcription knows no layers.
+    A native file is loaded as a whole.
 
     Raises:
         FolderError: the folder cannot be read or its config describes no model that can be built.
@@ -83,7 +83,7 @@ Found = Mapping[str, tuple[Path, str, Mapping[str, Any]]]
 
 
 def _fill_buffers(model: Any) -> None:
-    """Take buffers off the meta device and compute them, as transformers' own loading does after it."""
+    """Move buffers off the meta device and compute them, as transformers does when it loads a model."""
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             module._buffers[name] = torch.empty_like(buffer, device="cpu")
@@ -93,7 +93,7 @@ def _fill_buffers(model: Any) -> None:
 
 
 def _check_complete(stored: Iterable[tuple[Path, object]]) -> None:
-    """Raises SafetensorError where a file is shorter than its header says: before a forward pass runs into it."""
+    """Raises SafetensorError where a file is shorter than its header says, before a forward pass reads it."""
     for path in sorted({path for path, _ in stored}):
         with safe_open(path, framework="pt"):
             pass
@@ -104,13 +104,13 @@ def _check_stored_as_loaded(folder: Path, model: Any) -> None:
 
     if get_checkpoint_conversion_mapping(model.config.model_type):
         raise UnverifiableError(
-            f"{folder}: does not fit into memory, and cannot be run layer by layer, because transformers joins or "
+            f"{folder}: the model does not fit into memory, and cannot be run layer by layer: transformers joins or "
             "renames its tensors while loading"
         )
 
 
 def _current_name(model: Any, key: str) -> str:
-    """The parameter that a key of the files is meant for: earlier MixFormers and bare base models name it otherwise."""
+    """The parameter of a key in the files: earlier MixFormers and bare base models have other names."""
     if model.config.model_type == MIXFORMER:
         from mixformer.checkpoints import legacy_names
 
@@ -134,7 +134,7 @@ def _has(module: nn.Module, name: str) -> bool:
 
 
 def _differences(model: Any, found: Found) -> dict[str, Any]:
-    """What the files lack or have too much of, in transformers' form and by its exceptions."""
+    """Missing, unexpected and mismatched keys, in the form and with the exceptions of transformers."""
     expected = model.state_dict()
     shared = names_sharing_weights(model)
     missing = {key for key in expected if not any(name in found for name in shared.get(key, [key]))}
@@ -146,7 +146,7 @@ def _differences(model: Any, found: Found) -> dict[str, Any]:
 
 
 def _sources(model: nn.Module, found: Found) -> Iterator[tuple[str, Source]]:
-    """Where the weights of each parameter lie: under its own name, or under one that it is tied to."""
+    """Where the weights of each parameter lie: under its own name, or under a name that it is tied to."""
     for name, names in names_sharing_weights(model).items():
         held = name if name in found else next(other for other in names if other in found)
         yield name, (found[held][0], found[held][1])

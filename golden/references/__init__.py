@@ -1,8 +1,8 @@
-"""Models in the forms that transformers does not load, run by direct transcriptions of what was published with them.
+"""Native files, which transformers does not load, run by code that follows the published code of each form.
 
-Each reads its file by itself (torch.load without code, numpy, or transformers' own GGUF support) and shares neither
-names nor layouts with converters, so that a verdict can tell a wrong reader from a right one. They answer like a model
-of transformers as far as golden asks: logits, a cache, hidden states, eager attention.
+Each reads its file by itself (torch.load without code, numpy, or transformers' own GGUF support). It shares neither
+names nor layouts with converters, so that a verdict can find a wrong reader. It behaves like a model of transformers as
+far as golden needs: logits, a cache, hidden states, eager attention.
 
 | form | read by | run as |
 | --- | --- | --- |
@@ -10,7 +10,7 @@ of transformers as far as golden asks: logits, a cache, hidden states, eager att
 | llama2.c's .bin | numpy, in the order of run.c's memory map | `interleaved_llama` |
 | nanoGPT's ckpt.pt | torch.load | `nanogpt` |
 | GGUF | transformers' `gguf_file` | transformers |
-| these but GGUF, written as safetensors | safetensors | the same transcriptions |
+| these but GGUF, written as safetensors | safetensors | the same code |
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _kind(path: Path) -> str | None:
 
 
 def native_config(path: Path) -> dict[str, Any]:
-    """What golden asks of a config: at least `model_type` and `vocab_size`."""
+    """The config fields that golden needs: at least `model_type` and `vocab_size`."""
     return dict(_config(path))
 
 
@@ -56,7 +56,7 @@ def native_elements(path: Path) -> int:
 
 
 def _config(path: Path) -> Mapping[str, Any]:
-    """Of the file alone; nothing is loaded."""
+    """The config, from the file alone; no weights are loaded."""
     from converters.checkpoint.opening import open_checkpoint
     from converters.errors import ConversionError
 
@@ -77,13 +77,13 @@ def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
 
     Raises:
         FolderError: the file cannot be read.
-        ValueError: another attention than eager was asked for, where the transcription has no other.
+        ValueError: another attention than eager was asked for, and this form has no other.
     """
     kind = str(_kind(path))
     try:
         return _loader(kind)(path, dtype, attn)
     except (OSError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as broken:
-        raise FolderError(f"{path}: the reference cannot read it: {type(broken).__name__}: {broken}") from broken
+        raise FolderError(f"{path}: the file cannot be read: {type(broken).__name__}: {broken}") from broken
 
 
 def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:

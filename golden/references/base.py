@@ -1,4 +1,4 @@
-"""What a transcription has to answer besides its own function."""
+"""The base of the references: what golden needs of a model besides its forward pass."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Reference(nn.Module):
     def set_attn_implementation(self, implementation: str) -> None:
         """Raises ValueError for anything but eager."""
         if implementation != "eager":
-            raise ValueError(f"the transcription runs eager attention alone, not {implementation!r}")
+            raise ValueError(f"a native file runs with eager attention only, not with {implementation!r}")
 
 
 def embedding(weight: Tensor) -> nn.Embedding:
@@ -53,7 +53,7 @@ def embedding(weight: Tensor) -> nn.Embedding:
 
 
 def config_of(vocab: int, positions: int, **more: Any) -> SimpleNamespace:
-    """A config as far as golden reads one."""
+    """A config with the fields that golden reads."""
     return SimpleNamespace(vocab_size=vocab, max_position_embeddings=positions, _attn_implementation="eager", **more)
 
 

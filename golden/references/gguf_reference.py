@@ -16,7 +16,7 @@ from golden.errors import FolderError
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
     """The model of a GGUF file, its floats as the shortest numbers that they can be.
 
-    Metadata hold 1e-5 as a float32, which is 9.99999974738e-06; both sides have to take it for the same number.
+    Metadata hold 1e-5 as a float32, which is 9.99999974738e-06. Candidate and reference must read the same number.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
 
@@ -25,7 +25,7 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
         raise FolderError(f"{path}: there is no GGUF file in it")
     config = _spelled(AutoConfig.from_pretrained(file.parent, gguf_file=file.name))
     options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
-    with redirect_stderr(StringIO()):  # it draws a bar whatever it is told
+    with redirect_stderr(StringIO()):  # it draws a progress bar whatever its options say
         model = AutoModelForCausalLM.from_pretrained(
             file.parent,
             gguf_file=file.name,

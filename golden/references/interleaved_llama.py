@@ -1,5 +1,5 @@
-"""LLaMA as Meta published it (`model.py` of `llama` and `llama3`), which llama2.c's `model.py` repeats: neighbouring
-elements of q and k are complex numbers, turned by multiplication."""
+"""LLaMA as Meta published it (`model.py` of `llama` and `llama3`; llama2.c has the same): neighbouring elements of q
+and k are complex numbers, rotated by multiplication."""
 
 from __future__ import annotations
 

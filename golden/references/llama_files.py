@@ -1,4 +1,4 @@
-"""Weights of a LLaMA under Meta's names, out of Meta's shards and out of a llama2.c file."""
+"""Reading the weights of a LLaMA under Meta's names, from Meta's shards or a llama2.c file."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def load_llama2c(path: Path, dtype: torch.dtype, attn: str | None) -> Interleave
     weights |= read.layers(args, {f"feed_forward.{name}": shape for name, shape in named.items()})
     if not version:
         weights |= {"norm.weight": read.take(dim)}
-        read.take(length, dim // heads)  # cosines and sines, which run.c passes over
+        read.take(length, dim // heads)  # cosines and sines, which run.c skips
     if not tied:
         weights["output.weight"] = read.take(abs(vocab), dim)
     return _built(args, weights, dtype)

@@ -41,8 +41,8 @@ def test_unknown_names_are_usage_errors(reference: Path, levels: list[str] | Non
         ("config.json", b"{}", "cannot be built"),
         ("config.json", None, "config.json: not found"),
         ("model.safetensors", None, "no model.safetensors"),
-        ("model.safetensors", b"", "no readable safetensors header"),
-        ("model.safetensors", b"\xff" * 400, "truncated or garbage"),
+        ("model.safetensors", b"", "the header cannot be read"),
+        ("model.safetensors", b"\xff" * 400, "it is truncated or no safetensors file"),
     ],
 )
 def test_broken_files_are_refused_by_name(
@@ -165,7 +165,7 @@ def test_a_reference_of_equal_logits_cannot_serve(patient: Patient, reference: P
 
 @pytest.mark.parametrize(("device", "error"), [("tpu9", UnknownLevelError), ("", UnknownLevelError)])
 def test_a_device_that_does_not_exist_is_a_usage_error(device: str, error: type[GoldenError], reference: Path) -> None:
-    with pytest.raises(error, match="none that torch knows"):
+    with pytest.raises(error, match="not known to torch"):
         compare(reference, reference, levels=["L2"], device=device)
 
 

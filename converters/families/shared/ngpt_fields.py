@@ -4,6 +4,7 @@ A learned scale is a vector w that is used as w * (init / scaling) and begins at
 stored, and says both numbers; so nothing is folded and nothing is lost.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -205,14 +206,22 @@ def ngpt(model_type: str, *, formula: str, head_bias: bool) -> tuple[Entry, ...]
     )
 
 
-def told_sizes(shapes: Mapping[str, tuple[int, ...]], embedding: str, layers: list[int]) -> dict[str, Any]:
-    """Width and vocabulary as the embedding says them, depth as the keys of layers do.
+def told_sizes(
+    shapes: Mapping[str, tuple[int, ...]], layers: str, own: tuple[str, ...], embedding: str
+) -> dict[str, Any] | None:
+    """Width and vocabulary as the embedding says them, depth as the keys of layers do; None for another dialect.
+
+    layers: what their keys begin with, before the number of the layer. own: what one of them has to end in.
 
     Raises:
-        ConfigRefused: there is no embedding with two axes, or no layer.
+        ConfigRefused: there is no embedding with two axes.
     """
+    pattern = re.compile(re.escape(layers) + r"(\d{1,9})\.")
+    found = [int(number[1]) for key in shapes if key.endswith(own) and (number := pattern.match(key))]
+    if not found:
+        return None
     shape = shapes.get(embedding, ())
-    if len(shape) != 2 or not layers:
-        found = f"has the shape {list(shape)}" if embedding in shapes else "is missing"
-        raise ConfigRefused(f"{embedding} {found}; rows and columns of it say the sizes of an nGPT")
-    return {"vocab_size": shape[0], "n_embd": shape[1], "n_layer": 1 + max(layers)}
+    if len(shape) != 2:
+        said = f"has the shape {list(shape)}" if embedding in shapes else "is missing"
+        raise ConfigRefused(f"{embedding} {said}; rows and columns of it say the sizes of an nGPT")
+    return {"vocab_size": shape[0], "n_embd": shape[1], "n_layer": 1 + max(found)}

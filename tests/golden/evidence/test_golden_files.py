@@ -130,12 +130,16 @@ def test_a_golden_of_another_family_than_the_candidate_was_made_from_fails_l0(
     patient = admit(mixformer)
     patient.config["converted_from"] = {"family": "gpt2", "fields": {}}
     level = compare(discharge(patient, mixformer, tmp_path), golden=goldens["full"], levels=["L0"]).level("L0")
-    assert level.status is Status.FAIL and "made from a gpt2" in level.detail
+    assert level.status is Status.FAIL and "made from gpt2" in level.detail
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "no readable golden"), (b"\x00" * 64, "no readable golden"), (None, "no readable golden")],
+    [
+        (b"", "golden file cannot be read"),
+        (b"\x00" * 64, "golden file cannot be read"),
+        (None, "golden file cannot be read"),
+    ],
 )
 def test_files_that_are_no_safetensors_are_refused(
     content: bytes | None, words: str, mixformer: Path, tmp_path: Path
@@ -155,7 +159,7 @@ def test_a_truncated_golden_is_refused(goldens: dict[str, Path], mixformer: Path
 
 
 def test_weights_are_not_taken_for_a_golden(mixformer: Path) -> None:
-    with pytest.raises(GoldenFileError, match="but no golden"):
+    with pytest.raises(GoldenFileError, match="but no golden file"):
         compare(mixformer, golden=mixformer / "model.safetensors")
 
 
@@ -243,7 +247,7 @@ def test_a_place_that_cannot_hold_a_golden_is_refused_before_the_reference_runs(
     monkeypatch.setattr("golden.evidence.recording.open_reference", pytest.fail)
     with pytest.raises(GoldenError, match="is a folder"):
         record(reference, tmp_path, force=True)
-    with pytest.raises(GoldenError, match="no folder that could be written to"):
+    with pytest.raises(GoldenError, match="not a folder that can be written to"):
         record(reference, goldens["full"] / "golden")
 
 
@@ -282,7 +286,7 @@ def test_kernels_cannot_be_judged_in_a_dtype_that_was_not_recorded(
 ) -> None:
     path = record(reference, tmp_path / "golden", dtypes=("bfloat16",))
     assert compare(mixformer, golden=path, levels=["L3"]).level("L3").status is Status.PASS
-    with pytest.raises(GoldenFileError, match="no calibration in float16"):
+    with pytest.raises(GoldenFileError, match="does not hold the reference's own error in float16"):
         compare(mixformer, golden=path, levels=["L3"], dtype="float16")
 
 

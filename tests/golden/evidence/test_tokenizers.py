@@ -52,7 +52,7 @@ def test_a_golden_notices_another_tokenizer(
     candidate = add_tokenizer(shutil.copytree(mixformer, tmp_path / "candidate"), shift)
     level = compare(candidate, golden=golden, levels=["L0"]).level("L0")
     assert level.status is status
-    assert ("'english' is other ids from token 1 on" in level.detail) is (status is Status.FAIL)
+    assert ("ids of its tokens" in level.detail) is (status is Status.FAIL)
 
 
 def test_a_golden_keeps_the_ids_and_not_the_need_for_a_tokenizer(spoken: Path, tmp_path: Path) -> None:
@@ -67,4 +67,4 @@ def test_another_tokenizer_than_the_reference_has_is_noticed(
     candidate = add_tokenizer(shutil.copytree(mixformer, tmp_path / "candidate"), shift)
     level = compare(candidate, spoken, levels=["L0"]).level("L0")
     assert level.status is status
-    assert ("differs from the reference's: 'english' is other ids from token 1 on" in level.detail) is bool(shift)
+    assert ("ids of its tokens" in level.detail) is bool(shift)

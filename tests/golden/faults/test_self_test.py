@@ -1,4 +1,4 @@
-"""The self-test: every family's faults are caught, sound variants pass, and the self-test itself can fail."""
+"""The self-test: every family's faults are caught, correct variants pass, and the self-test itself can fail."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_table_has_a_row_per_trial_and_says_what_was_missed() -> None:
     alarm = Trial("llama", "as converted", "healthy", 0, 1.0, False)
     lines = trial_lines(SelfTest((missed, alarm), ("mamba",)))
     assert lines[1].endswith("MISSED") and lines[2].endswith("FALSE ALARM")
-    assert lines[3] == "FAIL: 0 of 1 faults caught, 1 false alarms in 1 sound variants"
+    assert lines[3] == "FAIL: 0 of 1 faults caught, 1 false alarm in 1 correct variant"
     assert lines[4].endswith("mamba")
 
 

@@ -135,7 +135,7 @@ def test_a_model_that_is_not_repeatable_is_caught(
         output.logits = output.logits + 1e-12 * torch.rand(())
         return output
 
-    assert "two runs: differ by" in failing(candidate, evidence, monkeypatch, change)
+    assert "two runs: their logits differ by" in failing(candidate, evidence, monkeypatch, change)
 
 
 def test_another_text_is_caught_with_the_step_and_both_tokens(

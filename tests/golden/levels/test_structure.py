@@ -26,9 +26,14 @@ class Alignment:
     mapped: bool = True
     problems: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
+    doubts: tuple[str, ...] = ()
+    unplanned: int = 0
 
     def differing(self) -> Iterator[Difference]:
         yield from self.differences
+
+    def wider(self) -> Iterator[str]:
+        return iter(())
 
 
 @pytest.fixture
@@ -65,10 +70,21 @@ def test_differing_tensors_are_counted_and_the_first_ones_named(align: dict[str,
     assert "c0 at element 0 (r0): bits differ" in level.detail and "and 4 more" in level.detail
 
 
-def test_weights_of_unrelated_families_are_not_run_and_not_required(align: dict[str, object], reference: Path) -> None:
-    align["result"] = Alignment(mapped=False)
-    level = compare(reference, reference, levels=["L0", "L1"]).level("L1")
-    assert (level.status, level.required) == (Status.NOT_RUN, False)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_weights_that_no_mapping_reaches_are_counted_and_no_pass(
+    mapped: bool, align: dict[str, object], reference: Path
+) -> None:
+    align["result"] = Alignment(mapped=mapped, problems=("no rule",), unplanned=21)
+    verdict = compare(reference, reference, levels=["L1"])
+    level = verdict.level("L1")
+    assert (level.status, level.required, verdict.verdict) == (Status.UNVERIFIED, mapped, Status.UNVERIFIED)
+    assert "21 tensors were not compared: no rule" in level.detail
+
+
+def test_a_field_that_nobody_knows_is_no_pass_and_no_fail(align: dict[str, object], reference: Path) -> None:
+    align["result"] = Alignment(doubts=("config: frobnicate is 1, of the reference it is None",))
+    level = compare(reference, reference, levels=["L0"]).level("L0")
+    assert level.status is Status.UNVERIFIED and "frobnicate" in level.detail
 
 
 def test_files_that_converters_cannot_read_are_refused(align: dict[str, object], reference: Path) -> None:

@@ -198,7 +198,7 @@ def test_not_even_one_layer_is_unverified_with_need_and_have(reference: Path, mo
     monkeypatch.setattr(case, "available_bytes", lambda: 1000)
     verdict = compare(reference, reference, levels=["L2"])
     assert verdict.verdict is Status.UNVERIFIED
-    assert "even layer by layer needs" in verdict.level("L2").detail
+    assert "even layer by layer, judging needs" in verdict.level("L2").detail
 
 
 def lacking(patient: Patient) -> None:

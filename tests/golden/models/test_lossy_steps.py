@@ -30,7 +30,7 @@ def test_a_recorded_cast_passes_and_its_distance_is_told(cast: Path, reference: 
     assert verdict.lossy_steps[0]["step"] == "cast"
     distance = verdict.level("L2").measures["distance"]
     assert isinstance(distance, float) and 1e-4 < distance < 1e-1
-    assert "before" in verdict.level("L2").detail
+    assert "after the recorded cast" in verdict.level("L2").detail
 
 
 def test_a_cast_that_is_not_recorded_fails(cast: Path, reference: Path) -> None:

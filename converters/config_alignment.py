@@ -1,0 +1,189 @@
+"""Two config.json held against each other, also across families: what differs in function, and what differs besides."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from converters.config import layout
+from converters.config.entries import Theirs
+from converters.config.kinds import same
+from converters.config.neutral import says_nothing
+from converters.config.table import BASE, OURS_FIXED, OURS_FREE, RESIDUE
+from converters.errors import Refused
+from converters.family import OURS, family_of, get_family
+
+# Fields that may differ between two checkpoints of one function.
+FREE = BASE | OURS_FREE | {"dtype", "use_cache", "initializer_range", "pad_vocab_size_multiple"}
+# Defaults at the top of a MixFormer config. They are judged where they take effect, in the architecture.
+ECHOES = ("n_head_kv", "n_inner", "rotary_dim", "activation_function", "layer_norm_epsilon")
+WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
+DTYPES = ("dtype", "torch_dtype")
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ConfigFindings:
+    """What two config.json say differently, a sentence each.
+
+    problems: of the function, or of how it is stored. doubts: of generation, training or identity, and fields that
+    nobody knows; the logits cannot tell whether they matter.
+    """
+
+    problems: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+def origin(config: Config) -> str | None:
+    """The family that a MixFormer says it came from, which tells what the other is where several families fit it."""
+    residue = config.get(RESIDUE)
+    family = residue.get("family") if isinstance(residue, dict) else None
+    return family if isinstance(family, str) else None
+
+
+def compare_configs(candidate: Config, reference: Config, waived: Collection[str] = ()) -> ConfigFindings:
+    """What two config.json say differently of one model, in our words where they are of two families.
+
+    waived: fields of theirs that a conversion was asked to waive.
+
+    Raises:
+        ConfigRefused: one of them is of no known family.
+    """
+    families = family_of(candidate, origin(reference)), family_of(reference, origin(candidate))
+    problems = [*differing_meaning(candidate, reference, families)]
+    try:
+        expected = _expected(reference, families, waived)
+    except Refused as error:
+        return ConfigFindings((*problems, *(() if problems else (f"config.json of the reference: {error}",))))
+    problems += _dtype_problems(candidate, expected)
+    doubts = [*_doubts(candidate, expected, families), *_residue_doubts(candidate, expected)]
+    return ConfigFindings(tuple(problems), tuple(doubts))
+
+
+def differing_meaning(candidate: Config, reference: Config, families: tuple[str, str]) -> list[str]:
+    """Fields that mean different things on both sides, in our words."""
+    try:
+        found = _differing(_meaning(candidate, families[0]), _meaning(reference, families[1]), families)
+    except Refused as error:
+        return [f"config.json of the candidate: {error}"]
+    if found and OURS in families and families[0] != families[1]:
+        with suppress(Refused):
+            one, other = _through_theirs(candidate, *families), _through_theirs(reference, *families[::-1])
+            return _differing(one, other, families)
+    return found
+
+
+def _through_theirs(config: Config, family: str, other: str) -> dict[str, Any]:
+    """What a config means; that of ours said in the words of theirs, for ours has several words for one function."""
+    return _meaning(_in_theirs(config, other), other) if family == OURS else _meaning(config, family)
+
+
+def _in_theirs(ours: Config, family: str) -> dict[str, Any]:
+    """The config that a MixFormer means, by its fields and how far its vocabulary is padded alone."""
+    residue = ours.get(RESIDUE)
+    padding = residue.get("padding") if isinstance(residue, dict) else None
+    return get_family(family).config.to_theirs({**ours, RESIDUE: {"padding": padding} if padding else {}}, family)
+
+
+def _differing(one: Config, other: Config, families: tuple[str, str]) -> list[str]:
+    shared = _spoken(families)
+    names = {name for name in one.keys() | other.keys() if not _free(name)}
+    return [
+        f"config: {name} is {one.get(name)!r}, the reference says {other.get(name)!r}"
+        for name in sorted(names if shared is None else names & shared)
+        if not same(one.get(name), other.get(name))
+    ]
+
+
+def _free(name: str) -> bool:
+    return name.split(".")[0] in FREE or name in FREE
+
+
+def _spoken(families: tuple[str, str]) -> set[str] | None:
+    """The paths of ours that both families speak of; None between two MixFormers."""
+    tables = [get_family(name).config for name in families if name != OURS]
+    spoken = [{path for entry in table.entries for path in entry.ours} for table in tables]
+    return set.intersection(*spoken) | OURS_FIXED.keys() if spoken else None
+
+
+def _meaning(config: Config, family: str) -> dict[str, Any]:
+    if family == OURS:
+        return layout.resolve(config)
+    table = get_family(family).config
+    mute = {name for entry in table.entries if isinstance(entry, Theirs) for name in entry.theirs}  # they mean nothing
+    return layout.resolve(table.read({name: value for name, value in config.items() if name not in mute}))
+
+
+def _expected(reference: Config, families: tuple[str, str], waived: Collection[str]) -> Config:
+    """What config.json would be if the reference were converted to the candidate's family."""
+    candidate, family = families
+    if candidate == family:
+        return reference
+    waived = [name for name in waived if name in reference]
+    ours = reference if family == OURS else get_family(family).config.to_ours(reference, family, waived)
+    return ours if candidate == OURS else get_family(candidate).config.to_theirs(ours, candidate)
+
+
+def _dtype_problems(candidate: Config, expected: Config) -> Iterator[str]:
+    """A dtype that is narrower than the weights are stored in: whoever loads the model would round them."""
+    mine, theirs = _dtype(candidate), _dtype(expected)
+    if theirs is not None and mine is not None and WIDTHS.get(mine) is not None and mine != theirs:
+        if WIDTHS[mine] <= WIDTHS.get(theirs, 8):
+            yield f"config: dtype is {mine!r}, the reference says {theirs!r}"
+
+
+def _dtype(config: Config) -> str | None:
+    values = [str(config[name]).removeprefix("torch.") for name in DTYPES if config.get(name) is not None]
+    return values[0] if values else None
+
+
+def _doubts(candidate: Config, expected: Config, families: tuple[str, str]) -> Iterator[str]:
+    """Fields that no rule gives a meaning to, and that say something else than the reference's."""
+    try:
+        mine, theirs = _every_field(candidate, families[0]), _every_field(expected, families[0])
+    except Refused:
+        return  # said already
+    judged, neutral = _judged(families[0], _spoken(families)), _mute(families[0])
+    for name in sorted(mine.keys() | theirs.keys()):
+        one, other = mine.get(name), theirs.get(name)
+        if judged(name) or same(one, other) or _alike(name, one, other, neutral.get(name, ())):
+            continue
+        yield f"config: {name} is {one!r}, of the reference it is {other!r}"
+
+
+def _alike(name: str, one: Any, other: Any, neutral: Sequence[Any]) -> bool:
+    """Whether both values say nothing; a dtype is judged by itself, but for one that is no dtype."""
+    if name in DTYPES:
+        return all(value is None or str(value).removeprefix("torch.") in WIDTHS for value in (one, other))
+    return all(says_nothing(name, value) or any(same(value, known) for known in neutral) for value in (one, other))
+
+
+def _every_field(config: Config, family: str) -> dict[str, Any]:
+    fields, echoes = (layout.resolve(config), ECHOES) if family == OURS else (dict(config), ())
+    return {name: value for name, value in fields.items() if name not in (RESIDUE, layout.SOURCE_VOCAB, *echoes)}
+
+
+def _judged(family: str, spoken: Collection[str] | None) -> Callable[[str], bool]:
+    """Whether a field of the candidate is judged by what it means."""
+    if family == OURS:
+        return (lambda name: not _free(name)) if spoken is None else spoken.__contains__
+    entries = get_family(family).config.entries
+    return {name for entry in entries if not isinstance(entry, Theirs) for name in entry.theirs}.__contains__
+
+
+def _mute(family: str) -> dict[str, Sequence[Any]]:
+    """Fields of a family that MixFormer has no setting for, and their values that mean nothing."""
+    entries = () if family == OURS else get_family(family).config.entries
+    return {entry.name: entry.values for entry in entries if isinstance(entry, Theirs)}
+
+
+def _residue_doubts(candidate: Config, expected: Config) -> Iterator[str]:
+    """What the candidate remembers of its source, where the reference says otherwise: the way back would differ."""
+    mine, theirs = candidate.get(RESIDUE), expected.get(RESIDUE)
+    if not isinstance(mine, dict) or not isinstance(theirs, dict):
+        return
+    for name in sorted(mine):
+        one, other = mine[name], theirs.get(name)
+        if name in ("fields", "absent") or name in theirs:
+            if not same(one, other):
+                yield f"config: {RESIDUE}.{name} is {one!r}, of the reference it is {other!r}"
