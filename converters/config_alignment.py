@@ -166,9 +166,10 @@ def _every_field(config: Config, family: str) -> dict[str, Any]:
 def _judged(family: str, spoken: Collection[str] | None) -> Callable[[str], bool]:
     """Whether a field of the candidate is judged by what it means."""
     if family == OURS:
-        return (lambda name: not _free(name)) if spoken is None else spoken.__contains__
+        return lambda name: not _free(name) and (spoken is None or name in spoken)
     entries = get_family(family).config.entries
-    return {name for entry in entries if not isinstance(entry, Theirs) for name in entry.theirs}.__contains__
+    read = {name for entry in entries if not isinstance(entry, Theirs) for name in entry.theirs}
+    return lambda name: not _free(name) and name in read
 
 
 def _mute(family: str) -> dict[str, Sequence[Any]]:
@@ -180,6 +181,8 @@ def _mute(family: str) -> dict[str, Sequence[Any]]:
 def _residue_doubts(candidate: Config, expected: Config) -> Iterator[str]:
     """What the candidate remembers of its source, where the reference says otherwise: the way back would differ."""
     mine, theirs = candidate.get(RESIDUE), expected.get(RESIDUE)
+    if mine is not None and not isinstance(mine, dict):
+        yield f"config: {RESIDUE} is {mine!r}, which no conversion writes"
     if not isinstance(mine, dict) or not isinstance(theirs, dict):
         return
     for name in sorted(mine):

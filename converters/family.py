@@ -1,7 +1,7 @@
 """What a family of checkpoints is, and how the one that a checkpoint belongs to is found."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -95,6 +95,24 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Hot:
+    """A small model that a family is tested with, and what the tests vary in it.
+
+    config_class: the name of a config class of transformers, or "package.module.Class" of another; importing that
+    module must register the class and its model with transformers' Auto classes. sizes: fields of the small model.
+    draws: field -> values to try, in place of those that the tests know for the field; () leaves the field alone.
+    refuses: what the family refuses on purpose, as name -> words that the refusal contains. harmless: wrong tables of
+    the tests, by their names, that compute the same function as the right one.
+    """
+
+    config_class: str
+    sizes: Mapping[str, Any]
+    draws: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    refuses: Mapping[str, str] = field(default_factory=dict)
+    harmless: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Family:
     """Everything a conversion knows about one kind of checkpoint.
 
@@ -103,12 +121,12 @@ class Family:
     base: the prefix of all keys but the head's, which a bare decoder leaves out. head: the key of the output head.
     tied: what a config means that does not say whether head and embedding are one. buffers: stored tensors that a
     formula gives. tensors: from our resolved config to the shape of each tensor of ours; only a family that brings a
-    block of its own has its own. dialect_of: the family whose models this is another form of. hot: for
-    families of other packages, transformers' config class and the sizes of a small model to be tested with. told: from
-    keys and shapes of a bare state dict to the config that they say; None where they are not this family's. unstored:
-    fields of theirs that say of tensors with one constant value that they are not stored: they end with that value.
-    outputs: ends of the keys of matrices whose columns lie along the width of the model; of all others rows do. sample:
-    a small model to try the family with; without one the plainest in the sizes of a sample is made.
+    block of its own has its own. dialect_of: the family whose models this is another form of. hot: the small model
+    that it is tested with; a pair (config_class, sizes) is short for one that says no more. told: from keys and shapes
+    of a bare state dict to the config that they say; None where they are not this family's. unstored: fields of theirs
+    that say of tensors with one constant value that they are not stored: they end with that value. outputs: ends of
+    the keys of matrices whose columns lie along the width of the model; of all others rows do. sample: a small model to
+    try the family with; without one the plainest in the sizes of a sample is made.
     """
 
     name: str
@@ -124,7 +142,7 @@ class Family:
     buffers: tuple[BufferRule, ...] = ()
     tensors: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] = layout.tensors
     dialect_of: str = ""
-    hot: tuple[str, Mapping[str, Any]] | None = None
+    hot: Hot | tuple[str, Mapping[str, Any]] | None = None
     told: Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Any] | None] | None = None
     unstored: frozenset[str] = frozenset()
     outputs: tuple[str, ...] = ()
@@ -138,10 +156,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Umbrella:
-    """A name for several dialects none of which is the family itself: `<name>-<dialect>` are families of their own.
-
-    plain: the dialect that is meant where none is named and no source tells.
-    """
+    """A name for dialects, families `<name>-<dialect>`; `plain` is the one whose sample stands for all."""
 
     name: str
     title: str
@@ -154,8 +169,7 @@ class Umbrella:
             UsageError: there is no such dialect.
         """
         if dialect not in self.dialects:
-            listed = ", ".join(self.dialects)
-            raise UsageError(f"--dialect is {dialect!r}; the dialects of {self.name} are {listed}")
+            raise UsageError(f"--dialect is {dialect!r}; the dialects of {self.name} are {', '.join(self.dialects)}")
         return f"{self.name}-{dialect}"
 
     @property
@@ -224,8 +238,7 @@ def _found() -> dict[str, Family]:
 @cache
 def _modules() -> tuple[ModuleType, ...]:
     """All modules of built-in families."""
-    names = [module.name for module in iter_modules(import_module(FAMILIES).__path__)]
-    return tuple(import_module(f"{FAMILIES}.{name}") for name in names)
+    return tuple(import_module(f"{FAMILIES}.{name}") for _, name, _ in iter_modules(import_module(FAMILIES).__path__))
 
 
 def target_family(to: str, config: Mapping[str, Any], dialect: str | None = None) -> str:

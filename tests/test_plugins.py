@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,8 +17,9 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = Path(__file__).parent / "plugins"
 
 
-def installed(name: str, place: Path) -> dict[str, str]:
-    """An environment in which a plugin is installed: its folder and its metadata are on the path."""
+def installed(name: str, place: Path, code: Path | None = None) -> dict[str, str]:
+    """An environment in which a plugin is installed: its folder, or `code` in its place, and its metadata are on the
+    path, and this repository behind them."""
     project = tomllib.loads((PLUGINS / name / "pyproject.toml").read_text())["project"]
     metadata = place / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     metadata.mkdir()
@@ -25,7 +28,19 @@ def installed(name: str, place: Path) -> dict[str, str]:
     groups = ([f"[{group}]", *(f"{k} = {v}" for k, v in found.items())] for group, found in
               project["entry-points"].items())  # fmt: skip
     (metadata / "entry_points.txt").write_text("\n".join(line for group in groups for line in group) + "\n")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(place), str(PLUGINS / name)])}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (place, code or PLUGINS / name, ROOT)))}
+
+
+def changed(name: str, folder: Path, changes: dict[str, str]) -> Path:
+    """A copy of a plugin's code, with lines of its family changed: `old` becomes `new`, each found once."""
+    shutil.copytree(PLUGINS / name, folder)
+    file = folder / f"mixformer_{name}" / "family.py"
+    text = file.read_text()
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    file.write_text(text)
+    return folder
 
 
 def run(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -41,13 +56,79 @@ def place(tmp_path: Path) -> Path:
     return folder
 
 
-def test_starcoder2_passes_the_conformance_suite_as_a_plugin(place, tmp_path):
-    env = installed("starcoder2", place)
-    suite = ["-p", "golden.conformance.plugin", "--pyargs", "golden.conformance", "--family", "starcoder2"]
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "not slow", *suite, "-p", "no:cacheprovider"],
-                          cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)  # fmt: skip
+def conformance(name: str, env: dict[str, str], *options: str, where: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """The suite for one family, in a process of its own."""
+    plain = ["-q", "-rs", "-m", "not slow", "-p", "no:cacheprovider"]
+    suite = ["-p", "golden.conformance.plugin", "--pyargs", "golden.conformance", "--family", name, *options]
+    return subprocess.run([sys.executable, "-m", "pytest", *plain, *suite],
+                          cwd=where, env=env, capture_output=True, text=True, timeout=600)  # fmt: skip
+
+
+def test_starcoder2_passes_the_conformance_suite_as_a_plugin(place):
+    done = conformance("starcoder2", installed("starcoder2", place))
     assert done.returncode == 0, done.stdout
-    assert "8 passed" in done.stdout  # five variants, the laws, the wrong tables, fine-tuning
+    assert "9 passed" in done.stdout  # five variants, switches, the laws, the wrong tables, fine-tuning
+    assert "warning" not in done.stdout
+
+
+def test_a_block_with_no_attention_passes_the_suite(place):
+    done = conformance("whirl", installed("whirl", place))
+    assert done.returncode == 0, done.stdout
+    assert "9 passed" in done.stdout
+
+
+def test_a_block_with_attention_and_a_parallel_gated_mlp_passes_the_suite(place, tmp_path):
+    done = conformance("duet", installed("duet", place), where=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "8 passed, 1 skipped" in done.stdout and "warning" not in done.stdout
+    assert "duet refuses this on purpose: an odd number of rotating dimensions" in done.stdout
+
+
+def test_the_same_with_gate_and_up_exchanged_fails_by_its_function(place, tmp_path):
+    code = changed("duet", tmp_path / "code", {'("up", "gate")]': '("gate", "up")]'})
+    done = conformance("duet", installed("duet", place, code), "-k", "0 and variant")
+    assert done.returncode == 1 and "1 failed" in done.stdout, done.stdout
+    levels = dict(re.findall(r"^E +(L\d) +\w+ +(PASS|FAIL|NOT RUN)", done.stdout, re.MULTILINE))
+    assert levels == {"L0": "PASS", "L1": "PASS", "L2": "FAIL", "L3": "NOT RUN", "L4": "NOT RUN"}
+    assert "first divergence: layer 0, mlp" in done.stdout
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["in this repository", "elsewhere"])
+def test_a_refusal_without_a_name_fails_and_a_switch_that_is_never_on_is_told(inside, place, tmp_path):
+    changes = {'"an odd number of rotating dimensions": "expected an even number"': "",
+               '"branch_scales": (True, False),': ""}  # fmt: skip
+    env = installed("duet", place, changed("duet", tmp_path / "code", changes))
+    done = conformance("duet", env, "-k", "variant", where=ROOT if inside else tmp_path)
+    assert "1 failed, 5 passed, 4 deselected" in done.stdout, done.stdout
+    assert "ConfigRefused: partial_rotary_factor 0.25 of head_dim 20 is 5, expected an even number" in done.stdout
+    assert "NeverDrawn: duet: no variant has branch_scales = true; nothing was tested of it" in done.stdout
+
+
+def test_a_wrong_table_is_harmless_only_where_it_is(place, tmp_path):
+    known = '("layers.{b}.attn.out_proj.bias for layers.{b}.mlp.fc2.bias",)'
+    other = "rows of layers.{b}.ln_1.weight shuffled"
+    env = installed("duet", place, changed("duet", tmp_path / "code", {known: f'("{other}",)'}))
+    done = conformance("duet", env, "-k", "wrong_table")
+    assert "1 failed" in done.stdout and f"AssertionError: {other}" in done.stdout, done.stdout
+
+
+MAKE_HOT = """
+import sys
+from pathlib import Path
+from golden.models.hot import make_hot
+make_hot(sys.argv[1], Path(sys.argv[2]))
+"""
+
+
+def test_a_family_that_transformers_does_not_know_is_judged_by_its_own_reference(place, tmp_path):
+    env = installed("duet", place)
+    source, ours = tmp_path / "source", tmp_path / "ours"
+    made = subprocess.run([sys.executable, "-c", MAKE_HOT, "duet", str(source)],
+                          cwd=ROOT, env=env, capture_output=True, text=True)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    done = run("duet", source, "--to", "mixformer", "-o", ours, env=env)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((ours / "conversion.json").read_text())["verdict"] == "PASS"
 
 
 def test_a_plugin_is_listed_and_is_a_verb(place):

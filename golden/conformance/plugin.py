@@ -1,5 +1,6 @@
-"""The pytest plug-in of the suite: the `--family` option and the fixtures. Loaded by `-p golden.conformance.plugin`."""
+"""The pytest plug-in of the suite: the `--family` option and the fixtures (`-p golden.conformance.plugin`)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,20 +10,50 @@ if TYPE_CHECKING:
     from converters.family import Family
 
 
+class NeverDrawn(UserWarning):
+    """A switch of a family's config table that no variant turned on, so that the suite tested nothing of it."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds `--family NAME`; it may be repeated."""
     parser.addoption("--family", action="append", default=[], help="family to test [default: all]")
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One run of each test for every family."""
-    if "conforming" in metafunc.fixturenames:
-        from converters import list_families
+def pytest_configure(config: pytest.Config) -> None:
+    """Names the marker of the suite; a switch that was never drawn is a warning, also where warnings are errors."""
+    config.addinivalue_line("markers", "slow: minutes rather than seconds")
+    config.addinivalue_line("filterwarnings", f"always::{NeverDrawn.__module__}.{NeverDrawn.__name__}")
 
-        # A dialect is another file form of a family: the tests of its reader prove its function.
-        all_families = [found.name for found in list_families() if not found.dialect_of]
-        chosen = metafunc.config.getoption("--family", default=[]) or all_families
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One run of each test for every family, and one for every variant where a test asks for `seed`."""
+    if "conforming" not in metafunc.fixturenames:
+        return
+    chosen = metafunc.config.getoption("--family", default=[]) or _all_families()
+    if "seed" in metafunc.fixturenames:
+        pairs = [(name, seed) for name in chosen for seed in _seeds(name)]
+        metafunc.parametrize(("conforming", "seed"), pairs, indirect=["conforming"])
+    else:
         metafunc.parametrize("conforming", chosen, indirect=True)
+
+
+def _all_families() -> list[str]:
+    from converters import list_families
+
+    # A dialect is another file form of a family: the tests of its reader prove its function.
+    return [found.name for found in list_families() if not found.dialect_of]
+
+
+def _seeds(family: str) -> Sequence[int]:
+    """The numbers of its variants; one for a family that cannot be asked, so that its test says why."""
+    from converters.errors import ConversionError
+    from golden.conformance.variants import variants
+    from golden.errors import GoldenError
+
+    try:
+        return range(len(variants(family)))
+    except (ConversionError, GoldenError):
+        return range(1)
 
 
 @pytest.fixture
@@ -38,8 +69,7 @@ def conforming(request: pytest.FixtureRequest) -> "Family":
 
 @pytest.fixture
 def hot_checkpoint(conforming: "Family", tmp_path: Path) -> Path:
-    """A hot checkpoint of the family, as transformers saves it."""
-    from golden.conformance.variants import variant
+    """A hot checkpoint of the family, as its reference implementation saves it."""
     from golden.models.hot import make_hot
 
-    return make_hot(conforming.name, tmp_path / "hot", 0, **variant(conforming.name, 0))
+    return make_hot(conforming.name, tmp_path / "hot")

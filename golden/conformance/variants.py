@@ -1,10 +1,12 @@
-"""Config variants of a family, drawn from the fields that its hot recipe's config class has."""
+"""Config variants of a family: its hot model, and several that differ from it in every field that is drawn."""
 
+import copy
 import random
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
-from golden.models.hot import recipe
+from converters.errors import ConversionError
+from golden.models.hot import hot_config, recipe
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "num_hidden_layers": (1, 2, 4),
@@ -26,46 +28,31 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "scale_attn_weights": (True, False),
     "scale_attn_by_inverse_layer_idx": (True, False),
 }
-
-ROPES: tuple[dict[str, Any], ...] = (
-    {"rope_type": "default", "rope_theta": 5e5},
-    {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
-    {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0},
-    {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 40},
-)
-WINDOWS = {"use_sliding_window": (True, True, False), "sliding_window": (5, 24), "max_window_layers": (0, 1)}
-LONGROPE = {
-    "rope_type": "longrope",
-    "rope_theta": 1e4,
-    "short_factor": [1.0, 1.5, 2.0],
-    "long_factor": [1.0, 3.0, 9.0],
-}
-
-# What the fields of a config class do not show, or only one family understands.
-ONLY: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
-    "llama": {"rope_parameters": ROPES},
-    "mistral": {"rope_parameters": ROPES, "sliding_window": (None, 5, 24)},
-    "qwen2": {"rope_parameters": ROPES, **WINDOWS},
-    "qwen3": {"rope_parameters": ROPES, **WINDOWS},
-    "phi": {"rope_parameters": ROPES, "partial_rotary_factor": (0.5, 1.0, 0.7)},
-    "phi3": {
-        "head_dim": (12,),
-        "partial_rotary_factor": (0.5,),
-        "rope_parameters": (ROPES[0], LONGROPE),
-        "original_max_position_embeddings": (48, 160),
-        "sliding_window": (None, 5, 24),
-    },
-}
+"""Field -> values, for every family whose config class has the field and whose recipe does not draw it itself."""
+LEAST_DRAWN = 4
 
 
-def variant(family: str, seed: int) -> dict[str, Any]:
-    """Overrides of the family's hot recipe; seed 0 overrides nothing."""
-    import transformers
+def variants(family: str) -> list[dict[str, Any]]:
+    """Overrides of the family's hot config. The first overrides nothing; the others are drawn.
 
-    if not seed:
-        return {}
-    draw = random.Random(seed)
-    known = vars(getattr(transformers, recipe(family)[0])())
-    choices = {name: values for name, values in CHOICES.items() if name in known} | dict(ONLY.get(family, {}))
-    drawn = {name: draw.choice(values) for name, values in choices.items()}
-    return {name: dict(value) if isinstance(value, dict) else value for name, value in drawn.items()}
+    There are as many that every value of every field is drawn once, four at least. The order of each field's values is
+    its own, so that a further field does not change what is drawn for the others.
+    """
+    known = vars(hot_config(family))
+    drawn = {name: values for name, values in CHOICES.items() if name in known} | dict(recipe(family).draws)
+    drawn = {name: values for name, values in drawn.items() if values}
+    count = max(LEAST_DRAWN, *map(len, drawn.values())) if drawn else 0
+    columns = {name: _column(name, values, count) for name, values in drawn.items()}
+    return [{}, *({name: copy.deepcopy(column[k]) for name, column in columns.items()} for k in range(count))]
+
+
+def _column(name: str, values: Sequence[Any], count: int) -> list[Any]:
+    """`count` values in an order that only the name decides, each of them as often as any other or once more."""
+    column = [values[k % len(values)] for k in range(count)]
+    random.Random(name).shuffle(column)
+    return column
+
+
+def refused_as(family: str, refusal: ConversionError) -> str | None:
+    """The name under which a family says that it refuses this on purpose; None if it does not say so."""
+    return next((name for name, words in recipe(family).refuses.items() if words and words in str(refusal)), None)

@@ -48,7 +48,7 @@ def continue_greedily(runner: ModelRunner, prompts: Sequence[Prompt], vocab: int
         else:
             batch = runner.batch(ids if cache is None else ids[-1:])
             output = runner.forward(input_ids=batch, past_key_values=cache, use_cache=True)
-            cache, logits = output.past_key_values, output.logits[0, -1, :vocab]
+            cache, logits = getattr(output, "past_key_values", None), output.logits[0, -1, :vocab]
         margins.append(_margin(logits))
         ids.append(int(logits.argmax()))
     return Continuation(start, tuple(ids[len(start) :]), tuple(margins), fresh)

@@ -16,7 +16,7 @@ MARGIN = 32
 
 LONGEST, FARTHEST = 1024, 16384
 """Tokens up to which a prompt is always made longer; and up to which it is where that is cheap."""
-CHEAP_WORK, CHEAP_MEMORY = 4e11, 2**30
+CHEAP_WORK, CHEAP_MEMORY = 4e11, 2**28
 """Weights x tokens, and bytes of logits or of one layer's scores in float64, up to which a prompt is cheap."""
 
 

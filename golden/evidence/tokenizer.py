@@ -43,6 +43,8 @@ PROBES = (
     "\u200b\u00a0\u2028\x00\x7f",
     "",
 )
+ROW = 50  # tokens of the vocabulary in one text
+STRUCTURE = "structure"  # not what a tokenizer does, but how: two may be built otherwise and do the same
 SETTINGS = (
     "padding_side",
     "truncation_side",
@@ -115,12 +117,26 @@ def _aspects(tokenizer: Any) -> Iterator[tuple[str, Any]]:
         words = "encoding" if special else "encoding without special tokens"
         yield words, [list(tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]) for text in texts]
     yield "encoding of pairs", list(tokenizer(PROBES[0], PROBES[3], verbose=False)["input_ids"])
-    yield "decoding of single ids", [tokenizer.decode([i]) for i in ids]
+    tokens = [tokenizer.decode([i]) for i in ids]
+    yield "decoding of single ids", tokens
+    rows = ["".join(tokens[start : start + ROW]) for start in range(0, len(tokens), ROW)]
+    own = tokenizer([*tokens, *rows], add_special_tokens=False, verbose=False)
+    yield "encoding of its own tokens", own["input_ids"]
     encoded = [tokenizer(text, verbose=False)["input_ids"] for text in texts]
     yield "decoding of texts", [tokenizer.decode(row) for row in encoded]
     yield "decoding without special tokens", [tokenizer.decode(row, skip_special_tokens=True) for row in encoded]
     for name in SETTINGS:
         yield name, getattr(tokenizer, name, None)
+    yield STRUCTURE, _structure(tokenizer)
+
+
+def _structure(tokenizer: Any) -> Any:
+    """How a fast tokenizer is built: its normaliser, merges and so on. None of a slow one."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    parts = json.loads(backend.to_str())
+    return {name: part for name, part in parts.items() if name not in ("truncation", "padding", "version")}
 
 
 def _named(tokenizer: Any) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from golden.evidence.beside_weights import GENERATION, Beside, generation_settings
-from golden.evidence.tokenizer import TokenizerEvidence, read_tokenizer, tokenizer_files
+from golden.evidence.tokenizer import STRUCTURE, TokenizerEvidence, read_tokenizer, tokenizer_files
 from golden.references import is_native
 
 OLD_GOLDEN = "the golden file holds no tokenizer and no generation settings; record it again to have them judged"
@@ -58,14 +58,17 @@ def _tokenizers(candidate: Path, expected: TokenizerEvidence, files: Mapping[str
         return Findings(notes=("the reference has no tokenizer: the candidate's is not judged",) if extra else ())
     if not mine.exists:
         return Findings(("the reference has a tokenizer, the candidate has none",))
-    changed = sorted(n for n in {*files, *expected.files} if files.get(n) != expected.files.get(n))
+    listed = _listed(sorted(n for n in {*files, *expected.files} if files.get(n) != expected.files.get(n)))
     if expected.why:
-        return Findings(doubts=(f"the reference's tokenizer cannot be loaded ({expected.why}); {_listed(changed)}",))
+        return Findings(doubts=(f"the reference's tokenizer cannot be loaded ({expected.why}); {listed}",))
     if mine.why:
-        return Findings((f"its tokenizer cannot be loaded ({mine.why}); {_listed(changed)}",))
+        return Findings((f"its tokenizer cannot be loaded ({mine.why}); {listed}",))
     aspects = [name for name in expected.aspects if mine.aspects.get(name) != expected.aspects[name]]
+    if aspects == [STRUCTURE]:
+        return Findings(doubts=(f"its tokenizer does the same on all texts tried, but is built otherwise; {listed}",))
     if aspects:
-        return Findings((f"its tokenizer differs from the reference's in {', '.join(aspects)}; {_listed(changed)}",))
+        shown = [name for name in aspects if name != STRUCTURE]
+        return Findings((f"its tokenizer differs from the reference's in {', '.join(shown)}; {listed}",))
     return Findings()
 
 

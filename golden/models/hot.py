@@ -8,87 +8,61 @@ peaked. No two sizes are equal by accident: heads x head_dim is not n_embd, the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from converters.family import Hot, get_family
 from golden.errors import UnknownLevelError
+from golden.models.hot_recipes import RECIPES
 from golden.models.loading import silenced
+from golden.models.own_references import config_class
 
-_WIDE: dict[str, Any] = {
-    "vocab_size": 331,
-    "hidden_size": 48,
-    "intermediate_size": 88,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 160,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-    "tie_word_embeddings": False,
-}
-_GROUPED = _WIDE | {"num_key_value_heads": 2, "head_dim": 20}
-_NARROW_POSITIONS: dict[str, Any] = {
-    "vocab_size": 331,
-    "n_embd": 48,
-    "n_layer": 3,
-    "n_head": 4,
-    "n_positions": 160,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-
-RECIPES: Mapping[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("LlamaConfig", _GROUPED | {"rms_norm_eps": 1e-5}),
-    "mistral": ("MistralConfig", _GROUPED | {"sliding_window": 24, "rms_norm_eps": 1e-5}),
-    "qwen2": ("Qwen2Config", _GROUPED | {"rms_norm_eps": 1e-5}),
-    "qwen3": ("Qwen3Config", _GROUPED),
-    "phi": ("PhiConfig", _WIDE | {"num_key_value_heads": 2, "partial_rotary_factor": 0.5}),
-    "phi3": ("Phi3Config", _GROUPED | {"partial_rotary_factor": 0.7, "sliding_window": 24}),
-    "gpt2": ("GPT2Config", _NARROW_POSITIONS | {"tie_word_embeddings": False}),
-    "gptj": ("GPTJConfig", _NARROW_POSITIONS | {"rotary_dim": 6, "tie_word_embeddings": False}),
-    "codegen": ("CodeGenConfig", _NARROW_POSITIONS | {"rotary_dim": 6, "tie_word_embeddings": False}),
-}
-"""Family -> transformers' config class and the sizes of its hot model."""
+QUERIES_OR_KEYS = ("q_proj", "k_proj", "qkv", "c_attn", "Wqkv", "query.", "key.")
+"""Parts of the names of parameters that make queries or keys."""
 
 
-def recipe(family: str) -> tuple[str, Mapping[str, Any]]:
-    """The class and sizes of a family's hot model: those above, or what the family itself says.
+def recipe(family: str) -> Hot:
+    """The recipe of a family's hot model: of a built-in family here, of any other in its FAMILY.
 
     Raises:
         UnknownLevelError: there is no recipe for the family.
     """
-    from converters.family import get_family
-
     found = RECIPES.get(family) or get_family(family).hot
     if found is None:
         raise UnknownLevelError(f"no hot model is known for {family!r}; give its FAMILY a `hot` recipe")
-    return found
+    return found if isinstance(found, Hot) else Hot(*found)
 
 
 def has_recipe(family: str) -> bool:
     """Whether there is a hot model of a family."""
-    from converters.family import get_family
-
     return family in RECIPES or get_family(family).hot is not None
 
 
+def hot_config(family: str, **overrides: Any) -> Any:
+    """The config of a family's hot model; ``overrides`` are fields that replace the recipe's.
+
+    Raises:
+        UnknownLevelError: there is no recipe for the family, or its config class cannot be imported.
+    """
+    found = recipe(family)
+    return config_class(found.config_class)(**{**found.sizes, **overrides})
+
+
 def make_hot(family: str, folder: Path, seed: int = 0, **overrides: Any) -> Path:
-    """Save a hot transformers model of ``family`` into ``folder`` and return it.
+    """Save a hot model of ``family``, as its reference implementation saves it, into ``folder`` and return it.
 
     Args:
         overrides: config fields that replace the recipe's.
 
     Raises:
-        UnknownLevelError: there is no recipe for the family.
+        UnknownLevelError: there is no recipe for the family, or its config class cannot be imported.
     """
     import transformers
 
-    name, sizes = recipe(family)
-    config = getattr(transformers, name)(**{**sizes, **overrides})
+    config = hot_config(family, **overrides)
     with silenced(), torch.random.fork_rng():
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -111,5 +85,5 @@ def _hot_values(name: str, parameter: Tensor, generator: torch.Generator) -> Ten
         return 0.2 * noise
     if parameter.ndim == 1:
         return 1.0 + 0.2 * noise
-    gain = 1.5 if any(part in name for part in ("q_proj", "k_proj", "qkv", "c_attn", "Wqkv")) else 1.0
+    gain = 1.5 if any(part in name for part in QUERIES_OR_KEYS) else 1.0
     return noise * (gain / math.sqrt(parameter.shape[-1]))

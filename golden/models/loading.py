@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from golden.errors import FolderError, MissingDeviceError
+from golden.models.own_references import register_reference
 from golden.references import is_native, load_native, native_config, native_elements
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
     if own_flash:
         check_flash(folder, device)
     check_config(folder)
+    register_reference(config.get("model_type"))
     options: dict[str, Any] = {} if attn is None or own_flash else {"attn_implementation": attn}
     with building(folder, attn), silenced():
         model, info = AutoModelForCausalLM.from_pretrained(

@@ -22,11 +22,13 @@ from golden.models.loading import (
     check_config,
     load_model,
     loading_problems,
+    read_config,
     silenced,
     tensor_headers,
     weight_files,
     wrong_kinds,
 )
+from golden.models.own_references import register_reference
 from golden.references import is_native, native_elements
 
 
@@ -61,6 +63,7 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
     if is_native(folder):
         return load_model(folder, dtype, attn)
     check_config(folder)
+    register_reference(read_config(folder).get("model_type"))
     stored = {key: (path, entry) for path in weight_files(folder) for key, entry in tensor_headers(path).items()}
     options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
     with building(folder, attn), silenced():

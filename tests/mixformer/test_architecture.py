@@ -162,9 +162,15 @@ def test_every_keyword_of_the_sdk_exists_with_its_default(module_class: Any) -> 
 
 
 UNKNOWN_NAMES = [
-    ({"block_cls": "foo"}, "`architecture.block_cls` must be one of ['parallel', 'sequential'], but got 'foo'."),
+    (
+        {"block_cls": "foo"},
+        "`architecture.block_cls` must be one of ['parallel', 'sequential', 'ngpt'], but got ",
+    ),
     ({"mixer": {"mixer_cls": "foo"}}, "`architecture.mixer.mixer_cls` must be one of ['mha'], but got 'foo'."),
-    ({"mlp": {"mlp_cls": "foo"}}, "`architecture.mlp.mlp_cls` must be one of ['glu', 'fused_mlp', 'mlp', 'glu_bias']"),
+    (
+        {"mlp": {"mlp_cls": "foo"}},
+        "`architecture.mlp.mlp_cls` must be one of ['glu', 'fused_mlp', 'mlp', 'glu_bias', ",
+    ),
     ({"norm": {"norm_cls": "foo"}}, "`architecture.norm.norm_cls` must be one of ['torch', 'low_precision', 'rms', "),
     ([{}, {"mixer": {"mixer_cls": 3}}], "`architecture[1].mixer.mixer_cls` must be one of ['mha'], but got 3."),
 ]

@@ -8,7 +8,7 @@ import torch
 from converters.config import layout
 from converters.config.ngpt_layout import CHANGES_FUNCTION
 from converters.errors import ConfigRefused
-from converters.family import get_family
+from converters.family import get_family, list_families
 from mixformer import MixFormerSequentialConfig, MixFormerSequentialForCausalLM
 
 SIZES = {"vocab_size": 70, "n_embd": 48, "n_head": 4, "n_layer": 2, "n_positions": 32, "pad_vocab_size_multiple": 1}
@@ -139,3 +139,13 @@ def test_another_family_refuses_what_it_has_no_word_for_and_offers_no_waiver():
     assert "waive" not in str(refusal.value)
     with pytest.raises(ConfigRefused, match="cannot be ignored"):
         table.to_theirs(odd, "llama", waived=("architecture.mixer.rotary_style",))
+
+
+OTHERS = [family.name for family in list_families(plugins=False) if not family.name.startswith("ngpt")]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_other_family_takes_an_ngpt(name):
+    with pytest.raises(ConfigRefused) as refusal:
+        get_family(name).config.to_theirs(changed(), name)
+    assert "waive" not in str(refusal.value)

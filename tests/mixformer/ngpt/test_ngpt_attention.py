@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 
 from mixformer.blocks.mixers import masked_linear
 from mixformer.blocks.mixers.masked_linear import MaskedLinearAttention, kernel_obstacle
@@ -113,13 +114,7 @@ def test_the_tutorial_has_no_cache(tutorial: Any, sizes: Any, ids: Tensor) -> No
     model = hot(tutorial, sizes)
     assert model(ids, use_cache=True).past_key_values is None
     with pytest.raises(InputError, match="cannot decode onto a cache"):
-        model(ids, past_key_values=hot_cache(model, ids))
-
-
-def hot_cache(model: nn.Module, ids: Tensor) -> Any:
-    from transformers.cache_utils import DynamicCache
-
-    return DynamicCache()
+        model(ids, past_key_values=DynamicCache())
 
 
 def test_generation_equals_full_passes(ngpt: Any, sizes: Any, ids: Tensor) -> None:
@@ -189,3 +184,12 @@ def test_gradients_are_those_of_the_formula(ngpt: Any, sizes: Any, ids: Tensor, 
         found = dict(model.named_parameters()).get(key)
         if found is not None:
             assert torch.allclose(found.grad, grad, rtol=1e-8, atol=1e-8), key
+
+
+def test_compiled_equals_eager(ngpt: Any, sizes: Any, ids: Tensor) -> None:
+    model = hot(ngpt, sizes)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    found = logits_of(compiled, ids, attention_mask=mask, use_cache=False)
+    assert torch.equal(found, logits_of(model, ids, attention_mask=mask, use_cache=False))

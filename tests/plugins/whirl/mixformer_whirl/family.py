@@ -8,10 +8,10 @@ from typing import Any
 
 from converters.algebra.dims import Dims
 from converters.config.entries import Field, Ours, Theirs, Written
-from converters.config.kinds import NOT_NEGATIVE, POSITIVE_INT
+from converters.config.kinds import DTYPE, NOT_NEGATIVE, POSITIVE_INT, TOKENS
 from converters.config.table import ConfigTable
 from converters.families.shared.transformers_fields import HEAD, LAYER_NORM, MIXER, NORM
-from converters.family import Family, Rule
+from converters.family import Family, Hot, Rule
 
 BLOCK = "mixformer-whirl/whirl"  # the package, so that a config says what it needs
 # What a resolved MixFormer says of attention and MLP, of which this block has neither.
@@ -34,7 +34,10 @@ CONFIG = ConfigTable(
         Field("width", ("n_embd",), POSITIVE_INT),
         Field("depth", ("n_layer",), POSITIVE_INT),
         Field("eps", (NORM + "eps",), NOT_NEGATIVE, 1e-5, also=("layer_norm_epsilon",)),
+        Field("dtype", ("dtype",), DTYPE, None),
+        Theirs("tie_word_embeddings", (False,), "a Whirl has two matrices", written=False),
         Ours("tie_word_embeddings", (False,)),
+        *(Field(f"{name}_token_id", (f"{name}_token_id",), TOKENS, None) for name in ("bos", "eos", "pad")),
     ),
     unread=frozenset(
         {
@@ -43,7 +46,7 @@ CONFIG = ConfigTable(
             "architecture.mlp.act_fn",
             "architecture.mlp.n_inner",
             *"""n_positions n_head n_head_kv n_inner rotary_dim activation_function embd_pdrop resid_pdrop
-            initializer_range use_cache source_vocab_size dtype""".split(),
+            initializer_range use_cache source_vocab_size""".split(),
         }
     ),
 )
@@ -86,4 +89,9 @@ FAMILY = Family(
     tensors=tensors,
     head="head",
     expresses="everything a Whirl has",
+    hot=Hot(
+        "mixformer_whirl.reference.WhirlConfig",
+        sizes={"vocab_size": 331, "width": 48, "depth": 3, "eps": 1e-3},
+        draws={"width": (30, 64), "depth": (1, 2, 4), "eps": (1e-6, 1e-2), "tie_word_embeddings": ()},
+    ),
 )

@@ -1,0 +1,86 @@
+"""The hot models of the built-in families: config classes of transformers, sizes, and what the tests vary.
+
+Sizes are chosen so that nothing fits by accident: heads x head_dim is not n_embd, the vocabulary is odd. A family of
+another package has its recipe in its FAMILY.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from converters.family import Hot
+
+_WIDE: dict[str, Any] = {
+    "vocab_size": 331,
+    "hidden_size": 48,
+    "intermediate_size": 88,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 160,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+    "tie_word_embeddings": False,
+}
+_GROUPED = _WIDE | {"num_key_value_heads": 2, "head_dim": 20}
+_NARROW_POSITIONS: dict[str, Any] = {
+    "vocab_size": 331,
+    "n_embd": 48,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 160,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": False,
+}
+_TURNING = _NARROW_POSITIONS | {"rotary_dim": 6}
+
+_ROPES: tuple[dict[str, Any], ...] = (
+    {"rope_type": "default", "rope_theta": 5e5},
+    {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
+    {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0},
+    {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 40},
+)
+_LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 1e4,
+    "short_factor": [1.0, 1.5, 2.0],  # for the 6 dimensions of a head of 12 that turn
+    "long_factor": [1.0, 3.0, 9.0],
+}
+_ONE_WINDOW: dict[str, tuple[Any, ...]] = {"sliding_window": (None, 5, 24)}
+_LAYER_WINDOWS: dict[str, tuple[Any, ...]] = {
+    "rope_parameters": _ROPES,
+    "use_sliding_window": (True, True, False),
+    "sliding_window": (5, 24),
+    "max_window_layers": (0, 1),
+}
+
+RECIPES: Mapping[str, Hot] = {
+    "llama": Hot("LlamaConfig", _GROUPED | {"rms_norm_eps": 1e-5}, {"rope_parameters": _ROPES}),
+    "mistral": Hot(
+        "MistralConfig",
+        _GROUPED | {"sliding_window": 24, "rms_norm_eps": 1e-5},
+        {"rope_parameters": _ROPES, **_ONE_WINDOW},
+    ),
+    "qwen2": Hot("Qwen2Config", _GROUPED | {"rms_norm_eps": 1e-5}, _LAYER_WINDOWS),
+    "qwen3": Hot("Qwen3Config", _GROUPED, _LAYER_WINDOWS),
+    "phi": Hot(
+        "PhiConfig",
+        _WIDE | {"num_key_value_heads": 2, "partial_rotary_factor": 0.5},
+        {"rope_parameters": _ROPES, "partial_rotary_factor": (0.5, 1.0, 0.7)},
+    ),
+    "phi3": Hot(
+        "Phi3Config",
+        _GROUPED | {"partial_rotary_factor": 0.7, "sliding_window": 24},
+        {
+            "head_dim": (12,),
+            "partial_rotary_factor": (0.5,),
+            "rope_parameters": (_ROPES[0], _LONGROPE),
+            "original_max_position_embeddings": (48, 160),
+            **_ONE_WINDOW,
+        },
+    ),
+    "gpt2": Hot("GPT2Config", _NARROW_POSITIONS),
+    "gptj": Hot("GPTJConfig", _TURNING),
+    "codegen": Hot("CodeGenConfig", _TURNING),
+}
+"""Family -> its hot model; what a family alone understands, or its config class does not show, is drawn here."""
