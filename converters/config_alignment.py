@@ -1,4 +1,4 @@
-"""Two config.json held against each other, also across families: what differs in function, and what differs besides."""
+"""Comparing two config.json, also of different families: differences in function, and other differences."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +24,7 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ConfigFindings:
-    """What two config.json say differently, a sentence each.
+    """The differences of two config.json, a sentence each.
 
     problems: of the function, or of how it is stored. doubts: of generation, training or identity, and fields that
     nobody knows; the logits cannot tell whether they matter.
@@ -89,10 +89,17 @@ def _differing(one: Config, other: Config, families: tuple[str, str]) -> list[st
     shared = _spoken(families)
     names = {name for name in one.keys() | other.keys() if not _free(name)}
     return [
-        f"config: {name} is {one.get(name)!r}, the reference says {other.get(name)!r}"
+        f"config: {_in_words(name, families[0])} is {one.get(name)!r}, the reference says {other.get(name)!r}"
         for name in sorted(names if shared is None else names & shared)
         if not same(one.get(name), other.get(name))
     ]
+
+
+def _in_words(path: str, family: str) -> str:
+    """A path of ours, after the name that the candidate's own family has for it."""
+    entries = () if family == OURS else get_family(family).config.entries
+    named = [name for entry in entries if path in entry.ours for name in entry.theirs[:1]]
+    return f"{named[0]} ({path} in MixFormer)" if named and named[0] != path else path
 
 
 def _free(name: str) -> bool:

@@ -1,7 +1,7 @@
-"""A checkpoint in the form that transformers loads: safetensors, plain key names, a config that says its tie.
+"""A plain copy of a checkpoint that transformers can load: safetensors, plain key names, a config with the right tie.
 
-Nothing is mapped: names are unwrapped and bytes are copied. So it can stand for a source of another form (a pickle,
-wrapped keys, a head that only its tensors tell) as the reference of a verdict.
+Nothing is mapped: wrappers are removed from names, and bytes are copied. It is the reference of a verdict where
+transformers cannot load the source: a pickle, wrapped keys, a head that config.json does not tell.
 """
 
 from dataclasses import replace
@@ -22,7 +22,7 @@ from converters.plan.rules import TargetTensor
 
 
 def is_plain(source: Checkpoint, *, own_head: bool = False) -> bool:
-    """Whether transformers loads the folder as it is, and as what it is."""
+    """Whether transformers loads the folder without changes, as the right model."""
     if family_of(source.config) == OURS:
         return True
     family = get_family(family_of(source.config))

@@ -1,4 +1,4 @@
-"""`conversion.json`: where an output came from, which key became which, and the sha256 of every file."""
+"""`conversion.json`: what an output was made from, which key became which, and the sha256 of every file."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ NAME = "conversion.json"
 
 
 def fingerprint(source: Checkpoint) -> dict[str, Any]:
-    """What tells one state of a source from another without reading its weights: sizes, times, config and headers."""
+    """A hash of a source that changes with its files, without reading weights: sizes, times, config and headers."""
     digest = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode())
     for key, tensor in source.tensors.items():
         digest.update(f"{key} {tensor.dtype} {tensor.shape} {tensor.shard} {tensor.begin}\n".encode())
@@ -33,7 +33,7 @@ def fingerprint(source: Checkpoint) -> dict[str, Any]:
 
 
 def request(plan: Plan, max_shard_size: int | None, *, native: bool = False) -> dict[str, Any]:
-    """What was asked for: equal requests of equal versions give equal outputs."""
+    """The request: equal requests of equal versions give equal outputs."""
     return {
         "version": __version__,
         "family": plan.family,
@@ -67,7 +67,7 @@ def recorded_cast(folder: Path) -> str | None:
 
 
 def recorded_dequantisation(folder: Path) -> bool:
-    """Whether a folder's conversion.json says that its tensors were quantised before."""
+    """Whether a folder's conversion.json says that its tensors were dequantised."""
     return bool(_recorded(folder, "dequantize"))
 
 
@@ -81,7 +81,7 @@ def _recorded(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def recorded_options(folder: Path) -> Options:
-    """What a folder's conversion.json says was asked of its conversion: the cast, waived fields, dropped buffers."""
+    """The options in a folder's conversion.json: the cast, waived fields, dropped buffers."""
     try:
         asked = read_json(folder / NAME).get("options")
     except ConversionError:
@@ -105,7 +105,7 @@ def up_to_date(folder: Path, asked: Mapping[str, Any]) -> Mapping[str, Any] | No
 
 
 def written(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
-    """Size and time of modification of each file in a folder, by name; of those that are there."""
+    """Size and time of modification of each existing file in a folder, by name."""
     found = {}
     for name in sorted(names):
         with suppress(OSError):

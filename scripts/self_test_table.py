@@ -14,11 +14,11 @@ from marked_text import replace_marked
 
 KINDS = ("weight", "mapping", "config", "kernel", "healthy")
 ROW = re.compile(rf"(\S+) +({'|'.join(KINDS)}) +(\d+) (.+?) +(\S+)  (caught|silent|MISSED|FALSE ALARM)$")
-SUMMARY = re.compile(r"(PASS|FAIL): \d+ of \d+ faults caught, \d+ false alarms in \d+ sound variants$")
+SUMMARY = re.compile(r"(PASS|FAIL): \d+ of \d+ faults caught, \d+ false alarms? in \d+ correct variants?$")
 
 
 def table(lines: Iterable[str]) -> list[str]:
-    """Markdown: faults with the faintest measurement of any family and seed, sound variants with the loudest."""
+    """Markdown: faults with the faintest measurement of any family and seed, correct variants with the loudest."""
     rows: dict[tuple[str, str], list[re.Match[str]]] = {}
     for found in filter(None, map(ROW.match, lines)):
         rows.setdefault((found[2], found[4]), []).append(found)

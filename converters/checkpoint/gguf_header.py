@@ -2,8 +2,8 @@
 
 Format (ggml `docs/gguf.md`): magic, version, number of tensors and of metadata entries; then the entries (name, type,
 value), then for each tensor its name, sizes (fastest axis first), type and offset into the data, which begin at the
-next multiple of `general.alignment`. All numbers are little-endian. Every count, length and offset is held against the
-size of the file before it is used, so that no header can make the reader allocate or seek beyond it.
+next multiple of `general.alignment`. All numbers are little-endian. Every count, length and offset is compared with
+the size of the file before it is used, so that no header can make the reader allocate or seek beyond it.
 """
 
 import struct
@@ -23,9 +23,9 @@ MOST_ENTRIES = 1 << 16
 LONGEST_NAME = 1 << 10  # bytes
 MOST_WORDS = 1 << 22  # strings of an array; the largest vocabularies have a few hundred thousand
 LONGEST_STRING = 1 << 26  # bytes; a chat template has a few thousand
-KEPT = 64  # elements up to which an array is kept; the others, such as the words of a tokenizer, are skipped
+KEPT = 64  # arrays of more elements, such as the words of a tokenizer, are skipped
 MOST_DIMS = 4
-WIDEST = 1 << 20  # the largest alignment that is believed, in bytes
+WIDEST = 1 << 20  # the largest alignment that is allowed, in bytes
 
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -105,7 +105,7 @@ def read_gguf(path: Path) -> GgufHeader:
     except OSError as error:
         raise UnsafeFile(f"{path} cannot be read: {error.strerror}") from None
     except UnsafeFile as error:
-        raise UnsafeFile(f"{path} is not a sound GGUF file: {error}") from None
+        raise UnsafeFile(f"{path} is not a valid GGUF file: {error}") from None
 
 
 @dataclass
@@ -140,7 +140,7 @@ class _Cursor:
         """A string: its length in bytes, then UTF-8."""
         length = self.number("Q", what)
         if length > longest:
-            raise UnsafeFile(f"{what} claims {length} bytes, at most {longest} are read")
+            raise UnsafeFile(f"{what} should have {length} bytes, at most {longest} are allowed")
         try:
             return self.bytes(length, what).decode()
         except UnicodeDecodeError:
@@ -154,11 +154,13 @@ def _parse(cursor: _Cursor) -> GgufHeader:
     if version not in (2, 3):
         big = int.from_bytes(version.to_bytes(4, "little"), "big")
         why = "it is big-endian" if big in (2, 3) else f"it is of version {version}"
-        raise UnsafeFile(f"{why}; little-endian files of version 2 and 3 are read. Convert it anew with llama.cpp")
+        raise UnsafeFile(
+            f"{why}; only little-endian files of versions 2 and 3 can be read. Convert it again with llama.cpp"
+        )
     tensors, entries = cursor.number("Q", "the number of tensors"), cursor.number("Q", "the number of entries")
     if tensors > MOST_TENSORS or entries > MOST_ENTRIES:
         raise UnsafeFile(
-            f"it claims {tensors} tensors and {entries} entries; {MOST_TENSORS} and {MOST_ENTRIES} at most"
+            f"its header says {tensors} tensors and {entries} entries; at most {MOST_TENSORS} and {MOST_ENTRIES} can be"
         )
     metadata = _metadata(cursor, entries)
     alignment = metadata.get(ALIGNMENT, 32)
@@ -172,7 +174,7 @@ def _parse(cursor: _Cursor) -> GgufHeader:
 def _count(cursor: _Cursor, what: str, most: int) -> int:
     count: int = cursor.number("Q", f"the number of {what}")
     if count > most:
-        raise UnsafeFile(f"it claims {count} {what}, at most {most} are read")
+        raise UnsafeFile(f"its header says {count} {what}, at most {most} are allowed")
     return count
 
 
@@ -182,7 +184,7 @@ def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
     for _ in range(count):
         name = cursor.text(LONGEST_NAME, "the name of an entry")
         if name in names:
-            raise UnsafeFile(f"the entry {name!r} stands twice")
+            raise UnsafeFile(f"the entry {name!r} appears twice")
         names.add(name)
         value = _value(cursor, cursor.number("I", f"the type of {name!r}"), name)
         if value is not None:
@@ -201,7 +203,7 @@ def _value(cursor: _Cursor, kind: int, name: str) -> Any:
         raise UnsafeFile(f"{name!r} is of the unknown type {kind}")
     inner, count = cursor.number("I", name), cursor.number("Q", name)
     if inner not in SCALARS and inner != STRING:
-        raise UnsafeFile(f"{name!r} is an array of type {inner}; only numbers and strings are read")
+        raise UnsafeFile(f"{name!r} is an array of type {inner}, expected numbers or strings")
     if count <= KEPT:
         return [_value(cursor, inner, name) for _ in range(count)]
     _skip(cursor, inner, count, name)
@@ -213,7 +215,7 @@ def _skip(cursor: _Cursor, kind: int, count: int, name: str) -> None:
         cursor.skip(count * struct.calcsize(f"<{SCALARS[kind]}"), name)
         return
     if count > MOST_WORDS:
-        raise UnsafeFile(f"{name!r} claims {count} strings, at most {MOST_WORDS} are read")
+        raise UnsafeFile(f"{name!r} should have {count} strings, at most {MOST_WORDS} are allowed")
     for _ in range(count):
         cursor.skip(cursor.number("Q", name), name)
 
@@ -237,7 +239,7 @@ def _tensor(cursor: _Cursor) -> tuple[str, int, tuple[int, ...], int]:
     name = cursor.text(LONGEST_NAME, "the name of a tensor")
     dims = cursor.number("I", f"the axes of {name!r}")
     if dims > MOST_DIMS:
-        raise UnsafeFile(f"{name!r} claims {dims} axes, at most {MOST_DIMS} are read")
+        raise UnsafeFile(f"{name!r} should have {dims} axes, at most {MOST_DIMS} are allowed")
     sizes = [cursor.number("Q", f"the sizes of {name!r}") for _ in range(dims)]
     kind, offset = cursor.number("I", f"the type of {name!r}"), cursor.number("Q", f"the place of {name!r}")
     if kind not in TYPES:
@@ -257,7 +259,7 @@ def _placed(
     for name, number, shape, offset in raw:
         kind, block, width = TYPES[number]
         if name in found:
-            raise UnsafeFile(f"the tensor {name!r} stands twice")
+            raise UnsafeFile(f"the tensor {name!r} appears twice")
         if (shape[-1] if shape else 1) % block:
             raise UnsafeFile(f"{name!r} has rows of {shape[-1]} elements, {kind} takes multiples of {block}")
         nbytes = prod(shape) // block * width

@@ -1,4 +1,4 @@
-"""JSON files of a checkpoint, read with care: bounded, UTF-8, objects with unique keys."""
+"""JSON files of a checkpoint: of limited size, UTF-8, objects with unique keys."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Opening a checkpoint: which form it is of, its config, and the headers of its weight files. No weights are read."""
+"""Opening a checkpoint: its form, its config, and the headers of its weight files. No weights are read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageE
 def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
     """Opens a model, whatever form it comes in: see `converters.checkpoint.file_forms`.
 
-    dequantize: quantised tensors may be turned into float32, which is a lossy step. A source that does not say its
+    dequantize: quantised tensors may be converted to float32, which is a lossy step. A source that does not say its
     number of heads has the one that was said: see `converters.checkpoint.users_word`.
 
     Raises:
@@ -46,7 +46,7 @@ def open_folder(source: Path) -> Checkpoint:
         for tensor in tensors_of(file, shard):
             if tensor.key in tensors:
                 was = tensors[tensor.key].file.name
-                raise UnsafeFile(f"{tensor.key!r} lies in {was} and in {file.name}; one is needed")
+                raise UnsafeFile(f"{tensor.key!r} is in {was} and in {file.name}, expected in one file")
             tensors[tensor.key] = tensor
     if not tensors:
         raise CoverageRefused(f"{folder} holds no tensors")
@@ -97,7 +97,7 @@ def _folder(source: Path) -> Path:
     if source.is_file():
         if source.name not in (SINGLE, "config.json"):
             raise UsageError(
-                f"{source} is a file of no form that is read; give a folder with config.json and {SINGLE}, or one of:"
+                f"{source} is not a file that can be read; give a folder with config.json and {SINGLE}, or one of:"
                 f" {'; '.join(titles())}"
             )
         return source.parent
@@ -114,7 +114,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise ConfigRefused(f"{folder} has no config.json; a checkpoint needs it to know its sizes")
+        raise ConfigRefused(f"{folder} has no config.json, which says the sizes of the model; copy it there")
     try:
         return read_json(path)
     except UnsafeFile as error:

@@ -55,7 +55,7 @@ def read_header(path: Path) -> Header:
     """Reads and checks the header of a safetensors file.
 
     Raises:
-        UnsafeFile: the file is truncated, malformed, or its tensors overlap, leave holes or do not fill it.
+        UnsafeFile: the file is truncated, malformed, or its tensors overlap, leave gaps or do not fill it.
     """
     try:
         with path.open("rb") as file:
@@ -63,7 +63,7 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise UnsafeFile(f"{path} cannot be read: {error.strerror}") from None
     except UnsafeFile as error:
-        raise UnsafeFile(f"{path} is not a sound safetensors file: {error}") from None
+        raise UnsafeFile(f"{path} is not a valid safetensors file: {error}") from None
 
 
 def _parse(file: BinaryIO, size: int) -> Header:
@@ -71,15 +71,17 @@ def _parse(file: BinaryIO, size: int) -> Header:
         raise UnsafeFile(f"it has {size} bytes, a header needs at least 8")
     length = int.from_bytes(file.read(8), "little")
     if length > LARGEST_HEADER:
-        raise UnsafeFile(f"its header claims {length} bytes, the format allows {LARGEST_HEADER}")
+        raise UnsafeFile(f"its header should have {length} bytes, the format allows {LARGEST_HEADER}")
     if 8 + length > size:
-        raise UnsafeFile(f"its header claims {length} bytes, the file has {size}: truncated, or not safetensors")
+        raise UnsafeFile(
+            f"its header should have {length} bytes, the file has {size}: it is truncated, or no safetensors file"
+        )
     content = parse_json(file.read(length))
     metadata = content.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise UnsafeFile("__metadata__ is not an object of strings")
     if len(content) > MOST_TENSORS:
-        raise UnsafeFile(f"it lists {len(content)} tensors, at most {MOST_TENSORS} are read")
+        raise UnsafeFile(f"it lists {len(content)} tensors, at most {MOST_TENSORS} are allowed")
     entries = sorted((_entry(key, value, 8 + length) for key, value in content.items()), key=lambda e: (e.begin, e.end))
     _check_tiling(entries, 8 + length, size)
     return Header(tuple(entries), metadata, 8 + length)
@@ -89,13 +91,13 @@ def parse_json(text: bytes) -> dict[str, Any]:
     """A JSON object without duplicate keys.
 
     Raises:
-        UnsafeFile: not UTF-8, not JSON, nested too deeply, not an object, or a key stands twice.
+        UnsafeFile: not UTF-8, not JSON, nested too deeply, not an object, or a key appears twice.
     """
     try:
         found = json.loads(
             text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
         )
-        if b"\\ud" in text or b"\\uD" in text:  # escapes can spell halves of characters, which no file can hold
+        if b"\\ud" in text or b"\\uD" in text:  # escapes can give halves of characters, which UTF-8 cannot hold
             json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise UnsafeFile(f"its JSON cannot be read ({error})") from None
@@ -108,7 +110,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise UnsafeFile(f"the key {twice!r} stands twice")
+        raise UnsafeFile(f"the key {twice!r} appears twice")
     return found
 
 
@@ -144,22 +146,24 @@ def _sizes(value: Any) -> TypeGuard[list[int]]:
 
 
 def _check_tiling(entries: Sequence[TensorEntry], data_start: int, size: int) -> None:
-    """Tensors must follow one another without hole or overlap and fill the file."""
+    """Checks that tensors follow one another without gap or overlap and fill the file."""
     at, before = data_start, "the header"
     for entry in entries:
         if entry.begin != at:
-            what = "overlaps" if entry.begin < at else "leaves a hole behind"
+            what = "overlaps" if entry.begin < at else "leaves a gap after"
             raise UnsafeFile(f"{entry.key!r} {what} {before!r} ({entry.begin - at:+d} bytes)")
         at, before = entry.end, entry.key
     if at != size:
-        raise UnsafeFile(f"tensors end at byte {at}, the file has {size}: truncated, or something is appended")
+        raise UnsafeFile(
+            f"tensors end at byte {at}, the file has {size} bytes: it is truncated, or has data after them"
+        )
 
 
 def build_header(tensors: Iterable[tuple[str, str, tuple[int, ...]]], congruent: int = 0) -> bytes:
     """The header of a file that holds (key, dtype, shape) tensors in this order.
 
     Its length is padded with spaces so that the data begin at a multiple of 8 and, where that is possible, at
-    `congruent` modulo 4096: then a filesystem that can share ranges can share these.
+    `congruent` modulo 4096, so that a file system that can share ranges of files can share these.
     """
     content: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     at = 0

@@ -1,4 +1,4 @@
-"""Files beside the weights that make a folder usable (tokenizer, generation settings, licence), carried unchanged."""
+"""Side files (tokenizer, generation settings, licence), which are copied unchanged."""
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -23,7 +23,7 @@ CARRIED = (
     "USE_POLICY*",
 )
 NEVER = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.py", "*.pkl", "*.index.json")
-LARGEST = 1 << 30  # bytes; a tokenizer is far smaller, weights under another name are not
+LARGEST = 1 << 30  # bytes; a tokenizer is far smaller than this, weights under another name are larger
 TEMPLATES = "additional_chat_templates"
 README, SOURCE_README = "README.md", "source_README.md"
 
@@ -31,10 +31,10 @@ README, SOURCE_README = "README.md", "source_README.md"
 def side_files(source: Path, *, home: bool) -> dict[str, Path]:
     """Name in the output -> file in the source.
 
-    home: the output goes back to the family that the source came from, so its README takes its own name again.
+    home: the output is converted back to the family of its source, so its README gets its name back.
 
     Raises:
-        UnsafeFile: a file is not a regular one, or too large for what its name says.
+        UnsafeFile: a file is not a regular file, or too large for its name.
     """
     found = {name: _regular(path) for name, path in _listed(source) if _carried(path.name)}
     found.update(_readme(source, home=home))
@@ -44,7 +44,7 @@ def side_files(source: Path, *, home: bool) -> dict[str, Path]:
 def _listed(source: Path) -> Iterator[tuple[str, Path]]:
     """Files of the folder, and of the one folder that transformers keeps further chat templates in.
 
-    A model in one file has nothing beside it: what lies in the same folder may belong to others.
+    A model in one file has no side files: files in the same folder may belong to other models.
     """
     if not source.is_dir():
         return

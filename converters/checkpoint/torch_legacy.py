@@ -1,4 +1,4 @@
-"""`pytorch_model.bin` of the kind before torch 1.6: the one source that needs torch.
+"""Legacy `pytorch_model.bin`, as torch saved it before 1.6: the only source that needs torch.
 
 Its pickle is loaded with `weights_only=True`, which allows tensors and plain containers and no code; this is passed
 explicitly, because an environment variable can change the default. The tensors then lie in a safetensors file without a
@@ -15,7 +15,7 @@ from converters.errors import UnsafeFile
 
 
 def as_safetensors(path: Path) -> Path:
-    """A safetensors file with the tensors of a legacy pickle; it is gone when the interpreter ends, however it ends.
+    """A safetensors file with the tensors of a legacy pickle; it is gone when the process ends.
 
     Raises:
         UnsafeFile: the file is broken, asks for code, or holds something else than tensors by name.
@@ -30,7 +30,7 @@ def as_safetensors(path: Path) -> Path:
             for tensor in tensors.values():
                 file.write(_bytes(tensor))
     except (RuntimeError, TypeError, OSError) as error:
-        raise UnsafeFile(f"{path} cannot be laid out as safetensors: {error}") from None
+        raise UnsafeFile(f"{path} cannot be converted to safetensors: {error}") from None
     return target
 
 
@@ -54,7 +54,7 @@ def _dtype(path: Path, key: str, dtype: Any) -> str:
         "torch.bool": "BOOL",
     }
     if str(dtype) not in names:
-        raise UnsafeFile(f"{path}: {key!r} has dtype {dtype}, which is not read")
+        raise UnsafeFile(f"{path}: {key!r} has dtype {dtype}, which cannot be read")
     return names[str(dtype)]
 
 

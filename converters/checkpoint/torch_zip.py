@@ -80,7 +80,7 @@ class Saved:
             UnsafeFile: it is something else, or a tensor does not lie inside its storage.
         """
         if not isinstance(named, Mapping) or len(named) > MOST_TENSORS:
-            raise UnsafeFile(f"{self.path} holds no state dict but {type(named).__name__}")
+            raise UnsafeFile(f"{self.path} holds a {type(named).__name__}, expected a state dict")
         found = []
         for key, value in named.items():
             if not isinstance(key, str) or not isinstance(value, LazyTensor):
@@ -132,13 +132,13 @@ def read_saved(path: Path, unneeded: Collection[tuple[str, str]] = ()) -> Saved:
             return Saved(path, content, _starts(path, archive, root))
     except pickle.UnpicklingError as error:
         raise UnsafeFile(f"{path} cannot be unpickled safely: {error}") from None
-    except Exception as error:  # broken zips and pickles raise almost anything; no code of theirs can have run
-        raise UnsafeFile(f"{path} is not a sound torch file, or cannot be read safely: {error}") from None
+    except Exception as error:  # broken zips and pickles raise many errors; no code in them has run
+        raise UnsafeFile(f"{path} is not a valid torch file, or cannot be read safely: {error}") from None
 
 
 def _pickle(archive: zipfile.ZipFile, unneeded: Collection[tuple[str, str]]) -> tuple[str, Any]:
     if len(set(archive.namelist())) != len(archive.namelist()):
-        raise ValueError("an entry of the zip stands twice")
+        raise ValueError("an entry of the zip appears twice")
     names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(names) != 1:
         raise ValueError(f"it holds {len(names)} data.pkl, expected one")
@@ -192,7 +192,9 @@ def _placed(path: Path, key: str, lazy: LazyTensor, starts: Mapping[str, tuple[i
     begin, size = starts[storage.name]
     sizes = (*lazy.shape, *lazy.strides, lazy.offset)
     if any(type(n) is not int or n < 0 for n in sizes) or len(lazy.shape) != len(lazy.strides):
-        raise UnsafeFile(f"{path}: {key!r} has shape {lazy.shape} and strides {lazy.strides}")
+        raise UnsafeFile(
+            f"{path}: {key!r} has shape {lazy.shape} and strides {lazy.strides}, expected as many non-negative integers"
+        )
     last = lazy.offset + sum((n - 1) * stride for n, stride in zip(lazy.shape, lazy.strides, strict=True))
     if all(lazy.shape) and (last + 1) * storage.width > size:
         raise UnsafeFile(f"{path}: {key!r} reaches beyond its storage of {size} bytes")
@@ -214,7 +216,9 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: 
     if not isinstance(storage, Storage):
         raise pickle.UnpicklingError("a tensor without a storage")
     if any(rest[2:]):
-        raise pickle.UnpicklingError(f"a tensor with metadata {rest[2:]}, such as a sign kept aside")
+        raise pickle.UnpicklingError(
+            f"a tensor has metadata {rest[2:]}, such as a sign stored apart; save it after `resolve_neg()`"
+        )
     return LazyTensor(storage, offset, tuple(shape), tuple(strides))
 
 

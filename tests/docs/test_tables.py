@@ -94,7 +94,7 @@ def test_the_self_test_that_is_shown_passed_and_adds_up():
         trials[kind == "healthy"] += int(count)
         assert verdict == ("silent" if kind == "healthy" else "caught")
     assert summary == (
-        f"PASS: {trials[False]} of {trials[False]} faults caught, 0 false alarms in {trials[True]} sound variants"
+        f"PASS: {trials[False]} of {trials[False]} faults caught, 0 false alarms in {trials[True]} correct variants"
     )
 
 
@@ -106,7 +106,7 @@ def test_the_table_of_a_self_test_has_the_faintest_fault_and_the_loudest_sound_m
         Trial("llama", "as converted", "healthy", 1, 2e-15, True),
     )
     made = script("self_test_table").section(trial_lines(SelfTest(trials))).splitlines()
-    assert made[0] == "FAIL: 1 of 2 faults caught, 0 false alarms in 2 sound variants"
+    assert made[0] == "FAIL: 1 of 2 faults caught, 0 false alarms in 2 correct variants"
     assert made[-2:] == [
         "| weight | one sign in q | 2 | 2 | >= 2.5e-01 | MISSED, caught |",
         "| healthy | as converted | 1 | 2 | <= 2.0e-15 | silent |",

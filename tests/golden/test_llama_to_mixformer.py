@@ -102,7 +102,9 @@ def test_a_fault_that_the_diagnosis_prompt_does_not_show_gets_no_wrong_explanati
     assert verdict.hypothesis is None
 
 
-def test_a_wrong_tie_fails_where_the_models_part_and_no_mistake_is_claimed(mixformer: Path, reference: Path, tmp_path: Path) -> None:
+def test_a_wrong_tie_fails_at_the_logits_and_no_mistake_is_claimed(
+    mixformer: Path, reference: Path, tmp_path: Path
+) -> None:
     patient = admit(mixformer)
     patient.turn("tie", True)
     del patient.weights["layers.4.linear.weight"]

@@ -54,6 +54,7 @@ NOTHING = {
     "rotary_dim": "the architecture's own mixer.rotary_dim decides",
     "activation_function": "the architecture's own mlp.act_fn decides",
     "layer_norm_epsilon": "the norm's own eps decides",
+    "max_window_layers": "layer_types decides, and without it no layer has a window here",
 }
 # Fields that may be left out, because their value here is the default.
 DEFAULT_WHERE_GONE = {
@@ -62,6 +63,9 @@ DEFAULT_WHERE_GONE = {
     "embd_pdrop": "no dropout",
     "resid_pdrop": "no dropout",
     "tie_word_embeddings": "not tied",
+    "architectures": "the model_type says the class",
+    "rope_parameters.rope_type": "default",
+    "architecture.mixer.qk_norm": "off",
     "architecture.norm.eps": "1e-5",
     "architecture.mixer.dropout": "no dropout",
     "architecture.mixer.n_head_kv": "as n_head_kv at the top, or as many as heads",
