@@ -1,12 +1,13 @@
 """The pickles of torch files, read by a machine that can do little: plain containers, numbers, text and tensors.
 
-Nothing is imported or called by a name from the file: the five names that a state dict needs stand for functions here,
-every other is refused. A step makes one value at most, steps are counted, and a memo is a dict, so that no file makes
-the reader take much more memory than the file has bytes. Opcodes: `pickletools` of the standard library.
+Nothing is imported or called by a name from the file: the few names that a state dict needs stand for functions here.
+Every other is refused, but for names that a caller says nobody needs: what they make is `NOTHING`. A step makes one
+value at most, steps are counted, and a memo is a dict, so that no file makes the reader take much more memory than the
+file has bytes. Opcodes: `pickletools` of the standard library.
 """
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from struct import unpack_from
 from typing import Any
@@ -49,14 +50,25 @@ class LazyTensor:
     strides: tuple[int, ...]
 
 
-def unpickled(data: bytes, begin: int = 0) -> tuple[Any, int]:
+class _Nothing:
+    """Stands for an object that nobody needs. It keeps nothing."""
+
+    __slots__ = ()
+
+
+NOTHING = _Nothing()
+
+
+def unpickled(data: bytes, begin: int = 0, unneeded: Collection[tuple[str, str]] = ()) -> tuple[Any, int]:
     """The value that a pickle from byte `begin` on makes, with `LazyTensor` for tensors, and where it ends.
+
+    unneeded: names (module, name) that the pickle may ask for, with `NOTHING` for what they make.
 
     Raises:
         UnpicklingError: it asks for a name or an opcode that a state dict does not need, or for too many steps.
         ValueError, LookupError, TypeError, AttributeError, struct.error: it is broken.
     """
-    machine = _Machine(data, begin)
+    machine = _Machine(data, begin, frozenset(unneeded))
     return machine.run(), machine.at
 
 
@@ -78,8 +90,8 @@ class _Function:
 class _Machine:
     """A stack, the places of marks on it, and a memo."""
 
-    def __init__(self, data: bytes, begin: int) -> None:
-        self.data, self.at, self.steps = data, begin, 0
+    def __init__(self, data: bytes, begin: int, unneeded: frozenset[tuple[str, str]]) -> None:
+        self.data, self.at, self.steps, self.unneeded = data, begin, 0, unneeded
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -153,8 +165,15 @@ class _Machine:
             self.count(len(arguments[0]))  # it may be copied
         self.stack.append(function.call(*arguments))
 
+    def new(self) -> None:
+        """An object of a class, with arguments: of one that nobody needs alone."""
+        _, made = self.stack.pop(), self.stack.pop()
+        if made is not FORGET:
+            raise pickle.UnpicklingError("its pickle makes an object, which a state dict does not need")
+        self.stack.append(NOTHING)
+
     def named(self, module: str, name: str) -> None:
-        self.stack.append(_named(module, name))
+        self.stack.append(FORGET if (module, name) in self.unneeded else _named(module, name))
 
     def global_from_stack(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
@@ -212,6 +231,7 @@ def _storage(pid: Any) -> Storage:
     return Storage(name, kind.dtype, kind.width, count)
 
 
+FORGET = _Function(lambda *_: NOTHING)
 FUNCTIONS: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): _dict,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
@@ -257,5 +277,6 @@ STEPS: Mapping[bytes, Callable[[_Machine], Any]] = {
     pickle.STACK_GLOBAL: lambda m: m.global_from_stack(),
     pickle.BINPERSID: lambda m: m.push(_storage(m.stack.pop())),
     pickle.REDUCE: lambda m: m.call(),
+    pickle.NEWOBJ: lambda m: m.new(),
     pickle.BUILD: lambda m: m.stack.pop(),  # attributes, such as the versions that torch keeps beside a state dict
 }

@@ -9,7 +9,7 @@ import io
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +76,20 @@ def read_zip(path: Path) -> tuple[ZippedTensor, ...]:
     return saved.tensors(_state_dict(path, saved.content))
 
 
-def read_saved(path: Path) -> Saved:
+def pickle_bytes(path: Path) -> bytes | None:
+    """The pickle of a zip written by `torch.save`, not unpickled; None where there is none that could be read."""
+    try:
+        with opened(path) as archive:
+            return pickle_of(archive)[1]
+    except Exception:  # broken zips raise almost anything
+        return None
+
+
+def read_saved(path: Path, unneeded: Collection[tuple[str, str]] = ()) -> Saved:
     """All that a zip written by `torch.save` holds; no element of a tensor is read.
+
+    unneeded: names (module, name) that the pickle may ask for although nothing of them is wanted: `NOTHING` stands for
+    what they make.
 
     Raises:
         UnsafeFile: the file is broken, or its pickle asks for a name that tensors in containers do not need.
@@ -85,7 +97,7 @@ def read_saved(path: Path) -> Saved:
     try:
         with opened(path) as archive:
             root, data = pickle_of(archive)
-            content, _ = unpickled(data)
+            content, _ = unpickled(data, unneeded=unneeded)
             return Saved(path, content, _starts(path, archive, root))
     except pickle.UnpicklingError as error:
         raise UnsafeFile(f"{path} cannot be unpickled safely: {error}") from None

@@ -10,7 +10,8 @@ class Options:
     waive: unknown fields of config.json that are ignored. drop_buffers: leave out stored buffers that a formula gives,
     whatever values they have. pad_vocab: the vocabulary of ours is padded to a multiple of this. own_head: config.json
     says tied, but the head was found to differ from the embedding. dtype: floating-point tensors are cast to it.
-    dequantize: quantised tensors are converted to float32.
+    dequantize: quantised tensors are converted to float32. n_head: what the user says, where the source does not say
+    it. trained: tensors that the source did not store, because all of their values were equal, have other values now.
     """
 
     waive: tuple[str, ...] = ()
@@ -19,6 +20,8 @@ class Options:
     own_head: bool = False
     dtype: str | None = None
     dequantize: bool = False
+    n_head: int | None = None
+    trained: bool = False
 
 
 DEFAULTS = Options()
