@@ -38,6 +38,7 @@ class CausalLMHead(nn.Module):
         config: PreTrainedConfig,
         dtype: str | torch.dtype | None = None,
         use_bias: bool = True,
+        *,
         use_norm: bool = True,
         logit_scale: dict[str, Any] | None = None,
     ) -> None:
