@@ -25,6 +25,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "fused_mlp": ("mlp", {"mlp": {"mlp_cls": "fused_mlp"}}),
     "glu": ("mlp", {"mlp": {"mlp_cls": "glu"}}),
     "glu_bias": ("mlp", {"mlp": {"mlp_cls": "glu_bias"}}),
+    "glu_scaled": ("mlp", {"mlp": {"mlp_cls": "glu_scaled", "uv_scale": {"init": 1.0, "scaling": 0.5}}}),
     "torch": ("norm", {"norm": {"norm_cls": "torch"}}),
     "torch without weights": ("norm", {"norm": {"norm_cls": "torch", "elementwise_affine": False}}),
     "torch on heads": ("norm", {**QK, "norm": {"norm_cls": "torch"}}),
