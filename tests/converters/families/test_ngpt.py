@@ -239,7 +239,7 @@ def test_a_number_of_heads_that_contradicts_the_file(ngpt, tmp_path):
         ({"decoders.0.lr_mlp": None}, "the tensor decoders.0.lr_mlp is missing", CoverageRefused),
         (
             {"decoders.0.lr_mlp": None, "decoders.1.lr_mlp": None},
-            "missing, the first is decoders.0.lr_mlp",
+            "the first is decoders.0.lr_mlp",
             CoverageRefused,
         ),
         ({"decoders.3.atten.S_qk": torch.ones(24)}, "missing, the first is decoders.2", CoverageRefused),

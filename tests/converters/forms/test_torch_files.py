@@ -132,7 +132,7 @@ def test_random_states_of_both_numpys_are_read(module, ngpt, tmp_path):
     [
         ({"model": None}, "holds no `model`", CoverageRefused),
         ({"model": {}}, "without tensors", CoverageRefused),
-        ({"model": [1]}, "no state dict but list", UnsafeFile),
+        ({"model": [1]}, "holds a list, expected a state dict", UnsafeFile),
         ({"model_args": None}, "holds no `model_args`", ConfigRefused),
         ({"model_args": [1, 2]}, "holds no `model_args`", ConfigRefused),
         ({"model_args": {"use_nGPT": 1, "n_head": [4]}}, "model_args.n_head of type list", ConfigRefused),
@@ -173,11 +173,11 @@ def test_a_bare_state_dict_of_nvidia_needs_a_config(ngpt, tmp_path):
 def test_what_is_no_state_dict_is_said_to_be_none(content, tmp_path):
     torch.save(content, tmp_path / "x.pt")
     said = refusal(tmp_path / "x.pt")
-    assert any(words in said for words in ("holds no state dict", "expected tensors by name", "holds no tensors"))
+    assert any(words in said for words in ("expected a state dict", "expected tensors by name", "holds no tensors"))
 
 
 def test_a_state_dict_that_is_cut_short_is_named(ngpt, tmp_path):
     ngpt.write_tutorial(tmp_path / "model.pt")
     data = (tmp_path / "model.pt").read_bytes()
     (tmp_path / "model.pt").write_bytes(data[: len(data) // 2])
-    assert "model.pt is not a sound torch file" in refusal(tmp_path / "model.pt", UnsafeFile)
+    assert "model.pt is not a valid torch file" in refusal(tmp_path / "model.pt", UnsafeFile)
