@@ -41,12 +41,11 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
-    from converters.checkpoint.json_files import read_json
     from converters.checkpoint.opening import open_checkpoint
     from converters.errors import Refused
     from converters.family import family_of
     from converters.norms import measure
-    from converters.provenance import NAME
+    from converters.provenance import read_record
 
     checkpoint = open_checkpoint(path, dequantize=True)  # only headers are read
     tensors = [_tensor(t.key, t.dtype, t.shape, t.file.name) for t in checkpoint.tensors.values()]
@@ -54,7 +53,7 @@ def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
         family = family_of(checkpoint.config)
     except Refused:
         family = "unknown"
-    record = read_json(path / NAME) if (path / NAME).is_file() else {}
+    record = read_record(path)
     told = {name: record[name] for name in ("family", "to", "verdict", "version") if name in record}
     found = {"path": str(path), "family": family, "files": [f.name for f in checkpoint.files]}
     measured = {"norms": [asdict(one) for one in measure(checkpoint)]} if norms else {}

@@ -15,7 +15,7 @@ from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import side_files
 from converters.config.table import RESIDUE
 from converters.engine.checks import run_checks
-from converters.engine.output_folder import check_target, new_folder, write_file
+from converters.engine.output_folder import check_target, copy_file, make_folders, new_folder, write_file
 from converters.engine.shard_layout import Shard, index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
 from converters.errors import HeadDiffers, NotInvertible, TargetRefused
@@ -206,9 +206,10 @@ def _write_small(
         contents["model.safetensors.index.json"] = index.encode()
     residue = plan.source.config.get(RESIDUE)
     home = plan.to != OURS and isinstance(residue, dict) and residue.get("family") == plan.to
-    for name, path in side_files(plan.source.folder, home=home).items():
-        contents[name] = path.read_bytes()
     for name, data in contents.items():
-        (folder / name).parent.mkdir(exist_ok=True)
         write_file(folder / name, data, durable=durable)
-    return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    found: dict[str, str | None] = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    for name, path in side_files(plan.source.folder, home=home).items():
+        make_folders((folder / name).parent)
+        found[name] = copy_file(path, folder / name, durable=durable)
+    return found

@@ -85,3 +85,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`(did you mean X?)` with a leading space, or an empty string if nothing is close."""
     match = get_close_matches(name, list(known), n=1, cutoff=0.75)
     return f" (did you mean {match[0]}?)" if match else ""
+
+
+def shown(value: object, most: int = 120) -> str:
+    """A value from a file as an error message has it: cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."

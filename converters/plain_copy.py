@@ -11,7 +11,7 @@ from converters.algebra.boxes import whole
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.json_files import as_bytes
 from converters.checkpoint.side_files import side_files
-from converters.engine.output_folder import new_folder, write_file
+from converters.engine.output_folder import copy_file, make_folders, new_folder, write_file
 from converters.engine.shard_layout import index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
 from converters.family import OURS, family_of, get_family
@@ -55,6 +55,6 @@ def write_plain(source: Checkpoint, target: Path) -> Path:
         if index:
             write_file(folder / "model.safetensors.index.json", index.encode(), durable=False)
         for name, path in side_files(source.folder, home=False).items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            write_file(folder / name, path.read_bytes(), durable=False)
+            make_folders((folder / name).parent)
+            copy_file(path, folder / name, durable=False)
     return target

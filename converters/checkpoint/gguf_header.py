@@ -6,6 +6,7 @@ next multiple of `general.alignment`. All numbers are little-endian. Every count
 the size of the file before it is used, so that no header can make the reader allocate or seek beyond it.
 """
 
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from converters.checkpoint.regular_files import open_regular
 from converters.checkpoint.safetensors_header import MOST_TENSORS
 from converters.errors import UnsafeFile
 
@@ -21,8 +23,9 @@ MAGIC = b"GGUF"
 ALIGNMENT = "general.alignment"
 MOST_ENTRIES = 1 << 16
 LONGEST_NAME = 1 << 10  # bytes
-MOST_WORDS = 1 << 22  # strings of an array; the largest vocabularies have a few hundred thousand
-LONGEST_STRING = 1 << 26  # bytes; a chat template has a few thousand
+MOST_WORDS = 1 << 21  # strings of all arrays together; the largest vocabularies have a few hundred thousand
+LONGEST_STRING = 1 << 16  # bytes; longer strings, such as templates, are skipped
+MOST_KEPT = 1 << 23  # bytes of all strings that are kept
 KEPT = 64  # arrays of more elements, such as the words of a tokenizer, are skipped
 MOST_DIMS = 4
 WIDEST = 1 << 20  # the largest alignment that is allowed, in bytes
@@ -89,7 +92,7 @@ class GgufHeader:
 
 def is_gguf(path: Path) -> bool:
     """Whether a file begins with the magic number."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(4) == MAGIC
 
 
@@ -100,8 +103,8 @@ def read_gguf(path: Path) -> GgufHeader:
         UnsafeFile: truncated, malformed, of another version, or its tensors overlap or leave the file.
     """
     try:
-        with path.open("rb") as file:
-            return _parse(_Cursor(file, path.stat().st_size))
+        with open_regular(path) as file:
+            return _parse(_Cursor(file, os.fstat(file.fileno()).st_size))
     except OSError as error:
         raise UnsafeFile(f"{path} cannot be read: {error.strerror}") from None
     except UnsafeFile as error:
@@ -110,11 +113,16 @@ def read_gguf(path: Path) -> GgufHeader:
 
 @dataclass
 class _Cursor:
-    """A file read forward, `at` bytes from its start; nothing beyond its `size` is ever asked for."""
+    """A file read forward, `at` bytes from its start; nothing beyond its `size` is ever asked for.
+
+    kept: bytes of the strings that were kept. words: strings of the arrays that were skipped.
+    """
 
     file: BinaryIO
     size: int
     at: int = 0
+    kept: int = 0
+    words: int = 0
 
     def bytes(self, count: int, what: str) -> bytes:
         """The next `count` bytes."""
@@ -141,6 +149,21 @@ class _Cursor:
         length = self.number("Q", what)
         if length > longest:
             raise UnsafeFile(f"{what} should have {length} bytes, at most {longest} are allowed")
+        return self.letters(length, what)
+
+    def short_text(self, what: str) -> str | None:
+        """A string; None for one that is too long to be kept, which is passed over."""
+        length = self.number("Q", what)
+        if length > LONGEST_STRING:
+            self.skip(length, what)
+            return None
+        return self.letters(length, what)
+
+    def letters(self, length: int, what: str) -> str:
+        """`length` bytes of UTF-8."""
+        self.kept += length
+        if self.kept > MOST_KEPT:
+            raise UnsafeFile(f"its strings have more than {MOST_KEPT} bytes in all, with that of {what}")
         try:
             return self.bytes(length, what).decode()
         except UnicodeDecodeError:
@@ -171,13 +194,6 @@ def _parse(cursor: _Cursor) -> GgufHeader:
     return GgufHeader(version, metadata, _placed(raw, start, alignment, cursor.size))
 
 
-def _count(cursor: _Cursor, what: str, most: int) -> int:
-    count: int = cursor.number("Q", f"the number of {what}")
-    if count > most:
-        raise UnsafeFile(f"its header says {count} {what}, at most {most} are allowed")
-    return count
-
-
 def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     names = set[str]()
@@ -193,12 +209,12 @@ def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
 
 
 def _value(cursor: _Cursor, kind: int, name: str) -> Any:
-    """A value; None for an array that is too long to be a size."""
+    """A value; None for an array or a string that is too long to say anything of the model."""
     if kind in SCALARS:
         value = cursor.number(SCALARS[kind], name)
         return shortest(value) if SCALARS[kind] == "f" else value
     if kind == STRING:
-        return cursor.text(LONGEST_STRING, name)
+        return cursor.short_text(name)
     if kind != ARRAY:
         raise UnsafeFile(f"{name!r} is of the unknown type {kind}")
     inner, count = cursor.number("I", name), cursor.number("Q", name)
@@ -214,8 +230,9 @@ def _skip(cursor: _Cursor, kind: int, count: int, name: str) -> None:
     if kind in SCALARS:
         cursor.skip(count * struct.calcsize(f"<{SCALARS[kind]}"), name)
         return
-    if count > MOST_WORDS:
-        raise UnsafeFile(f"{name!r} should have {count} strings, at most {MOST_WORDS} are allowed")
+    cursor.words += count
+    if cursor.words > MOST_WORDS:
+        raise UnsafeFile(f"{name!r} should have {count} strings, at most {MOST_WORDS} are allowed in all")
     for _ in range(count):
         cursor.skip(cursor.number("Q", name), name)
 

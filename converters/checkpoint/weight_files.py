@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from converters.checkpoint.json_files import read_json
+from converters.checkpoint.regular_files import check_regular
 from converters.errors import UnsafeFile
 
 SINGLE = "model.safetensors"
@@ -38,8 +39,7 @@ def _of_form(folder: Path, single: str, suffix: str) -> tuple[Path, ...]:
     if whole.exists() and index.exists():
         raise UnsafeFile(f"{folder} holds both {single} and {index.name}; remove the old one")
     if whole.exists():
-        if not whole.is_file():
-            raise UnsafeFile(f"{whole} is not a regular file")
+        check_regular(whole)
         return (whole,)
     names = sorted(set(_weight_map(index, suffix).values()))
     return tuple(_shard(index, name) for name in names)
@@ -72,8 +72,9 @@ def _plain(name: str, suffix: str) -> bool:
 
 def _shard(index: Path, name: str) -> Path:
     path = index.parent / name
-    if not path.is_file():
+    if not path.exists():
         raise UnsafeFile(f"{index} names {name}, which is not in the folder")
+    check_regular(path)
     return path
 
 

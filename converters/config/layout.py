@@ -12,7 +12,7 @@ from converters.algebra.dims import Dims, Size
 from converters.config import ngpt_layout as ngpt
 from converters.config.kinds import BOOL, POSITIVE_INT
 from converters.config.list_architecture import as_dict
-from converters.config.mixer_defaults import positive, resolve_mixer, set_default
+from converters.config.mixer_defaults import positive, resolve_mixer, resolve_rotary, set_default
 from converters.config.paths import unflatten as unflatten
 from converters.config.spellings import in_one_spelling
 from converters.errors import ConfigRefused
@@ -102,6 +102,7 @@ def _resolve_sizes(flat: dict[str, Any]) -> None:
         raise ConfigRefused(f"pad_vocab_size_multiple is {multiple!r}, expected {POSITIVE_INT.words} or null")
     if type(multiple) is int and multiple > 0 and type(flat["vocab_size"]) is int:
         flat["vocab_size"] = -(-flat["vocab_size"] // multiple) * multiple
+    resolve_rotary(flat)
     if flat["architecture.mixer.mixer_cls"] == "mha":
         resolve_mixer(flat)
     flat[SOURCE_VOCAB] = _source_vocab(flat)

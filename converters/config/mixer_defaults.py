@@ -30,6 +30,13 @@ MIXER: dict[str, Any] = {
 OURS_MIXER: dict[str, Any] = {"softcap": 0.0, "scale_attn_by_inverse_layer_idx": False}  # keywords the SDK lacks
 
 
+def resolve_rotary(flat: dict[str, Any]) -> None:
+    """Fills in the config's own `rotary_dim`: null and 0 mean n_embd // n_head, which the SDK writes there."""
+    width, heads = flat["n_embd"], flat["n_head"]
+    if POSITIVE_INT.holds(width) and POSITIVE_INT.holds(heads):
+        flat["rotary_dim"] = flat["rotary_dim"] or width // heads
+
+
 def resolve_mixer(flat: dict[str, Any]) -> None:
     """Fills in the attention of a flat config, in the SDK's order of precedence."""
     path = "architecture.mixer."
@@ -45,13 +52,12 @@ def resolve_mixer(flat: dict[str, Any]) -> None:
 
 
 def _rotary_dim(flat: Mapping[str, Any], head_dim: Any) -> Any:
-    """Of a mixer that does not say it: the config's, which is its own whole heads by default, never the mixer's.
+    """Of a mixer that does not say it: the config's, never the mixer's whole heads.
 
-    The SDK fails where those are wider than the mixer's heads; ours takes them for whole heads there.
+    The SDK fails where the config's whole heads are wider than the mixer's; ours takes them for whole heads there.
     """
-    whole = positive(flat, "n_embd") // positive(flat, "n_head")
-    found = flat["rotary_dim"] or whole
-    wider = type(head_dim) is int and found == whole > head_dim
+    found = flat["rotary_dim"]
+    wider = type(head_dim) is int and found == positive(flat, "n_embd") // positive(flat, "n_head") > head_dim
     return head_dim if wider else found
 
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from converters.checkpoint.checkpoint import StoredTensor
-from converters.checkpoint.torch_zip import LazyTensor, Saved
+from converters.checkpoint.torch_pickle import LazyTensor
+from converters.checkpoint.torch_zip import Saved
 from converters.errors import ConfigRefused, CoverageRefused
 
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}  # the narrowest first

@@ -14,6 +14,7 @@ from typing import Any
 
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.checkpoint.file_forms import Form
+from converters.checkpoint.regular_files import open_regular
 from converters.errors import UnsafeFile
 
 MAGIC = 0x616B3432  # "ak42"
@@ -48,8 +49,8 @@ ORDERS: dict[int, tuple[Kind, ...]] = {
 
 
 def recognises(path: Path) -> bool:
-    """Whether a file begins like those of llama2.c: with a magic number, or with seven sizes that a model can have."""
-    with path.open("rb") as file:
+    """Whether a file begins as llama2.c's do: a magic number, or seven sizes that can be a model's."""
+    with open_regular(path) as file:
         head = file.read(HEADERS[0])
     if len(head) < HEADERS[0]:
         return False
@@ -85,7 +86,7 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
 
 def _header(path: Path) -> dict[str, Any]:
     """Sizes by name, the version, and whether head and embedding are one."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(HEADERS[1])
     version, at = 0, 0
     if head[:4] == MAGIC.to_bytes(4, "little"):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from converters import convert
-from converters.errors import Refused, TargetRefused, UsageError
+from converters.errors import Refused, TargetRefused, UnsafeFile, UsageError
 from converters.sample import write_sample
 
 KEY = "model.layers.0.self_attn.k_proj.weight"
@@ -75,6 +76,11 @@ def drop_last(h):
     return {k: v for k, v in h.items() if k != last}
 
 
+def twice(h) -> bytes:
+    """The header with the entry of a tensor repeated at its end."""
+    return f"{json.dumps(h)[:-1]}, {json.dumps(KEY)}: {json.dumps(h[KEY])}}}".encode()
+
+
 def shift(by: int):
     def change(h):
         begin, end = h[KEY]["data_offsets"]
@@ -105,7 +111,7 @@ CASES = {
     "header not UTF-8": (header(lambda h: b'{"\xff": 1}'), "JSON cannot be read"),
     "header nested deeply": (header(lambda h: b'{"a":' * 5000 + b"1" + b"}" * 5000), "JSON cannot be read"),
     "header with NaN": (header(lambda h: b'{"a": NaN}'), "NaN"),
-    "duplicate keys": (header(lambda h: b'{"a": 1, "a": 2}'), "appears twice"),
+    "duplicate keys": (header(lambda h: twice(h)), "appears twice"),
     "metadata not strings": (header(lambda h: h.update(__metadata__={"a": 1})), "__metadata__"),
     "entry not an object": (header(lambda h: h.update({KEY: 7})), "not an object"),
     "unknown dtype": (entry(dtype="Q4"), "dtype 'Q4'"),
@@ -252,13 +258,52 @@ def test_a_waived_field_is_kept_and_comes_back(source, tmp_path):
     assert json.loads((back / "config.json").read_text()) == json.loads((source / "config.json").read_text())
 
 
-def test_links_in_the_source_are_followed_and_never_written(source, tmp_path):
-    blobs = tmp_path / "blobs"
+def as_links(source: Path, blobs: Path, folder: Path) -> Path:
+    """Moves a model's files away and leaves links to them."""
     shutil.move(source, blobs)
-    source.mkdir()
+    folder.mkdir(parents=True)
     for path in blobs.iterdir():
-        (source / path.name).symlink_to(path)
-    before = state(blobs)
-    out = convert(source, output=tmp_path / "out").output
+        (folder / path.name).symlink_to(os.path.relpath(path, folder))
+    return folder
+
+
+def test_links_of_a_snapshot_to_its_blobs_are_followed_and_never_written(source, tmp_path):
+    cached = tmp_path / "models--a--b"
+    cached.mkdir()
+    snapshot = as_links(source, cached / "blobs", cached / "snapshots" / "0123abcd")
+    before = state(cached / "blobs")
+    out = convert(snapshot, output=tmp_path / "out").output
     assert not any(path.is_symlink() for path in out.iterdir())
-    assert state(blobs) == before
+    assert (out / "tokenizer.json").read_bytes() == (cached / "blobs" / "tokenizer.json").read_bytes()
+    assert state(cached / "blobs") == before
+
+
+def test_a_link_inside_the_source_is_followed(source, tmp_path):
+    (source / "LICENSE.md").write_text("mine")
+    (source / "NOTICE").symlink_to("LICENSE.md")
+    assert (convert(source, output=tmp_path / "out").output / "NOTICE").read_text() == "mine"
+
+
+@pytest.mark.parametrize("where", ["source", "models--a--b/snapshots/0123abcd"])
+def test_a_side_file_that_links_out_of_the_model_is_refused_and_weights_are_not(where, source, tmp_path):
+    linked = as_links(source, tmp_path / "elsewhere", tmp_path / where)
+    with pytest.raises(UnsafeFile, match=r"generation_config\.json is a link to .*elsewhere.*put a copy"):
+        convert(linked, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    for path in linked.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+            shutil.copy(tmp_path / "elsewhere" / path.name, path)
+    assert convert(linked, output=tmp_path / "out").tensors
+
+
+def test_modes_do_not_depend_on_the_umask(source, tmp_path):
+    (source / "additional_chat_templates").mkdir()
+    (source / "additional_chat_templates" / "x.jinja").write_text("{{ messages }}")
+    before = os.umask(0o077)
+    try:
+        out = convert(source, output=tmp_path / "new" / "out").output
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (out.parent, out, out / "additional_chat_templates")} == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in out.rglob("*") if path.is_file()} == {0o644}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from converters import convert
+from converters.alignment import config_problems
 from converters.config import layout
 from converters.errors import ConfigRefused
 from converters.sample import write_sample
@@ -65,6 +66,13 @@ def test_a_mixer_rotates_what_it_rotates_in_the_model(top, mixer):
         assert found > (mixer.get("head_dim") or 48 // mixer.get("n_head", 4))
         return
     assert max(found, 0) == model.layers[1].mixer.rotary_dim
+    assert layout.resolve(config) == layout.resolve({**config, "rotary_dim": model.config.rotary_dim})
+
+
+def test_a_rotary_dim_that_the_model_filled_in_is_no_difference():
+    said = {**SIZES, "model_type": "mixformer-sequential", "architecture": {"block_cls": "parallel"}}
+    assert config_problems({**said, "rotary_dim": 12}, said) == []
+    assert config_problems({**said, "rotary_dim": 8}, said) != []
 
 
 def test_a_converted_config_resolves_to_what_it_says(tmp_path):

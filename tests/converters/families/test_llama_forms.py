@@ -267,8 +267,9 @@ def test_a_truncated_torch_file_is_refused(keep, source, tmp_path):
 
 
 def test_a_tensor_beyond_its_storage_is_refused(source, tmp_path):
-    from converters.checkpoint.torch_zip import LazyTensor, Saved
-    from converters.checkpoint.torch_zip import Storage as Place
+    from converters.checkpoint.torch_pickle import LazyTensor
+    from converters.checkpoint.torch_pickle import Storage as Place
+    from converters.checkpoint.torch_zip import Saved
 
     lazy = LazyTensor(Place("0", "F32", 4, 10), 5, (3, 2), (2, 1))
     with pytest.raises(UnsafeFile, match="beyond its storage"):
