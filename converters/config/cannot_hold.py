@@ -31,15 +31,25 @@ SETTINGS = {
     "embd_pdrop": Setting(((0.0, "no dropout on embeddings"),), "dropout {} on embeddings"),
     "resid_pdrop": Setting(((0.0, "no dropout on residuals"),), "dropout {} on residuals"),
     "tie_word_embeddings": _switch("a head tied to the embedding", "a head that is not tied to the embedding"),
-    "architecture.block_cls": Setting((("sequential", "sequential blocks"), ("parallel", "parallel blocks"))),
+    "architecture.block_cls": Setting(
+        (("sequential", "sequential blocks"), ("parallel", "parallel blocks"), ("ngpt", "normalised blocks"))
+    ),
+    "architecture.residual": Setting((("add", "branches that are added"), ("lerp", "branches that are interpolated"))),
     NORM + "norm_cls": Setting(
-        (("rms", "RMS norms"), ("flash_rms", "RMS norms"), ("torch", "LayerNorms"), ("low_precision", "LayerNorms"))
+        (
+            ("rms", "RMS norms"),
+            ("flash_rms", "RMS norms"),
+            ("torch", "LayerNorms"),
+            ("low_precision", "LayerNorms"),
+            ("l2", "norms to length 1"),
+        )
     ),
     NORM + "eps": Setting(other="norms with eps {}"),
     MLP + "mlp_cls": Setting(
         (
             ("glu", "a gated MLP"),
             ("glu_bias", "a gated MLP with biases"),
+            ("glu_scaled", "a gated MLP with a learned scale"),
             ("mlp", "a plain MLP"),
             ("fused_mlp", "a plain MLP"),
         )

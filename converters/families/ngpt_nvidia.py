@@ -27,15 +27,25 @@ from converters.families.shared.ngpt_fields import (
     told_sizes,
 )
 from converters.families.shared.transformers_fields import MIXER, MLP, NORM, PLAIN_SCALE, RMS_NORM
-from converters.families.shared.transformers_rules import QKV, VOCAB, linear, norm, vocabulary
-from converters.family import Family, Rule, Sample
+from converters.families.shared.transformers_rules import QKV, VOCAB, linear, vocabulary
+from converters.family import SAME, Family, Rule, Sample
 
 NAME, BIAS = "ngpt-nvidia", (MIXER + "bias", MIXER + "out_bias")
 LAYER, EMBEDDING = "transformer.h.{i}.", "transformer.wte.weight"
 OWN = (".query.weight", ".att_c_proj.weight", ".sqk", ".suv")
-INITS = {ATTN_ALPHA: 0.05, MLP_ALPHA: 0.05, QK_SCALE: 1.0, LOGIT_SCALE: 1.0}  # all of them with base_scale
-NORMS = {f"{LAYER}rmsnorm_att": "layers.{b}.ln_1", f"{LAYER}rmsnorm_mlp": "layers.{b}.ln_2"}
-SCALES = {"sqk": "attn.qk_scale", "suv": "mlp.uv_scale", "attn_alpha": "attn_alpha", "mlp_alpha": "mlp_alpha"}
+INITS = {ATTN_ALPHA: 0.05, MLP_ALPHA: 0.05, QK_SCALE: 1.0, LOGIT_SCALE: 1.0}  # divided by base_scale
+SCALES = {
+    LAYER + "sqk": "layers.{b}.attn.qk_scale",
+    LAYER + "suv": "layers.{b}.mlp.uv_scale",
+    LAYER + "attn_alpha": "layers.{b}.attn_alpha",
+    LAYER + "mlp_alpha": "layers.{b}.mlp_alpha",
+    "sz": "layers.{h}.logit_scale",
+}
+NORMS = {
+    LAYER + "rmsnorm_att.weight": "layers.{b}.ln_1",
+    LAYER + "rmsnorm_mlp.weight": "layers.{b}.ln_2",
+    "rmsnorm_f.weight": "layers.{h}.ln",
+}
 
 NORMALISED = (
     *normalised(),
@@ -64,32 +74,21 @@ CONFIG = ConfigTable(
         Idle("dropout", FRACTION, 0.0),
     ),
     free=frozenset({"iter_num", "user_said"}),
+    called="NVIDIA's nGPT",
 )
 
 
 def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
     """The tensors of an nGPT of NVIDIA, by our resolved config."""
-    bias = bool(ours[MIXER + "bias"])
+    bias, vectors = bool(ours[MIXER + "bias"]), SCALES if ours[BLOCK] == "ngpt" else NORMS
     return [
         *linear([LAYER + name for name in ("query", "key", "value")], "attn.Wqkv", bias, QKV),
         *linear([LAYER + "att_c_proj"], "attn.out_proj", bias),
         *linear([LAYER + "c_fc"], "mlp.fc1", bias),
         *linear([LAYER + "mlp_c_proj"], "mlp.fc2", bias),
-        *(_scales() if ours[BLOCK] == "ngpt" else _norms(ours)),
+        *(Rule((key,), (f"{own}.weight",), VOCAB if key == "sz" else SAME) for key, own in vectors.items()),
         *vocabulary(ours, EMBEDDING, "lm_head"),
     ]
-
-
-def _scales() -> list[Rule]:
-    """The learned scales of a normalised transformer."""
-    layer = [Rule((LAYER + theirs,), (f"layers.{{b}}.{mine}.weight",)) for theirs, mine in SCALES.items()]
-    return [*layer, Rule(("sz",), ("layers.{h}.logit_scale.weight",), VOCAB)]
-
-
-def _norms(ours: Mapping[str, Any]) -> list[Rule]:
-    """The norms of a plain transformer."""
-    named = NORMS | {"rmsnorm_f": "layers.{h}.ln"}
-    return [rule for theirs, mine in named.items() for rule in norm(theirs, mine, ours)]
 
 
 def told(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any] | None:
@@ -106,7 +105,7 @@ FAMILY = Family(
     rules=rules,
     dims=dims_of,
     head="lm_head.weight",
-    expresses="MHA; with or without biases; use_nGPT 1 and 0; untied; written back with --format native",
+    expresses="MHA; use_nGPT 1 and 0; with or without biases; untied; written back with --format native",
     dialect_of="ngpt",
     told=told,
     outputs=(".att_c_proj.weight", ".mlp_c_proj.weight"),

@@ -54,6 +54,7 @@ CONFIG = ConfigTable(
         Idle(RATES, BOOL, True),
     ),
     free=frozenset({"user_said"}),
+    called="the tutorial's nGPT",
 )
 
 

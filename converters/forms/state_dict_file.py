@@ -41,7 +41,7 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
         return Checkpoint(path.parent, read_config(path.parent), tensors, (file,), (path,), states=states)
     config = {**_told(path, tensors), "dtype": widest_dtype(tensors)}
     unsaid = () if N_HEAD in config else (N_HEAD,)
-    said_by = f"what the tensors of {path.name} say"
+    said_by = f"the shapes in {path.name}"
     return Checkpoint(path, config, tensors, (file,), (path,), states=states, said_by=said_by, unsaid=unsaid)
 
 

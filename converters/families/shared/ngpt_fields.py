@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from converters.config.cannot_hold import CannotHold, cannot_hold, uses
 from converters.config.entries import Config, Entry, Field, Ours, Theirs, Written
 from converters.config.kinds import POSITIVE_INT, Kind, same
 from converters.errors import ConfigRefused
@@ -116,7 +117,7 @@ class Either:
         """The field, and what the entries of the kind that ours is write.
 
         Raises:
-            ConfigRefused: ours is of no kind, an entry refuses, or ours says what only another kind can say.
+            CannotHold: ours is of no kind, an entry refuses, or ours says what only another kind can say.
         """
         for value, kind, entries in self.kinds:
             if ours.get(self.path) != kind:
@@ -124,10 +125,9 @@ class Either:
             said = {self.path, *(path for entry in entries for path in (*entry.ours, *entry.also))}
             for path in self.ours:
                 if path not in said and ours.get(path) is not None:
-                    raise ConfigRefused(f"{path} is {ours[path]!r}; with {self.path} {kind!r} it cannot be expressed")
+                    raise CannotHold(uses((path, ours[path])), f"none where {self.path} is {kind!r}", path)
             return {self.name: value, **_merged(entry.write(ours) for entry in entries)}
-        known = " or ".join(repr(kind) for _, kind, _ in self.kinds)
-        raise ConfigRefused(f"{self.path} is {ours.get(self.path)!r}; it cannot be expressed there, only {known} can")
+        raise cannot_hold(self.path, ours.get(self.path), [kind for _, kind, _ in self.kinds])
 
 
 def _merged(parts: Any) -> dict[str, Any]:
