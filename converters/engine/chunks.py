@@ -6,7 +6,7 @@ from math import prod
 
 from converters.checkpoint.casts import cast
 from converters.checkpoint.source_files import SourceFiles
-from converters.engine.memory import Memory
+from converters.engine.buffers import Buffer
 from converters.engine.steps import CHUNK, Cast, Copy, Literal, Step, parts, tensor_steps
 from converters.engine.tiles import cut_pieces
 from converters.engine.transposing import fill
@@ -20,8 +20,8 @@ class Maker:
     files: SourceFiles
     errors: MutableMapping[str, float] = field(default_factory=dict)
 
-    def make(self, step: Step, memory: Memory) -> memoryview:
-        """The bytes of a step that `parts` gave; valid until the memory is used again.
+    def make(self, step: Step, buffer: Buffer) -> memoryview:
+        """The bytes of a step that `parts` gave; valid until the buffer is used again.
 
         Raises:
             UnsafeFile: a source file ended early.
@@ -30,15 +30,15 @@ class Maker:
         if isinstance(step, Literal):
             return memoryview(step.pattern * -(-step.length // len(step.pattern)))[: step.length]
         if isinstance(step, Copy):
-            data = memory.block[: step.length]
+            data = buffer.block[: step.length]
             self.files.read(step.file, step.begin, data)
             return data
-        data = memory.block[: step.count * step.width]
+        data = buffer.block[: step.count * step.width]
         if isinstance(step, Cast):
             self.files.read(step.file, step.begin, data)
         else:
             pieces = cut_pieces(step.pieces, prod(step.shape), step.first, step.count)
-            fill(pieces, step.width, data, memory.space, self.files)
+            fill(pieces, step.width, data, buffer.space, self.files)
         return self._converted(step.tensor, data) if step.tensor.cast_from else data
 
     def _converted(self, tensor: TargetTensor, data: memoryview) -> memoryview:
@@ -49,7 +49,7 @@ class Maker:
 
 def made(maker: Maker, tensor: TargetTensor) -> Iterator[memoryview]:
     """The tensor's bytes in order, in chunks of whole elements; each is valid until the next."""
-    memory = Memory()
+    buffer = Buffer()
     for step in tensor_steps(tensor, 0, maker.files.source):
         for part in parts(step, CHUNK):
-            yield maker.make(part, memory)
+            yield maker.make(part, buffer)

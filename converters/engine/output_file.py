@@ -2,13 +2,12 @@
 
 import ctypes
 import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 SPAN = 64 << 20  # bytes after which write-back is started
+LONGEST = 1 << 20  # bytes of one write: while it lasts, no other thread can write into the file
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
 
@@ -24,7 +23,7 @@ class OutputFile:
         """Writes bytes at byte `at`."""
         done = 0
         while done < len(data):
-            done += os.pwrite(self.fd, data[done:], at + done)
+            done += os.pwrite(self.fd, data[done : done + LONGEST], at + done)
         self._cached += done
         if self._durable and self._cached >= SPAN:
             self._cached = 0
@@ -48,21 +47,9 @@ def created(path: Path, *, durable: bool) -> Iterator[OutputFile]:
 
 
 def _start_writeback(fd: int) -> None:
-    """Starts to write all cached pages of a file to the disk, sync_file_range(2); a hint, so errors do not matter."""
-    call = _sync_file_range()
-    if call:
-        call(fd, 0, 0, SYNC_FILE_RANGE_WRITE)
-
-
-@cache
-def _sync_file_range() -> Callable[..., int] | None:
-    """The function of the C library; None where there is none."""
-    if not sys.platform.startswith("linux"):
-        return None
+    """Starts to write the cached pages of a file to the disk, sync_file_range(2): a hint, so errors do not matter."""
     try:
         call = ctypes.CDLL(None).sync_file_range
-    except (OSError, AttributeError):
-        return None
-    call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
-    found: Callable[..., int] = call
-    return found
+    except (OSError, AttributeError):  # no Linux
+        return
+    call(ctypes.c_int(fd), ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(SYNC_FILE_RANGE_WRITE))

@@ -1,8 +1,7 @@
-"""Writing shards: bytes go from file to file through buffers of 1 MiB, hashed on the way, never through tensors.
+"""All shards written into a folder, by threads: bytes go from file to file through buffers, hashed on the way.
 
-Larger buffers are dearer (they leave the cache), memory maps cost page faults, and whole tensors cost memory; the
-measurements behind this are in docs/decisions/0002. Reading, writing and hashing all release the interpreter lock, so
-threads over shards help; a single hashed file gets a second thread for its hash.
+Reading, writing and hashing release the interpreter lock, so threads help. What each arrangement gains is measured in
+docs/decisions/0002.
 """
 
 import os
@@ -15,10 +14,10 @@ from typing import TypeVar
 
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.source_files import opened
+from converters.engine.buffers import buffer_pool
 from converters.engine.chunks import Maker
 from converters.engine.clone import Cloning
 from converters.engine.digest import Digest, ThreadedDigest
-from converters.engine.memory import Memories
 from converters.engine.nonfinite import WatchingHash, count_nonfinite
 from converters.engine.output_file import SPAN, OutputFile, created
 from converters.engine.shard_layout import Shard
@@ -28,7 +27,7 @@ from converters.plan.rules import TargetTensor
 
 __all__ = ["Writing", "write_shards"]
 
-RING = 4  # memories between a thread that writes and one that hashes
+RING = 4  # buffers for a thread that writes and the one that hashes what it wrote
 
 
 def write_shards(shards: Sequence[Shard], source: Checkpoint, folder: Path, how: Writing) -> dict[str, str | None]:
@@ -51,7 +50,7 @@ def _hashed(maker: Maker, shards: Sequence[Shard], folder: Path, how: Writing, c
     """One thread a shard; where there are fewer shards than threads and cores, each shard's hash gets its own."""
     threads = max(1, min(how.threads, len(shards)))
     kind, ring = (ThreadedDigest, RING) if min(how.threads, cores) > threads else (Digest, 1)
-    writer, suspects = Writer(maker, how, Memories(ring * threads)), dict[str, TargetTensor]()
+    writer, suspects = Writer(maker, how, buffer_pool(ring * threads)), dict[str, TargetTensor]()
 
     def one(shard: Shard) -> str | None:
         with created(folder / shard.name, durable=how.fsync) as file, kind(WatchingHash(shard, suspects)) as digest:
@@ -71,7 +70,7 @@ def _bare(maker: Maker, shards: Sequence[Shard], folder: Path, how: Writing, cor
     One thread a shard, for two that write one file wait for each other; only a single file is cut into spans.
     """
     threads = how.threads if len(shards) > 1 else min(how.threads, cores)  # nobody waits for anything but a core
-    writer, cloning = Writer(maker, how, Memories(threads)), Cloning()
+    writer, cloning = Writer(maker, how, buffer_pool(threads)), Cloning()
     with ExitStack() as stack:
         files = [stack.enter_context(created(folder / shard.name, durable=how.fsync)) for shard in shards]
         work = [(steps_of(shard, maker.files.source), file) for shard, file in zip(shards, files, strict=True)]

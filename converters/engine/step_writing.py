@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
 
+from converters.engine.buffers import BufferPool
 from converters.engine.chunks import Maker
 from converters.engine.digest import Digest
-from converters.engine.memory import Memories
 from converters.engine.output_file import OutputFile
 from converters.engine.steps import CHUNK, Step, parts
 from converters.errors import Interrupted
@@ -32,11 +32,11 @@ class Writing:
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes steps; several threads may share one writer, and its memories."""
+    """Writes steps; several threads may share one writer, and its buffers."""
 
     maker: Maker
     how: Writing
-    memories: Memories
+    pool: BufferPool
 
     def write(self, steps: Iterable[Step], file: OutputFile, digest: Digest) -> None:
         """Writes steps into a file, telling the digest every byte in the order of the file.
@@ -52,12 +52,12 @@ class Writer:
                 self.how.progress(part.length)
 
     def _write(self, part: Step, file: OutputFile, digest: Digest) -> None:
-        memory = self.memories.take()
-        done = partial(self.memories.give, memory)
+        buffer = self.pool.get()
+        give_back = partial(self.pool.put, buffer)
         try:
-            data = self.maker.make(part, memory)
+            data = self.maker.make(part, buffer)
             file.write(data, part.at)
         except BaseException:
-            done()
+            give_back()  # or the other threads would wait for it for ever
             raise
-        digest.take(data, done)
+        digest.take(data, give_back)

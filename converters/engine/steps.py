@@ -1,4 +1,7 @@
-"""A shard as a list of steps in the order of its bytes: ranged copies wherever elements lie in a row, else gathers."""
+"""What is to be written into a file, as a list of steps in the order of its bytes.
+
+Where elements lie in a row in source and target, a step is a copy of a range; elsewhere it gathers elements by strides.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,10 +31,6 @@ class Copy:
         """`length` bytes of it from byte `start` on."""
         return Copy(self.file, self.begin + start, self.at + start, length)
 
-    def size(self, wanted: int) -> int:
-        """Bytes that parts of about `wanted` bytes should have."""
-        return wanted
-
 
 @dataclass(frozen=True, slots=True)
 class Literal:
@@ -45,10 +44,6 @@ class Literal:
         """`length` bytes of it from byte `start` on."""
         first = start % len(self.pattern)
         return Literal(self.pattern[first:] + self.pattern[:first], self.at + start, length)
-
-    def size(self, wanted: int) -> int:
-        """Bytes that parts of about `wanted` bytes should have."""
-        return wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +70,6 @@ class Cast:
         """`length` bytes of it from byte `start` on; whole elements."""
         first, count = start // _width(self.tensor.dtype), length // _width(self.tensor.dtype)
         return Cast(self.tensor, self.file, self.begin + first * self.width, self.at + start, count)
-
-    def size(self, wanted: int) -> int:
-        """Bytes that parts of about `wanted` bytes should have."""
-        return wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +98,8 @@ class Gather:
         first, count = start // _width(self.tensor.dtype), length // _width(self.tensor.dtype)
         return replace(self, first=self.first + first, count=count, at=self.at + start)
 
-    def size(self, wanted: int) -> int:
-        """Bytes that parts of about `wanted` bytes should have: whole rows."""
+    def whole_rows(self, wanted: int) -> int:
+        """About `wanted` bytes, in whole rows where a row is shorter."""
         return tile_size(self.shape, self.pieces, self.width, wanted) * _width(self.tensor.dtype)
 
 
@@ -121,7 +112,7 @@ def _width(dtype: str) -> int:
 
 def parts(step: Step, wanted: int) -> Iterator[Step]:
     """A step cut into steps of about `wanted` bytes, in order; copies end at multiples of that in the target file."""
-    size = step.size(wanted)
+    size = step.whole_rows(wanted) if isinstance(step, Gather) else wanted
     ahead = step.at % size if isinstance(step, Copy) else 0
     for end in range(size - ahead, step.length + size, size):
         start = max(0, end - size)

@@ -1,4 +1,4 @@
-"""A tile is a run of elements of a strided tensor, small enough to stay in the cache until it is written.
+"""A tensor that is gathered is made in tiles: runs of its elements, small enough for the processor's cache.
 
 A tile is a number of whole rows where a row fits. Of a transposed matrix it takes a run of each row of the file: the
 shorter the run, the more of what is fetched from memory for it is fetched for the next tile again.

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,6 +43,22 @@ def test_a_write_that_ends_early_is_finished(file: OutputFile, tmp_path: Path, m
     assert written(file, tmp_path / "file", 1320, CHUNK)
 
 
+def test_no_write_is_longer_than_others_should_wait(
+    file: OutputFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, lengths = os.pwrite, list[int]()
+
+    def watched(fd: int, data: memoryview, at: int) -> int:
+        lengths.append(len(data))
+        return write(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", watched)
+    data = os.urandom(2 * output_file.LONGEST + 3)
+    file.write(memoryview(data), 0)
+    assert (tmp_path / "file").read_bytes() == data
+    assert lengths == [output_file.LONGEST, output_file.LONGEST, 3]
+
+
 def test_a_full_disk_is_told(file: OutputFile, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(fd: int, data: memoryview, at: int) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -63,13 +80,15 @@ def test_only_a_durable_file_is_sent_to_the_disk_early(
     assert len(begun) == starts
 
 
-def test_early_write_back_is_a_hint_that_may_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("library", [SimpleNamespace(), SimpleNamespace(sync_file_range=lambda *words: -1)])
+def test_early_write_back_is_a_hint_that_may_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: SimpleNamespace
+) -> None:
     """Where the system has no such call, or refuses it, the bytes arrive all the same."""
     monkeypatch.setattr(output_file, "SPAN", CHUNK)
-    for k, call in enumerate((lambda: None, lambda: lambda *words: -1)):
-        monkeypatch.setattr(output_file, "_sync_file_range", call)
-        with created(tmp_path / str(k), durable=True) as file:
-            assert written(file, tmp_path / str(k), 0, 3 * CHUNK)
+    monkeypatch.setattr(output_file.ctypes, "CDLL", lambda name: library)
+    with created(tmp_path / "file", durable=True) as file:
+        assert written(file, tmp_path / "file", 0, 3 * CHUNK)
 
 
 def test_a_file_that_exists_is_not_written_over(tmp_path: Path) -> None:

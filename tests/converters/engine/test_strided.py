@@ -1,5 +1,6 @@
 """Steps in parts, strided pieces in tiles: for any moves, widths and threads, the bytes that a naive assembly gives."""
 
+import errno
 import hashlib
 import os
 import random
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from converters import convert
 from converters.algebra.boxes import normal, row_major
 from converters.algebra.dims import Dims
 from converters.algebra.moves import Concat, Fill, Rows, Split, Transpose
@@ -20,17 +22,18 @@ from converters.algebra.views import View
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.checkpoint.source_files import opened
 from converters.checkpoint.stored_pieces import stored_pieces
-from converters.engine import chunks, memory, shard_writing, step_writing, steps, tiles, transposing
+from converters.engine import buffers, chunks, shard_writing, step_writing, steps, tiles, transposing
+from converters.engine.buffers import Buffer
 from converters.engine.bytewise import differing_element
 from converters.engine.chunks import Maker
 from converters.engine.digest import Digest, ThreadedDigest
-from converters.engine.memory import Memories, Memory
 from converters.engine.shard_layout import Shard
 from converters.engine.shard_writing import Writing, write_shards
 from converters.engine.steps import Gather, parts
 from converters.engine.transposing import move
-from converters.errors import Interrupted, UnsafeFile
+from converters.errors import Interrupted, TargetRefused, UnsafeFile
 from converters.plan.rules import TargetTensor
+from converters.sample import write_sample
 
 DRAWS = st.integers(0, 2**32).map(random.Random)
 DTYPES = {"U8": 1, "BF16": 2, "F32": 4, "F64": 8}
@@ -151,7 +154,7 @@ def gathered(tensor: TargetTensor) -> Gather:
 
 
 def made_in_memory(tile: Gather, data: dict[str, bytes]) -> memoryview:
-    return Maker(InMemory(data)).make(tile, Memory())
+    return Maker(InMemory(data)).make(tile, Buffer())
 
 
 @settings(deadline=None)
@@ -272,12 +275,15 @@ def test_an_error_of_the_hash_is_raised_and_memory_is_given_back(updates, kind):
     assert all(one.is_set() for one in done)
 
 
-def test_memory_that_is_short_leaves_a_place_for_the_next(monkeypatch):
-    memories = Memories(1)
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(memory, "Memory", lambda: (_ for _ in ()).throw(MemoryError()))
-        memories.take()
-    assert memories.take()
+def test_memory_that_is_short_ends_a_run_with_a_sentence(tmp_path, monkeypatch):
+    def short(*words):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    source = write_sample(tmp_path / "source")
+    monkeypatch.setattr(buffers.mmap, "mmap", short)
+    with pytest.raises(TargetRefused, match="Cannot allocate memory"):
+        convert(source, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("space", [b"", b"xx"], ids=["early", "at once"])
@@ -314,7 +320,7 @@ def test_matrices_of_gpt2_are_taken_in_long_runs(rows, columns, real_limits):
 
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("hashed", [True, False])
-def test_strips_of_real_size_reach_durable_files(shards, hashed, real_limits, tmp_path):
+def test_tiles_of_real_size_reach_durable_files(shards, hashed, real_limits, tmp_path):
     (view,) = Transpose()([View.of("t", (1100, 700), "F32")], Dims({})).views
     path, values = tmp_path / "t.bin", np.random.default_rng(0).integers(0, 1 << 30, (1100, 700), "<u4")
     path.write_bytes(b"xyz" + values.tobytes())
