@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from golden import Verdict
 
 Source = Annotated[
-    Path | None, typer.Argument(help="Model folder or file; left out, the family's built-in sample is used.")
+    str | None,
+    typer.Argument(help="Model folder or file, or org/name on the Hub; left out, a sample is used."),
 ]
 To = Annotated[str, typer.Option("--to", help="The family to convert to.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Target folder [default: ./<source name>-<to>].")]
@@ -94,12 +96,17 @@ def verb(family: str) -> Callable[..., None]:
 
 
 def _convert(
-    family: str, source: Path | None, to: str, output: Path | None, request: "Request", device: str | None,
+    family: str, source: str | None, to: str, output: Path | None, request: "Request", device: str | None,
     as_json: bool, quiet: bool,
 ) -> int:  # fmt: skip
+    from cli.hub.sources import folder_of
     from converters.checkpoint.opening import open_checkpoint
+    from converters.plan.plan import make_plan
 
-    checkpoint = open_checkpoint(source or _sample(family, output), dequantize=request.options.dequantize)
+    options = request.options
+    check = partial(make_plan, family=family, to=to, options=options)
+    folder = folder_of(source, check, quiet=quiet or as_json) if source else _sample(family, output)
+    checkpoint = open_checkpoint(folder, dequantize=options.dequantize)
     report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
     verdict = _judged(report, device, quiet=quiet or as_json)
     content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
@@ -185,14 +192,17 @@ def _plain(report: "ConversionReport") -> dict[str, Any]:
 
 
 def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
+    from converters.checkpoint.cache_folders import snapshot_of
+
+    source = snapshot_of(report.source) or report.source
     if report.up_to_date:
         first = f"{report.output} is up to date"
     else:
         first = f"{report.family} -> {report.to}: {report.tensors} tensors, {in_words(report.nbytes)}"
-    lines = [first, f"  from {report.source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
+    lines = [first, f"  from {source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
     lines += _nonfinite_lines(report.nonfinite)
     if isinstance(verdict, str):
-        judge = f" (judge it: convert parity {report.output} --reference {report.source})"
+        judge = f" (judge it: convert parity {report.output} --reference {source})"
         return [*lines, f"verdict: {verdict}{'' if verdict == 'PASS' else judge}"]
     from golden import verdict_lines
 

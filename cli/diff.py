@@ -1,14 +1,13 @@
 """`convert diff A B`: whether two checkpoints are equal, also across families."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cli.console import Debug, Json, Quiet, show
 
-One = Annotated[Path, typer.Argument(help="A model folder.")]
-Other = Annotated[Path, typer.Argument(help="Another, of the same or of another family.")]
+One = Annotated[str, typer.Argument(help="A model folder, or org/name on the Hub.")]
+Other = Annotated[str, typer.Argument(help="Another, of the same or of another family.")]
 SHOWN = 40
 
 
@@ -17,9 +16,10 @@ def diff(one: One, other: Other, json: Json = False, quiet: Quiet = False, debug
 
     Sharding and conversion.json may differ. Checkpoints of different families are compared through their mapping.
     """
+    from cli.hub.sources import folder_of
     from converters.alignment import equal_folders
 
-    found = equal_folders(one, other)
+    found = equal_folders(folder_of(one), folder_of(other))
     lines = [f"{one} and {other} are equal"] if not found else [f"{len(found)} differences:", *found[:SHOWN]]
     if len(found) > SHOWN:
         lines.append(f"... and {len(found) - SHOWN} more (--json lists all)")

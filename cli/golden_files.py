@@ -8,7 +8,7 @@ import typer
 from cli.console import Debug, Json, Quiet, in_words, must_be_file, must_exist, show
 from cli.parity import wait_without_spinning
 
-Source = Annotated[Path, typer.Argument(help="The model folder of the reference.")]
+Source = Annotated[str, typer.Argument(help="The reference: a model folder, or org/name on the Hub.")]
 File = Annotated[Path, typer.Argument(help="A golden file.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The golden file to write (.safetensors).")]
 Form = Annotated[str, typer.Option("--form", help="full keeps all logits, compact a sketch of them; auto chooses.")]
@@ -30,12 +30,14 @@ def record(
     debug: Debug = False,
 ) -> None:
     """Run a reference and write prompts, logits, its own error floors and hashes into one safetensors file."""
-    must_exist(source)
+    from cli.hub.sources import folder_of
+
+    must_exist(folder := folder_of(source))
     wait_without_spinning()
     from golden import describe
     from golden import record as write
 
-    content = describe(write(source, output, form=form, hidden=hidden, force=force))
+    content = describe(write(folder, output, form=form, hidden=hidden, force=force))
     show(_lines(content), content, as_json=json, quiet=quiet)
 
 

@@ -9,12 +9,18 @@ import typer
 
 from cli.console import Debug, Json, Quiet, in_words, show, table
 
-Where = Annotated[Path, typer.Argument(help="A model folder, or one file: safetensors, GGUF, llama2.c, ckpt.pt.")]
+Where = Annotated[
+    str, typer.Argument(help="A model folder, one file (safetensors, GGUF, llama2.c, ckpt.pt), or org/name on the Hub.")
+]
 
 
 def inspect(path: Where, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """Show the family, config, files and tensors of a checkpoint. Reads headers only."""
-    content = _file(path) if path.suffix == ".safetensors" and path.is_file() else _folder(path)
+    from cli.hub.sources import headers_of
+
+    with headers_of(path) as (found, name):
+        content = _file(found) if found.suffix == ".safetensors" and found.is_file() else _folder(found)
+    content["path"] = name
     show(_lines(content), content, as_json=json, quiet=quiet)
 
 

@@ -11,8 +11,8 @@ from cli.console import Debug, Device, Json, Quiet, error, must_be_file, must_ex
 if TYPE_CHECKING:
     from golden import Verdict
 
-Candidate = Annotated[Path | None, typer.Argument(help="The model folder to judge.")]
-Reference = Annotated[Path | None, typer.Option("--reference", help="The model folder it should equal in function.")]
+Candidate = Annotated[str | None, typer.Argument(help="The model to judge: a folder, or org/name on the Hub.")]
+Reference = Annotated[str | None, typer.Option("--reference", help="The model it should equal in function, likewise.")]
 Golden = Annotated[Path | None, typer.Option("--golden", help="A golden file made from the reference.")]
 Levels = Annotated[str | None, typer.Option("--levels", help="Levels to judge, such as L0,L1,L2.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="Precision: float64, float32 (L2), bfloat16, float16 (L3).")]
@@ -42,7 +42,10 @@ def parity(
         raise typer.Exit(_tried(seeds, as_json=json, quiet=quiet))
     if candidate is None or (reference is None and golden is None):
         raise typer.BadParameter("give a candidate, and what it should equal: --reference DIR or --golden FILE")
-    must_exist(candidate, reference)
+    from cli.hub.sources import folder_of
+
+    ours, theirs = folder_of(candidate, quiet=quiet or json), reference and folder_of(reference, quiet=quiet or json)
+    must_exist(ours, theirs or None)
     must_be_file(golden)
     from cli.reports import check_report, write_report
     from golden import verdict_lines
@@ -50,7 +53,7 @@ def parity(
     check_report(report)
     wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
     told = quiet or json
-    verdict = judged(candidate, reference, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
+    verdict = judged(ours, theirs or None, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
     if report:
         write_report(report, verdict)
     show(verdict_lines(verdict), verdict.to_json(), as_json=json, quiet=quiet)

@@ -2,9 +2,15 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from converters.conversion import Request, convert
+from converters.sample import write_sample
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -12,6 +18,38 @@ from loopback import Account, Hub
 
 TOKEN = "hf_WriteTokenThatMustNeverBeShown"
 READER = "hf_ReadTokenThatMustNeverBeShown"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command ended with: its code, what it printed, what it said went wrong."""
+
+    code: int
+    out: str
+    error: str
+
+
+def run(*words: object) -> Done:
+    """A command in this process."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception is None or isinstance(done.exception, SystemExit):
+        return Done(done.exit_code, done.stdout, done.stderr)
+    notes = getattr(done.exception, "__notes__", [])
+    code = 3 if isinstance(done.exception, OSError) else getattr(done.exception, "exit_code", 1)
+    return Done(code, done.stdout, "\n".join([done.stderr, str(done.exception), *notes]))
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small LLaMA in two shards with a tokenizer and a card; never write into it."""
+    place = tmp_path_factory.mktemp("sample")
+    whole = write_sample(place / "whole", "llama")
+    ours = convert(whole, output=place / "ours").output
+    made = convert(ours, to="llama", output=place / "tiny", request=Request(max_shard_size=150_000)).output
+    (made / "conversion.json").unlink()
+    (made / "tokenizer.json").write_text('{"model": {}}')
+    (made / "README.md").write_text("# Tiny\n")
+    return made
 
 
 @pytest.fixture

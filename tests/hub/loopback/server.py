@@ -3,12 +3,12 @@
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from time import monotonic_ns, sleep
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -190,7 +190,7 @@ def _handler(hub: Hub, origin: str) -> type[BaseHTTPRequestHandler]:
         def serve(self, asked: Asked, seen: Seen) -> None:
             self.take_body(asked, seen)
             fault = asked.fault
-            time.sleep(fault.delay)
+            sleep(fault.delay)
             found = None
             if not (fault.status or fault.drop) or fault.landed:
                 if asked.token and asked.account is None:
@@ -201,6 +201,7 @@ def _handler(hub: Hub, origin: str) -> type[BaseHTTPRequestHandler]:
                 raise EndError
             if fault.status:
                 found = refusal(fault.status, fault.code, fault.body)
+                found.body = fault.body.encode() if fault.status < 400 else found.body
                 found.headers |= fault.headers
             self.give(found, fault, seen)
 
@@ -209,7 +210,7 @@ def _handler(hub: Hub, origin: str) -> type[BaseHTTPRequestHandler]:
             if asked.method != "PUT":
                 asked.body = b"".join(self.pieces(asked, seen))
                 return
-            asked.file = hub.incoming / f"incoming-{id(asked)}-{time.monotonic_ns()}"
+            asked.file = hub.incoming / f"incoming-{id(asked)}-{monotonic_ns()}"
             digest = hashlib.sha256()
             with asked.file.open("wb") as file:
                 for piece in self.pieces(asked, seen):
