@@ -29,6 +29,7 @@ from cli.console import (
 from cli.parity import exit_code, judged
 
 if TYPE_CHECKING:
+    from cli.hub.pushing import Target
     from converters import ConversionReport, Request
     from converters.checkpoint.checkpoint import Checkpoint
     from golden import Verdict
@@ -47,6 +48,7 @@ Format = Annotated[
     str, typer.Option("--format", help="safetensors, or native: llama2.c's .bin (--to llama2c), nanoGPT's ckpt.pt.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
+Push = Annotated[str | None, typer.Option("--push", help="Push the result to this repo on the Hub, if it passes.")]
 Parity = Annotated[bool, typer.Option("--parity/--no-parity", help="Judge the result by running both models.")]
 Hash = Annotated[bool, typer.Option("--hash/--no-hash", help="Record the sha256 of every file.")]
 Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until everything is on disk.")]
@@ -75,6 +77,7 @@ def verb(family: str) -> Callable[..., None]:
         dtype: Dtype = None,
         dequantize: Dequantize = False,
         format: Format = "safetensors",
+        push: Push = None,
         device: Device = "cpu",
         json: Json = False,
         quiet: Quiet = False,
@@ -90,19 +93,20 @@ def verb(family: str) -> Callable[..., None]:
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
         options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize)
         request = Request(options, limit, force, writing, native=format == "native")
-        raise typer.Exit(_convert(family, source, to, output, request, device if parity else None, json, quiet))
+        raise typer.Exit(_convert(family, source, to, output, request, device if parity else None, push, json, quiet))
 
     return run
 
 
 def _convert(
     family: str, source: str | None, to: str, output: Path | None, request: "Request", device: str | None,
-    as_json: bool, quiet: bool,
+    push: str | None, as_json: bool, quiet: bool,
 ) -> int:  # fmt: skip
     from cli.hub.sources import folder_of
     from converters.checkpoint.opening import open_checkpoint
     from converters.plan.plan import make_plan
 
+    target = _push_target(push) if push else None
     options = request.options
     check = partial(make_plan, family=family, to=to, options=options)
     folder = folder_of(source, check, quiet=quiet or as_json) if source else _sample(family, output)
@@ -110,8 +114,36 @@ def _convert(
     report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
     verdict = _judged(report, device, quiet=quiet or as_json)
     content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
-    show(_lines(report, verdict), content, as_json=as_json, quiet=quiet)
-    return 0 if isinstance(verdict, str) else exit_code(verdict)
+    lines, code = _lines(report, verdict), 0 if isinstance(verdict, str) else exit_code(verdict)
+    try:
+        if target and code == 0:
+            more, content["push"] = _pushed(report.output, target, quiet=quiet or as_json)
+            lines += more
+    finally:
+        show(lines, content, as_json=as_json, quiet=quiet)
+    return code
+
+
+def _push_target(repo: str) -> "Target":
+    """Where `--push` leads, once it is known that it may be pushed there: nothing has been fetched or converted yet."""
+    from cli.hub.addresses import repo_of
+    from cli.hub.client import connect
+    from cli.hub.permission import check_may_push
+    from cli.hub.pushing import Target
+
+    address = repo_of(repo)
+    check_may_push(connect(), address.repo, create_pr=False)
+    return Target(address.repo, address.revision or "main")
+
+
+def _pushed(output: Path, target: "Target", *, quiet: bool) -> tuple[list[str], dict[str, Any]]:
+    from cli.hub.outgoing import cargo
+    from cli.hub.pushing import run
+    from cli.hub.report import as_content, as_lines
+
+    sent = cargo(output, allow_unverified=False)
+    done = run(sent, target, dry_run=False, timeout=None, quiet=quiet)
+    return as_lines(done, sent, dry_run=False), as_content(done, sent)
 
 
 def _sample(family: str, output: Path | None) -> Path:
@@ -148,7 +180,7 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
     from golden import GoldenError
 
     try:
-        with _reference(report) as reference:
+        with reference_folder(report.family, report.source, report.output) as reference:
             verdict = judged(report.output, reference, device=device, quiet=quiet)
     except GoldenError as reason:
         error(f"no verdict could be reached: {reason}", prefix="")
@@ -158,7 +190,7 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
 
 
 @contextmanager
-def _reference(report: "ConversionReport") -> Iterator[Path]:
+def reference_folder(family: str, source: Path, output: Path) -> Iterator[Path]:
     """The source, or a plain copy of it where neither golden nor transformers would load it as what it is."""
     from tempfile import TemporaryDirectory
 
@@ -166,12 +198,12 @@ def _reference(report: "ConversionReport") -> Iterator[Path]:
     from converters.family import dialect_of
     from converters.plain_copy import is_plain, write_plain
 
-    if dialect_of(report.family) or is_plain(source := open_checkpoint(report.source)):
-        yield report.source
+    if dialect_of(family) or is_plain(checkpoint := open_checkpoint(source)):
+        yield source
         return
-    place = report.output.absolute().parent
-    with TemporaryDirectory(prefix=f".{report.output.name}.reference-", dir=place) as folder:
-        yield write_plain(source, Path(folder) / report.source.name)
+    place = output.absolute().parent
+    with TemporaryDirectory(prefix=f".{output.name}.reference-", dir=place) as folder:
+        yield write_plain(checkpoint, Path(folder) / source.name)
 
 
 def _known(report: "ConversionReport") -> str:

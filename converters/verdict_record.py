@@ -29,14 +29,14 @@ def obstacle(folder: Path) -> str | None:
 
 
 def _changes(folder: Path, found: Mapping[str, Any]) -> Iterator[str]:
-    there = {str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()} - {*BESIDE}
-    for name in sorted(set(found["files"]) - there):
+    there = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_symlink() or not p.is_dir()} - {*BESIDE}
+    judged = judged_files(folder)
+    for name in sorted(set(judged) - there):
         yield f"{name} was judged and is gone"
     for name in sorted(there - set(found["files"])):
         yield f"{name} was not there when the folder was judged"
-    judged = judged_files(folder)
     for name in sorted(there):
-        if judged.get(name) != sha256_of(folder / name):
+        if not (folder / name).is_file() or judged.get(name) != sha256_of(folder / name):
             yield f"{name} is not the file that was judged: its sha256 differs"
 
 
@@ -50,7 +50,8 @@ def judged_files(folder: Path) -> dict[str, str]:
         ConversionError: there is no record.
     """
     found = read_json(folder / NAME)
-    names, unchanged = found["files"], found.get("written") == written(folder, found["files"])
+    names = {name: digest for name, digest in found["files"].items() if name not in BESIDE}
+    unchanged = found.get("written") == written(folder, found["files"])
     hashed = {name: digest for name, digest in names.items() if digest}
-    late = [name for name, digest in names.items() if not digest] if unchanged else []
+    late = [name for name, digest in names.items() if not digest and (folder / name).is_file()] if unchanged else []
     return hashed | {name: sha256_of(folder / name) for name in late}

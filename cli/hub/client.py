@@ -25,10 +25,10 @@ PASSING = (408, 429, 500, 502, 503, 504)
 Found = TypeVar("Found")
 
 
-def connect(timeout: float = ANSWER, *, quiet: bool = True) -> "HfApi":
+def connect(timeout: float | None = None, *, quiet: bool = True) -> "HfApi":
     """The client, at HF_ENDPOINT, with the token that it finds by its own rules.
 
-    timeout: seconds without a byte after which a request is given up. quiet: no bars and no notes of the client.
+    timeout: seconds without a byte after which a request is given up, ANSWER if it is left out. quiet: no bars.
     """
     import huggingface_hub
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
@@ -36,7 +36,7 @@ def connect(timeout: float = ANSWER, *, quiet: bool = True) -> "HfApi":
     if quiet or not sys.stderr.isatty():
         disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    huggingface_hub.set_client_factory(lambda: _client(timeout))
+    huggingface_hub.set_client_factory(lambda: _client(timeout or ANSWER))
     return huggingface_hub.HfApi(library_name="mixformer")
 
 

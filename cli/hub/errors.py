@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from converters.errors import ConversionError
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
 
+VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 SETTINGS = "https://huggingface.co/settings/tokens"
 
 
@@ -47,10 +48,14 @@ def in_words(repo: str) -> Iterator[None]:
 
 def without_token(text: str) -> str:
     """The text with the token struck out, should a server have echoed it."""
-    from huggingface_hub import get_token
+    from huggingface_hub import constants
 
-    token = get_token()
-    return text.replace(token, "***") if token else text
+    found = [os.environ.get(name, "").strip() for name in VARIABLES]
+    with suppress(OSError):
+        found.append(Path(constants.HF_TOKEN_PATH).read_text().strip())
+    for token in found:
+        text = text.replace(token, "***") if token else text
+    return text
 
 
 def token_source() -> str:
@@ -59,7 +64,7 @@ def token_source() -> str:
 
     if os.environ.get("HF_OIDC_RESOURCE"):
         return "HF_OIDC_RESOURCE"
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+    for name in VARIABLES:
         if (os.environ.get(name) or "").strip():
             return name
     path = Path(constants.HF_TOKEN_PATH)
@@ -76,6 +81,8 @@ def explained(error: BaseException, repo: str) -> str | None:
         return explained(error.__cause__, repo)  # the client wraps what happened to one of several uploads
     if isinstance(error, errors.OfflineModeIsEnabled):
         return f"{repo}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or name what is in the cache"
+    if isinstance(error, errors.OIDCError):
+        return f"HF_OIDC_RESOURCE is set, and no token could be had by it: {error}"
     if isinstance(error, errors.LocalTokenNotFoundError):
         return no_token()
     if isinstance(error, HfHubHTTPError):

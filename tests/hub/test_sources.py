@@ -337,7 +337,6 @@ def test_errors_name_the_cause_and_what_to_do(source, setup, words, hub, sample,
         monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     if setup == "slow":
         monkeypatch.setattr("cli.hub.client.ANSWER", 0.2)
-        monkeypatch.setattr("cli.hub.client.connect.__defaults__", (0.2,))
         hub.fail("GET", "/api/models", delay=1, times=99)
     if setup.isdigit():
         hub.fail("GET", "/api/models", status=int(setup), times=99)
