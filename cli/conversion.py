@@ -109,7 +109,7 @@ def _convert(
     target = _push_target(push) if push else None
     options = request.options
     check = partial(make_plan, family=family, to=to, options=options)
-    folder = folder_of(source, check, quiet=quiet or as_json) if source else _sample(family, output)
+    folder = folder_of(source, check, output=output, quiet=quiet or as_json) if source else _sample(family, output)
     checkpoint = open_checkpoint(folder, dequantize=options.dequantize)
     report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
     verdict = _judged(report, device, quiet=quiet or as_json)

@@ -195,6 +195,7 @@ def run(*words):
     [
         ["--help"],
         ["llama", "--help"],
+        ["push", "--help"],
         ["families"],
         ["llama", "--to", "mixformer", "--no-parity", "--no-hash"],
         ["mixformer", "--to", "llama", "--no-parity", "--no-hash"],

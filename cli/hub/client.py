@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cli.hub.errors import HubError
+
 if TYPE_CHECKING:
     import httpx2
     from huggingface_hub import HfApi
@@ -35,9 +37,18 @@ def connect(timeout: float | None = None, *, quiet: bool = True) -> "HfApi":
 
     if quiet or not sys.stderr.isatty():
         disable_progress_bars()
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    notes = logging.getLogger("huggingface_hub")
+    notes.setLevel(logging.ERROR if quiet else logging.WARNING)
+    for handler in notes.handlers:
+        handler.addFilter(_unsigned)
     huggingface_hub.set_client_factory(lambda: _client(timeout or ANSWER))
     return huggingface_hub.HfApi(library_name="mixformer")
+
+
+def _unsigned(note: logging.LogRecord) -> bool:
+    """Strikes out what stands behind the ? of an address: there a signature lets anybody upload."""
+    note.msg, note.args = re.sub(r"(https?://[^\s?]+)\?\S*", r"\1", note.getMessage()), ()
+    return True
 
 
 def _client(timeout: float) -> "httpx2.Client":
@@ -52,8 +63,25 @@ def _client(timeout: float) -> "httpx2.Client":
         found = {name: asked.get(name) or seconds for name, seconds in patience.items()}
         request.extensions = {**request.extensions, "timeout": found}
 
-    hooks: dict[str, list[Callable[..., Any]]] = {"request": [hf_request_event_hook, limited]}
+    hooks: dict[str, list[Callable[..., Any]]] = {"request": [hf_request_event_hook, limited], "response": [_Crowd()]}
     return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=httpx2.Timeout(timeout, connect=CONNECT))
+
+
+class _Crowd:
+    """Ends a loop of the client, which asks without pause and without end for a repo while another is being made."""
+
+    def __init__(self) -> None:
+        self.met = 0
+
+    def __call__(self, answer: "httpx2.Response") -> None:
+        if answer.status_code != 409 or not answer.request.url.path.endswith("/repos/create"):
+            return
+        answer.read()
+        if "another conflicting operation" in answer.text:
+            self.met += 1
+            if self.met > TRIES:
+                raise HubError("the Hub is busy with another repo of this account; try again in a minute")
+            time.sleep(WAITS[0])
 
 
 def tried(call: Callable[[], Found]) -> Found:

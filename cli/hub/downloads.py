@@ -75,23 +75,31 @@ def missing(listing: Listing, names: Iterable[str]) -> list[str]:
     return [name for name, place in found.items() if not isinstance(place, str)]
 
 
-def check_room(listing: Listing, names: Iterable[str]) -> None:
-    """Refuses to begin a download that the disk cannot hold.
+def check_room(listing: Listing, names: Iterable[str], output: Path | None = None, output_nbytes: int = 0) -> None:
+    """Refuses to begin a download that the disk cannot hold, together with what will be made of it on the same disk.
 
     Raises:
         HubError: naming both sizes.
     """
     from huggingface_hub import constants
 
-    place = Path(constants.HF_HUB_CACHE)
+    place = _existing(Path(constants.HF_HUB_CACHE))
+    need = sum(listing.files[name].nbytes for name in missing(listing, names))
+    if not need:
+        return
+    if _existing(output or Path.cwd()).stat().st_dev == place.stat().st_dev:
+        need += output_nbytes
+    free = shutil.disk_usage(place).free
+    if free < need + MARGIN:
+        raise HubError(f"{listing} takes {need:,} bytes, {free:,} are free at {place}; set HF_HUB_CACHE elsewhere")
+
+
+def _existing(place: Path) -> Path:
+    """The folder on whose disk something will lie."""
+    place = place.absolute()
     while not place.exists():
         place = place.parent
-    need = sum(listing.files[name].nbytes for name in missing(listing, names))
-    free = shutil.disk_usage(place).free
-    if need and free < need + MARGIN:
-        raise HubError(
-            f"{listing} takes {need:,} bytes to fetch, {free:,} are free at {place}; set HF_HUB_CACHE elsewhere"
-        )
+    return place
 
 
 def check_cached(folder: Path, files: Iterable[Path]) -> None:

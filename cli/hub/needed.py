@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from cli.hub.listing import Listing
 from converters.checkpoint.file_forms import named_forms
 from converters.checkpoint.json_files import LARGEST_JSON
-from converters.checkpoint.side_files import LARGEST, README, TEMPLATES, is_carried
+from converters.checkpoint.side_files import LARGEST, README, SOURCE_README, TEMPLATES, is_carried
 from converters.checkpoint.weight_files import FORMS, is_plain_name
 from converters.errors import UnsafeFile
 
@@ -87,7 +87,7 @@ def _goes_along(path: str) -> bool:
         return False
     if folder:
         return folder == TEMPLATES and name.endswith(".jinja")
-    return name in SMALL or name == README or is_carried(name)
+    return name in (*SMALL, README, SOURCE_README) or is_carried(name)
 
 
 def total(listing: Listing, names: Iterable[str] | Sequence[str]) -> int:

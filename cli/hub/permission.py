@@ -34,8 +34,10 @@ def check_may_push(api: "HfApi", repo: str, *, create_pr: bool) -> Listing | Non
     Raises:
         HubError: there is no token, it is wrong, it may only read, or the namespace is somebody else's.
     """
-    from huggingface_hub import get_token
+    from huggingface_hub import constants, get_token
 
+    if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN:
+        raise HubError("HF_HUB_DISABLE_IMPLICIT_TOKEN is set, so no token is sent; unset it to push")
     if not get_token():
         raise HubError(no_token())
     there = look(api, Address(repo))

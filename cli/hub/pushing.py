@@ -134,7 +134,7 @@ def _committed(api: "HfApi", cargo: Cargo, target: Target, head: Listing) -> Pus
             now = listed(api, Address(target.repo, target.branch))
             if found := _there_already(api, cargo, target, now, changes(cargo.files, now)):
                 return replace(found, up_to_date=False, changes=wanted.listed)  # only the answer was lost
-            if not behind and (attempt + 1 == TRIES or not may_pass(error)):
+            if not behind and (attempt + 1 == TRIES or not _may_try_again(error)):
                 raise
             if not behind:
                 pause(attempt, error)
@@ -168,6 +168,14 @@ def _commit_once(api: "HfApi", cargo: Cargo, target: Target, head: Listing, want
 def _status(error: Exception) -> int:
     """The HTTP status of an error, 0 if it has none."""
     return int(getattr(getattr(error, "response", None), "status_code", 0))
+
+
+def _may_try_again(error: Exception) -> bool:
+    """Whether another try makes sense here: uploads and listings were tried six times by the client already."""
+    answer = getattr(error, "response", None)
+    asked = answer.request if answer is not None else getattr(error, "_request", None)
+    by_itself = asked is None or "/commit/" in str(asked.url)
+    return may_pass(error) and not isinstance(error, RuntimeError) and by_itself
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -25,10 +25,10 @@ def as_lines(done: Pushed, cargo: Cargo, *, dry_run: bool) -> list[str]:
     else:
         verb = "would get" if dry_run else "got"
         size = in_words(sum(change.nbytes for change in changed if change.action != "delete"))
-        new = f", and would be created {'private' if done.private else 'public'}" if dry_run and done.created else ""
+        new = " (it is not there, or not to be seen, and would be created)" if dry_run and done.created else ""
         found = [f"{who} {verb} {size} in one commit{new}", *([f"  {done.url}"] if done.url else [])]
         found += [f"  {line}" for line in table([(c.action, c.path, in_words(c.nbytes)) for c in changed])]
     kept = len(done.changes) - len(changed)
-    found += [f"  keep     {kept} files as they are"] if kept else []
+    found += [f"  unchanged: {kept} of {len(done.changes)} files"] if kept else []
     found += [f"  note: {name} is of no kind that is pushed and stays here" for name in cargo.left_out]
     return [*found, *([f"  note: UNVERIFIED: {cargo.obstacle}"] if cargo.obstacle else [])]

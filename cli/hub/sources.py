@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cli.hub.addresses import Address, address_of
 from converters.checkpoint.cache_folders import is_cached_repo, note_revision, snapshot_in, snapshot_of
@@ -11,13 +11,24 @@ from converters.checkpoint.cache_folders import is_cached_repo, note_revision, s
 if TYPE_CHECKING:
     from cli.hub.listing import Listing
 
-Check = Callable[[Path], object]
+
+class Sized(Protocol):
+    """Something that will take room on a disk."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes."""
+        ...
 
 
-def folder_of(text: str | Path, check: Check | None = None, *, quiet: bool = True) -> Path:
+Check = Callable[[Path], Sized]
+
+
+def folder_of(text: str | Path, check: Check | None = None, *, output: Path | None = None, quiet: bool = True) -> Path:
     """The path that a source names, with the files that a conversion needs.
 
-    check: is given a folder with the headers of a repo before anything large is fetched, and may refuse it.
+    check: is given a folder with the headers of a repo before anything large is fetched. It may refuse it, or gives
+    what will be made of it, at `output`.
 
     Raises:
         UsageError: it names nothing that there can be.
@@ -32,7 +43,7 @@ def folder_of(text: str | Path, check: Check | None = None, *, quiet: bool = Tru
         from cli.hub.listing import cached_folder
 
         return _checked(cached_folder(address))
-    return _fetched(address, check, quiet=quiet)
+    return _fetched(address, check, output, quiet=quiet)
 
 
 def _on_disk(path: Path) -> Path:
@@ -49,7 +60,7 @@ def _checked(snapshot: Path) -> Path:
     return snapshot
 
 
-def _fetched(address: Address, check: Check | None, *, quiet: bool) -> Path:
+def _fetched(address: Address, check: Check | None, output: Path | None, *, quiet: bool) -> Path:
     from cli.hub import client, downloads, listing, needed, stand_ins
 
     api = client.connect(quiet=quiet)
@@ -60,7 +71,7 @@ def _fetched(address: Address, check: Check | None, *, quiet: bool) -> Path:
     downloads.check_room(found, names)
     if check and stand_ins.has_headers(weights) and downloads.missing(found, weights):
         with stand_ins.headers_of(api, found, weights) as headers:
-            check(headers)
+            downloads.check_room(found, names, output, check(headers).nbytes)
     folder = downloads.fetch(api, found, names)
     with suppress(OSError):  # a cache that cannot be written can still be read
         note_revision(folder, address.revision or "main")

@@ -216,7 +216,7 @@ def test_a_dry_run_needs_no_token_and_asks_nothing_that_writes(hub, passed, monk
     assert actions["notes.txt"] == "keep" and actions["tokenizer.json"] == "create"
     assert {seen.method for seen in hub.seen} == {"GET"} and not any(seen.authorised for seen in hub.seen)
     new = run("push", passed, "me/new", "--dry-run")
-    assert "would be created private" in new.out and "me/new" not in hub.store.repos
+    assert "me/new (private) would get" in new.out and "would be created" in new.out and "me/new" not in hub.store.repos
 
 
 def test_a_branch_is_made_and_main_is_left(hub, passed):

@@ -1,6 +1,7 @@
 """What goes wrong on demand: faults that wait for a request which fits them."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -12,7 +13,7 @@ class Fault:
     status: answered in place of what was asked for, with `headers`, `body` and the Hub's error `code`. landed: what was
     asked for is done first. drop: the connection ends without an answer. cut: it ends after so many bytes of the body,
     coming in for a PUT, going out for a GET. delay: seconds before the answer. whole: a range is not heeded. flip: one
-    byte of the body is wrong. skip: requests that fit and pass first.
+    byte of the body is wrong. skip: requests that fit and pass first. meanwhile: is called before anything is answered.
     """
 
     method: str
@@ -29,6 +30,7 @@ class Fault:
     whole: bool = False
     flip: bool = False
     skip: int = 0
+    meanwhile: Callable[[], object] | None = None
     met: int = 0
 
 

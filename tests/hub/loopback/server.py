@@ -190,6 +190,8 @@ def _handler(hub: Hub, origin: str) -> type[BaseHTTPRequestHandler]:
         def serve(self, asked: Asked, seen: Seen) -> None:
             self.take_body(asked, seen)
             fault = asked.fault
+            if fault.meanwhile:
+                fault.meanwhile()
             sleep(fault.delay)
             found = None
             if not (fault.status or fault.drop) or fault.landed:
