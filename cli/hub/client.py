@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import httpx2
     from huggingface_hub import HfApi
 
+NOTES = "huggingface_hub"  # the logger whose notes a person sees, but for --quiet
 CONNECT = 15.0  # seconds
 ANSWER = 100.0  # seconds without a byte, either way
 TRIES = 4
@@ -37,7 +38,7 @@ def connect(timeout: float | None = None, *, quiet: bool = True) -> "HfApi":
 
     if quiet or not sys.stderr.isatty():
         disable_progress_bars()
-    notes = logging.getLogger("huggingface_hub")
+    notes = logging.getLogger(NOTES)
     notes.setLevel(logging.ERROR if quiet else logging.WARNING)
     for handler in notes.handlers:
         handler.addFilter(_unsigned)
@@ -113,7 +114,9 @@ def may_pass(error: BaseException) -> bool:
 
 def pause(attempt: int, error: BaseException) -> None:
     """Waits before the next try: as long as the server says, or longer each time."""
-    time.sleep(min(LONGEST_WAIT, _asked_wait(error) or WAITS[min(attempt, len(WAITS) - 1)]))
+    seconds = min(LONGEST_WAIT, _asked_wait(error) or WAITS[min(attempt, len(WAITS) - 1)])
+    logging.getLogger(NOTES).warning("The Hub did not answer as it should; trying again in %.0f s.", seconds)
+    time.sleep(seconds)
 
 
 def _asked_wait(error: BaseException) -> float | None:

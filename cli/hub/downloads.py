@@ -4,7 +4,7 @@ A file that differs from what the Hub lists is fetched once more and then refuse
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,16 +102,21 @@ def _existing(place: Path) -> Path:
     return place
 
 
-def check_cached(folder: Path, files: Iterable[Path]) -> None:
+def check_cached(files: Sequence[Path]) -> None:
     """Holds files of the cache against the hashes that they are called by there.
 
     Raises:
         UnsafeFile: naming the first whose bytes are others.
     """
-    for file in files:
-        name = blob_name(file)
-        if name and name != (sha256_of(file) if SHA256.fullmatch(name) else git_oid_of(file)):
-            raise UnsafeFile(
-                f"{folder / file.name} is not the file that was fetched: its bytes do not have the hash {name};"
-                " delete the folder from the cache and fetch it again"
-            )
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        sound = list(pool.map(_is_sound, files))
+    for file in (file for file, fits in zip(files, sound, strict=True) if not fits):
+        raise UnsafeFile(
+            f"{file} is not the file that was fetched: its bytes do not have the hash {blob_name(file)};"
+            " delete its folder from the cache and fetch it again"
+        )
+
+
+def _is_sound(file: Path) -> bool:
+    name = blob_name(file)
+    return name is None or name == (sha256_of(file) if SHA256.fullmatch(name) else git_oid_of(file))

@@ -105,7 +105,8 @@ def _of_other(error: BaseException, repo: str) -> str | None:
     from huggingface_hub.errors import FileMetadataError
 
     text = str(error)
-    if "xet" in text.lower() or type(error).__module__.startswith("hf_xet"):
+    local = isinstance(error, OSError) and error.errno is not None  # a disk that is full, say, with xet in its path
+    if type(error).__module__.startswith("hf_xet") or ("xet" in text.lower() and not local):
         return f"{repo}: {_endpoint()} takes no uploads by xet ({_first_line(text)}); set HF_HUB_DISABLE_XET=1"
     if isinstance(error, FileMetadataError) or type(error).__name__ == "JSONDecodeError":
         return f"{repo}: what {_endpoint()} answers is not what a Hub answers; it may be busy, or HF_ENDPOINT is wrong"

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from cli.hub.listing import Listing
 from converters.checkpoint.file_forms import named_forms
 from converters.checkpoint.json_files import LARGEST_JSON
 from converters.checkpoint.side_files import LARGEST, README, SOURCE_README, TEMPLATES, is_carried
-from converters.checkpoint.weight_files import FORMS, is_plain_name
+from converters.checkpoint.weight_files import FORMS, is_plain_name, weight_map_of
 from converters.errors import UnsafeFile
 
 SMALL = ("config.json", "params.json", "conversion.json", "adapter_config.json")
@@ -29,6 +30,15 @@ def index_name(listing: Listing) -> str | None:
         if index in listing.files:
             return index
     return None
+
+
+def weight_map(index: Path) -> dict[str, str]:
+    """Key -> file name, as an index says.
+
+    Raises:
+        UnsafeFile: it is broken, or sends a key to anything but a file beside it.
+    """
+    return weight_map_of(index, Path(index.name.removesuffix(".index.json")).suffix)
 
 
 def weights(listing: Listing, weight_map: Mapping[str, str] | None) -> list[str]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cli.hub import card as cards
 from cli.hub.addresses import Address
-from cli.hub.card import card
 from cli.hub.changes import Change, Changes, changes, operations
 from cli.hub.client import TRIES, connect, may_pass, pause, tried
 from cli.hub.downloads import fetch_one
@@ -151,17 +151,17 @@ def _there_already(api: "HfApi", cargo: Cargo, target: Target, head: Listing, wa
 
 
 def _commit_once(api: "HfApi", cargo: Cargo, target: Target, head: Listing, wanted: Changes) -> Pushed:
-    message, description = words_for(cargo)
+    (message, description), card = words_for(cargo), _card(api, cargo, head)
     done = api.create_commit(
         target.repo,
-        operations(wanted, _card(api, cargo, head)),
+        operations(wanted, card),
         commit_message=message,
         commit_description=description,
         revision=None if target.create_pr else target.branch,
         create_pr=target.create_pr,
         parent_commit=head.commit,
     )
-    _compare(api, target.repo, done.oid, cargo.files, wanted)
+    _compare(api, target.repo, done.oid, (*cargo.files, *([card] if card else ())), wanted)
     return Pushed(target, head.private, wanted.listed, done.oid, done.pr_url or str(done.commit_url))
 
 
@@ -202,7 +202,7 @@ def _compare(api: "HfApi", repo: str, commit: str, files: Sequence[Outgoing], wa
 def _card(api: "HfApi", cargo: Cargo, head: Listing) -> Outgoing | None:
     """README.md, if it is to change."""
     existing = fetch_one(api, head, README).read_bytes() if README in head.files else None
-    content = card(cargo.folder, existing, unverified=cargo.obstacle is not None)
+    content = cards.card(cargo.folder, existing, unverified=cargo.obstacle is not None)
     return None if content is None else made(README, content)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cli.hub.addresses import Address, address_of
 from converters.checkpoint.cache_folders import is_cached_repo, note_revision, snapshot_in, snapshot_of
+from converters.errors import UnsafeFile
 
 if TYPE_CHECKING:
     from cli.hub.listing import Listing
@@ -55,9 +56,24 @@ def _on_disk(path: Path) -> Path:
 def _checked(snapshot: Path) -> Path:
     from cli.hub.downloads import check_cached
 
-    files = [snapshot] if snapshot.is_file() else [file for file in sorted(snapshot.rglob("*")) if file.is_file()]
-    check_cached(snapshot, files)
+    check_cached([snapshot] if snapshot.is_file() else [snapshot / name for name in _needed_in(snapshot)])
     return snapshot
+
+
+def _needed_in(snapshot: Path) -> list[str]:
+    """The files of a snapshot that a conversion reads; what is wrong with them is told by those who read them."""
+    from cli.hub import needed
+    from cli.hub.listing import Listing, RemoteFile
+
+    there = {str(path.relative_to(snapshot)): path for path in sorted(snapshot.rglob("*")) if path.is_file()}
+    files = {name: RemoteFile(name, path.stat().st_size, None, "") for name, path in there.items()}
+    listing, found = Listing(snapshot.name, snapshot.name, files), list[str]()
+    with suppress(UnsafeFile):
+        found += needed.beside(listing)
+        index = needed.index_name(listing)
+        found += [index] if index else []
+        found += needed.weights(listing, needed.weight_map(snapshot / index) if index else None)
+    return found
 
 
 def _fetched(address: Address, check: Check | None, output: Path | None, *, quiet: bool) -> Path:

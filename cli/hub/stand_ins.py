@@ -15,7 +15,6 @@ from cli.hub.downloads import fetch_one
 from cli.hub.listing import Listing
 from cli.hub.ranges import read_range
 from converters.checkpoint.safetensors_header import LARGEST_HEADER
-from converters.checkpoint.weight_files import weight_map_of
 from converters.errors import ConversionError, UnsafeFile
 
 if TYPE_CHECKING:
@@ -34,8 +33,7 @@ def weight_names(api: "HfApi", listing: Listing) -> list[str]:
     index = needed.index_name(listing)
     if index is None:
         return needed.weights(listing, None)
-    suffix = Path(index.removesuffix(".index.json")).suffix
-    return needed.weights(listing, weight_map_of(fetch_one(api, listing, index), suffix))
+    return needed.weights(listing, needed.weight_map(fetch_one(api, listing, index)))
 
 
 def has_headers(names: Sequence[str]) -> bool:

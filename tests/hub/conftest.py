@@ -2,41 +2,17 @@
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from cli.main import app
 from converters.conversion import Request, convert
 from converters.sample import write_sample
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from commands import READER, TOKEN
 from loopback import Account, Hub
-
-TOKEN = "hf_WriteTokenThatMustNeverBeShown"
-READER = "hf_ReadTokenThatMustNeverBeShown"
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command ended with: its code, what it printed, what it said went wrong."""
-
-    code: int
-    out: str
-    error: str
-
-
-def run(*words: object) -> Done:
-    """A command in this process."""
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    if done.exception is None or isinstance(done.exception, SystemExit):
-        return Done(done.exit_code, done.stdout, done.stderr)
-    notes = getattr(done.exception, "__notes__", [])
-    code = 3 if isinstance(done.exception, OSError) else getattr(done.exception, "exit_code", 1)
-    return Done(code, done.stdout, "\n".join([done.stderr, str(done.exception), *notes]))
 
 
 @pytest.fixture(scope="session")

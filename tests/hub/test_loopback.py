@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import READER, TOKEN
+from commands import READER, TOKEN
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from loopback import Hub

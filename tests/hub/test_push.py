@@ -1,13 +1,11 @@
 """`convert push`: what goes, in one commit; what stays; and what is refused before anything is written."""
 
 import json
-import os
 import socket
 from pathlib import Path
 
 import pytest
-from conftest import READER, TOKEN, run
-from loopback import Hub
+from commands import READER, TOKEN, convert_sample, flip, held, run, write_verdict
 
 
 @pytest.fixture(autouse=True)
@@ -22,27 +20,6 @@ def place(client: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def passed(sample: Path, place: Path) -> Path:
     """A conversion in shards with a recorded PASS."""
     return convert_sample(sample, place / "ours")
-
-
-def convert_sample(sample: Path, folder: Path, *more: str) -> Path:
-    done = run("llama", sample, "--to", "mixformer", "--no-parity", "-o", folder, *more)
-    assert done.code == 0, done.error
-    write_verdict(folder, "PASS")
-    return folder
-
-
-def write_verdict(folder: Path, verdict: str) -> None:
-    """As parity writes it; the numbers are made up, and what stands beside them names this machine."""
-    from converters.provenance import set_verdict
-
-    detail = f"{folder} on {socket.gethostname()} for {os.environ.get('USER', 'root')}"
-    level = {"name": "L2", "title": "function", "status": verdict, "number": 1e-15, "budget": 1e-13, "detail": detail}
-    parity = {"levels": [level], "candidate": str(folder), "reference": str(folder), "versions": {"torch": "2"}}
-    set_verdict(folder, {"verdict": verdict, "parity": parity})
-
-
-def held(hub: Hub, repo: str = "me/m", revision: str = "main") -> set[str]:
-    return set(hub.store.repos[repo].files(revision)) - {".gitattributes"}
 
 
 def test_a_push_is_one_commit_of_a_private_repo_and_comes_back_equal(hub, passed, place):
@@ -101,6 +78,14 @@ def test_a_card_that_is_there_stays_byte_for_byte(hub, passed):
     assert hub.store.read("me/m", "README.md") == mine
 
 
+def test_the_folders_card_goes_along_where_there_is_none(hub, passed):
+    (passed / "README.md").write_text("# By hand\n")
+    assert run("push", passed, "me/m").code == 0
+    assert hub.store.read("me/m", "README.md") == b"# By hand\n"
+    (passed / "README.md").write_text("# Another\n")
+    assert "up to date" in run("push", passed, "me/m").out
+
+
 def test_public_is_said_and_a_hub_that_makes_it_public_is_not_trusted(hub, passed):
     """People complain of weights that were public by accident."""
     assert run("push", passed, "me/open", "--public").code == 0
@@ -129,12 +114,6 @@ CHANGES = {
     "no record": lambda f: (f / "conversion.json").unlink(),
     "a broken record": lambda f: (f / "conversion.json").write_text("{"),
 }
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-9] ^= 1
-    path.write_bytes(data)
 
 
 @pytest.mark.parametrize("change", CHANGES)

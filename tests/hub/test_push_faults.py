@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TOKEN, run
+from commands import TOKEN, convert_sample, held, run
 from huggingface_hub import constants
-from test_push import convert_sample, held
 
 CONVERT = [sys.executable, "-c", "from cli.start import main; main()"]
 SLEEP = time.sleep

@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from conftest import READER, run
+from commands import READER, run
 from huggingface_hub import constants
 from loopback import Hub
 
