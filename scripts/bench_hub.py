@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "tests" / "hub"))
 
 from loopback import Account, Hub
 
-ROUNDS = 3
+ROUNDS = 5
 TOKEN = "hf_bench"
 BARE = """
 import sys
