@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,12 +33,14 @@ from cli.parity import exit_code, judged
 from converters.counts import counted
 
 if TYPE_CHECKING:
+    from cli.hub.pushing import Target
     from converters import ConversionReport, Request
     from converters.checkpoint.checkpoint import Checkpoint
     from golden import Verdict
 
 Source = Annotated[
-    Path | None, typer.Argument(help="Model folder or file [default: the built-in sample of the family].")
+    str | None,
+    typer.Argument(help="Model folder or file, or org/name on the Hub [default: the family's sample]."),
 ]
 To = Annotated[str, typer.Option("--to", help="The family to convert to.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Target folder [default: ./<source name>-<to>].")]
@@ -49,6 +52,7 @@ Format = Annotated[
     str, typer.Option("--format", help="safetensors, or native: the file of llama2c, nanogpt or a dialect of ngpt.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
+Push = Annotated[str | None, typer.Option("--push", help="Push the result to this repo on the Hub, if it passes.")]
 Parity = Annotated[bool, typer.Option("--parity/--no-parity", help="Judge the result by running both models.")]
 Hash = Annotated[bool, typer.Option("--hash/--no-hash", help="Record the sha256 of every file.")]
 Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until all files are on disk.")]
@@ -79,6 +83,7 @@ def verb(family: str) -> Callable[..., None]:
         n_head: NHead = None,
         dialect: Dialect = None,
         format: Format = "safetensors",
+        push: Push = None,
         device: Device = "cpu",
         json: Json = False,
         quiet: Quiet = False,
@@ -97,23 +102,57 @@ def verb(family: str) -> Callable[..., None]:
         options = Options(waived, drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
         request = Request(options, limit, force, writing, native=format == "native")
         with heads_said(n_head):
-            raise typer.Exit(_convert(pair, source, output, request, device if parity else None, json, quiet))
+            raise typer.Exit(_convert(pair, source, output, request, device if parity else None, push, json, quiet))
 
     return run
 
 
 def _convert(
-    pair: tuple[str, str], source: Path | None, output: Path | None, request: "Request", device: str | None,
-    as_json: bool, quiet: bool,
+    pair: tuple[str, str], source: str | None, output: Path | None, request: "Request", device: str | None,
+    push: str | None, as_json: bool, quiet: bool,
 ) -> int:  # fmt: skip
+    from cli.hub.sources import folder_of
     from converters.checkpoint.opening import open_checkpoint
+    from converters.plan.plan import make_plan
 
-    checkpoint = open_checkpoint(source or _sample(pair[0], output), dequantize=request.options.dequantize)
-    report = _written(checkpoint, *pair, output, request, show_bar=not quiet and not as_json)
+    target = _push_target(push) if push else None
+    (family, to), options = pair, request.options
+    check = partial(make_plan, family=family, to=to, options=options)
+    folder = folder_of(source, check, output=output, quiet=quiet or as_json) if source else _sample(family, output)
+    checkpoint = open_checkpoint(folder, dequantize=options.dequantize)
+    report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
     verdict = _judged(report, device, quiet=quiet or as_json)
     content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
-    show(_lines(report, verdict), content, as_json=as_json, quiet=quiet)
-    return 0 if isinstance(verdict, str) else exit_code(verdict)
+    lines, code = _lines(report, verdict), 0 if isinstance(verdict, str) else exit_code(verdict)
+    try:
+        if target and code == 0:
+            more, content["push"] = _pushed(report.output, target, quiet=quiet or as_json)
+            lines += more
+    finally:
+        show(lines, content, as_json=as_json, quiet=quiet)
+    return code
+
+
+def _push_target(repo: str) -> "Target":
+    """Where `--push` leads, once it is known that it may be pushed there: nothing has been fetched or converted yet."""
+    from cli.hub.addresses import repo_of
+    from cli.hub.client import connect
+    from cli.hub.permission import check_may_push
+    from cli.hub.pushing import Target
+
+    address = repo_of(repo)
+    check_may_push(connect(), address.repo, create_pr=False)
+    return Target(address.repo, address.revision or "main")
+
+
+def _pushed(output: Path, target: "Target", *, quiet: bool) -> tuple[list[str], dict[str, Any]]:
+    from cli.hub.outgoing import cargo
+    from cli.hub.pushing import run
+    from cli.hub.report import as_content, as_lines
+
+    sent = cargo(output, allow_unverified=False)
+    done = run(sent, target, dry_run=False, timeout=None, quiet=quiet)
+    return as_lines(done, sent, dry_run=False), as_content(done, sent)
 
 
 def _sample(family: str, output: Path | None) -> Path:
@@ -152,7 +191,7 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
     from golden import GoldenError
 
     try:
-        with _reference(report) as reference:
+        with reference_folder(report.family, report.source, report.output) as reference:
             verdict = judged(report.output, reference, device=device, quiet=quiet)
     except GoldenError as reason:
         error(f"no verdict could be reached: {reason}")
@@ -162,7 +201,7 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
 
 
 @contextmanager
-def _reference(report: "ConversionReport") -> Iterator[Path]:
+def reference_folder(family: str, source: Path, output: Path) -> Iterator[Path]:
     """The source, or a copy of it as safetensors where golden and transformers cannot load the source itself."""
     from tempfile import TemporaryDirectory
 
@@ -170,12 +209,12 @@ def _reference(report: "ConversionReport") -> Iterator[Path]:
     from converters.family import dialect_of
     from converters.plain_copy import is_plain, write_plain
 
-    if dialect_of(report.family) or is_plain(source := open_checkpoint(report.source)):
-        yield report.source
+    if dialect_of(family) or is_plain(checkpoint := open_checkpoint(source)):
+        yield source
         return
-    place = report.output.absolute().parent
-    with TemporaryDirectory(prefix=f".{report.output.name}.reference-", dir=place) as folder:
-        yield write_plain(source, Path(folder) / report.source.name)
+    place = output.absolute().parent
+    with TemporaryDirectory(prefix=f".{output.name}.reference-", dir=place) as folder:
+        yield write_plain(checkpoint, Path(folder) / source.name)
 
 
 def _known(report: "ConversionReport") -> str:
@@ -198,17 +237,20 @@ def _plain(report: "ConversionReport") -> dict[str, Any]:
 
 
 def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
+    from converters.checkpoint.cache_folders import snapshot_of
+
+    source = snapshot_of(report.source) or report.source
     if report.up_to_date:
         first = f"{report.output} is up to date"
     else:
         first = f"{report.family} -> {report.to}: {counted(report.tensors, 'tensor')}, {in_words(report.nbytes)}"
-    lines = [first, f"  from {report.source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
+    lines = [first, f"  from {source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
     lines += _nonfinite_lines(report.nonfinite)
     if isinstance(verdict, str):
         from converters.checkpoint.users_word import said_n_head
 
         word = f" --n-head {said_n_head()}" if said_n_head() is not None else ""
-        judge = f" (judge it: convert parity {report.output} --reference {report.source}{word})"
+        judge = f" (judge it: convert parity {report.output} --reference {source}{word})"
         return [*lines, f"verdict: {verdict}{'' if verdict == 'PASS' else judge}"]
     from golden import verdict_lines
 

@@ -1,6 +1,5 @@
 """`convert diff A B`: whether two checkpoints are equal, also across families."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,8 +7,8 @@ import typer
 from cli.console import Debug, Json, NHead, Quiet, show
 from converters.counts import counted
 
-One = Annotated[Path, typer.Argument(help="A model folder.")]
-Other = Annotated[Path, typer.Argument(help="Another model folder, of the same or another family.")]
+One = Annotated[str, typer.Argument(help="A model folder, or org/name on the Hub.")]
+Other = Annotated[str, typer.Argument(help="Another model, of the same or another family.")]
 SHOWN = 40
 
 
@@ -25,11 +24,12 @@ def diff(
 
     Sharding and conversion.json may differ. Checkpoints of different families are compared through their mapping.
     """
+    from cli.hub.sources import folder_of
     from converters.alignment import equal_folders
     from converters.checkpoint.users_word import heads_said
 
     with heads_said(n_head):
-        found = equal_folders(one, other)
+        found = equal_folders(folder_of(one), folder_of(other))
     lines = [f"{one} and {other} are equal"] if not found else [f"{counted(len(found), 'difference')}:", *found[:SHOWN]]
     if len(found) > SHOWN:
         lines.append(f"... and {len(found) - SHOWN} more (--json lists all)")

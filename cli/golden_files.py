@@ -9,7 +9,7 @@ from cli.console import Debug, Json, NHead, Quiet, in_words, must_be_file, must_
 from cli.parity import wait_without_spinning
 from cli.words import Verbs
 
-Source = Annotated[Path, typer.Argument(help="The model folder of the reference.")]
+Source = Annotated[str, typer.Argument(help="The reference: a model folder, or org/name on the Hub.")]
 File = Annotated[Path, typer.Argument(help="A golden file.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The golden file to write (.safetensors).")]
 Form = Annotated[
@@ -36,14 +36,16 @@ def record(
     debug: Debug = False,
 ) -> None:
     """Run a reference and write its prompts, logits, rounding errors and file hashes to a golden file."""
-    must_exist(source)
+    from cli.hub.sources import folder_of
+
+    must_exist(folder := folder_of(source))
     wait_without_spinning()
     from converters.checkpoint.users_word import heads_said
     from golden import describe
     from golden import record as write
 
     with heads_said(n_head):
-        content = describe(write(source, output, form=form, hidden=hidden, force=force))
+        content = describe(write(folder, output, form=form, hidden=hidden, force=force))
     show(_lines(content), content, as_json=json, quiet=quiet)
 
 

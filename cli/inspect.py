@@ -1,6 +1,7 @@
 """`convert inspect PATH`: what a checkpoint is."""
 
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict
 from math import prod
 from pathlib import Path
@@ -11,7 +12,9 @@ import typer
 from cli.console import Debug, Json, NHead, Quiet, in_words, show, table
 from converters.counts import counted
 
-Where = Annotated[Path, typer.Argument(help="A model folder, or one file: safetensors, GGUF, llama2.c, .pt.")]
+Where = Annotated[
+    str, typer.Argument(help="A model folder, one file (safetensors, GGUF, llama2.c, .pt), or org/name on the Hub.")
+]
 Norms = Annotated[bool, typer.Option("--norms", help="Measure how far rows along the width are from length 1.")]
 
 
@@ -24,11 +27,14 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Show the family, config, files and tensors of a checkpoint. Reads headers only, weights where asked for norms."""
+    from cli.hub.sources import folder_of, headers_of
     from converters.checkpoint.users_word import heads_said
 
-    with heads_said(n_head):
-        alone = path.suffix == ".safetensors" and path.is_file() and not norms
-        content = _file(path) if alone else _folder(path, norms=norms)
+    opened = nullcontext((folder_of(path), path)) if norms else headers_of(path)  # norms need the weights
+    with heads_said(n_head), opened as (found, name):
+        alone = found.suffix == ".safetensors" and found.is_file() and not norms
+        content = _file(found) if alone else _folder(found, norms=norms)
+    content["path"] = name
     show(_lines(content), content, as_json=json, quiet=quiet)
 
 

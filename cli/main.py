@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from cli import conversion, diff, families, golden_files, inspect, parity, plan
+from cli import conversion, diff, families, golden_files, inspect, parity, plan, push
 from cli.console import error
 from cli.usage import is_usage_error, usage_hint, usage_sentence
 from cli.words import Verb, Verbs
@@ -50,6 +50,7 @@ command(
 command("plan", epilog="For example: convert plan llama ./my-llama --to mixformer")(plan.plan)
 command("parity", epilog="For example: convert parity ./my-mixformer --reference ./my-llama")(parity.parity)
 app.add_typer(golden_files.app, name="golden")
+command("push", epilog="For example: convert push ./my-mixformer me/my-mixformer --dry-run")(push.push)
 command("inspect", epilog="For example: convert inspect ./my-llama")(inspect.inspect)
 command("diff", epilog="For example: convert diff ./my-llama ./my-llama-back")(diff.diff)
 command("families", epilog="For example: convert families --json")(families.families)

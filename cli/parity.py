@@ -11,8 +11,8 @@ from cli.console import Debug, Device, Json, NHead, Quiet, error, must_be_file, 
 if TYPE_CHECKING:
     from golden import Verdict
 
-Candidate = Annotated[Path | None, typer.Argument(help="The model folder to judge.")]
-Reference = Annotated[Path | None, typer.Option("--reference", help="The model folder it is compared with.")]
+Candidate = Annotated[str | None, typer.Argument(help="The model to judge: a folder, or org/name on the Hub.")]
+Reference = Annotated[str | None, typer.Option("--reference", help="The model it is compared with: folder or id.")]
 Golden = Annotated[Path | None, typer.Option("--golden", help="A golden file made from the reference.")]
 Levels = Annotated[str | None, typer.Option("--levels", help="Levels to judge, like L0,L1,L2 [default: all].")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="Precision: float64, float32 (L2), bfloat16, float16 (L3).")]
@@ -43,7 +43,11 @@ def parity(
         raise typer.Exit(_tried(seeds, as_json=json, quiet=quiet))
     if candidate is None or (reference is None and golden is None):
         raise typer.BadParameter("give CANDIDATE, and what it is compared with: --reference DIR or --golden FILE")
-    must_exist(candidate, reference)
+    from cli.hub.sources import folder_of
+
+    ours = folder_of(candidate, quiet=quiet or json)
+    theirs = folder_of(reference, quiet=quiet or json) if reference else None
+    must_exist(ours, theirs)
     must_be_file(golden)
     from cli.reports import check_report, write_report
     from converters.checkpoint.users_word import heads_said
@@ -53,10 +57,10 @@ def parity(
     wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
     told = quiet or json
     with heads_said(n_head):
-        verdict = judged(candidate, reference, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
+        verdict = judged(ours, theirs, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
         from converters.verdict_record import Run, record_run
 
-        record_run(candidate, Run(verdict.to_json(), verdict.asked, device, reference, golden))
+        record_run(ours, Run(verdict.to_json(), verdict.asked, device, theirs, golden))
     if report:
         write_report(report, verdict)
     show(verdict_lines(verdict), verdict.to_json(), as_json=json, quiet=quiet)

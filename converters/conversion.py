@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters import provenance
+from converters.checkpoint.cache_folders import snapshot_of
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.json_files import as_bytes
 from converters.checkpoint.opening import open_checkpoint
@@ -130,7 +131,9 @@ def checked_plan(source: Checkpoint, family: str | None, to: str, options: Optio
 
 
 def default_output(source: Path, to: str) -> Path:
-    """`./<source name>-<to>`, without the suffix of a file."""
+    """`./<source name>-<to>`, without the suffix of a file; a repo in the Hub's cache goes by its own name."""
+    if snapshot := snapshot_of(source):
+        return Path(f"{source.stem if source.is_file() else snapshot.name}-{to}")
     source = source.resolve()
     return Path(f"{source.stem if source.is_file() else source.name}-{to}")
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from converters.checkpoint.casts import FLOATS, as_float
 from converters.checkpoint.checkpoint import Checkpoint, StoredTensor
 from converters.checkpoint.source_files import opened
-from converters.engine.bytewise import made
-from converters.engine.chunks import Maker
+from converters.engine.chunks import Maker, made
 from converters.errors import ConfigRefused
 from converters.family import OURS, family_of, get_family
 from converters.plan.rules import unmoved

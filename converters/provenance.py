@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from converters.checkpoint.cache_folders import named_sha256, snapshot_of
 from converters.checkpoint.casts import NAMES, header_dtype, step_record
 from converters.checkpoint.checkpoint import Checkpoint, FileState
 from converters.checkpoint.json_files import read_json
@@ -22,11 +23,18 @@ NAME = "conversion.json"
 
 
 def fingerprint(source: Checkpoint) -> dict[str, Any]:
-    """A hash of a source that changes with its files, without reading weights: sizes, times, config and headers."""
+    """A hash of a source that changes with its files, without reading weights: sizes, times, config and headers.
+
+    A source from the Hub is known by its repo, commit and the sha256 of its files, wherever the cache keeps them.
+    """
     digest = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode())
     for key, tensor in source.tensors.items():
         digest.update(f"{key} {tensor.dtype} {tensor.shape} {tensor.shard} {tensor.begin}\n".encode())
     beside = side_files(source.folder, home=False).values()
+    if snapshot := snapshot_of(source.folder):
+        hashed = {path.name: named_sha256(path) for path in (*source.stored, *beside)}
+        about = {"name": snapshot.name, "repo": snapshot.repo, "commit": snapshot.commit}
+        return {**about, "files": hashed, "headers_sha256": digest.hexdigest()}
     files = {path.name: list(FileState.of(path)) for path in (*source.stored, *beside)}
     name = os.fsencode(source.folder.resolve().name).decode(errors="replace")
     return {"name": name, "files": files, "headers_sha256": digest.hexdigest()}

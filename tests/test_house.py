@@ -167,7 +167,7 @@ def test_files_are_short(package):
         assert len(file.read_text().splitlines()) <= 300, file
 
 
-HEAVY = {"torch", "transformers", "numpy"}
+HEAVY = {"torch", "transformers", "numpy", "huggingface_hub"}
 
 
 def loaded_after(code: str, where: Path) -> set[str]:
@@ -195,6 +195,7 @@ def run(*words):
     [
         ["--help"],
         ["llama", "--help"],
+        ["push", "--help"],
         ["families"],
         ["llama", "--to", "mixformer", "--no-parity", "--no-hash"],
         ["mixformer", "--to", "llama", "--no-parity", "--no-hash"],

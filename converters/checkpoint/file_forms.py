@@ -52,6 +52,11 @@ def titles() -> list[str]:
     return [form.title for form in _forms()]
 
 
+def named_forms() -> list[str]:
+    """Patterns of the names that files of these forms have in a folder."""
+    return [name for form in _forms() for name in form.names]
+
+
 def find_form(source: Path) -> Found | None:
     """The form of a source; None for a Hugging Face folder, and for what is of no known form.
 

@@ -41,7 +41,7 @@ def side_files(source: Path, *, home: bool) -> dict[str, Path]:
     Raises:
         UnsafeFile: a file is not a regular file, a link to a file elsewhere, or too large for its name.
     """
-    found = {name: path for name, path in _listed(source) if _carried(path.name)}
+    found = {name: path for name, path in _listed(source) if is_carried(path.name)}
     found.update(_readme(source, home=home))
     for path in found.values():
         _check(path, source)
@@ -62,7 +62,8 @@ def _listed(source: Path) -> Iterator[tuple[str, Path]]:
             yield path.name, path
 
 
-def _carried(name: str) -> bool:
+def is_carried(name: str) -> bool:
+    """Whether a file of this name is a side file."""
     low = name.lower()
     carried = any(fnmatchcase(low, pattern.lower()) for pattern in CARRIED) or low.endswith(".jinja")
     return carried and not any(fnmatchcase(low, pattern) for pattern in NEVER)
@@ -103,7 +104,7 @@ def _own_places(source: Path) -> Iterator[Path]:
 
 def differing_side_files(one: Path, other: Path) -> Iterator[str]:
     """Side files that are not the same in two folders, a sentence each."""
-    names = {name for folder in (one, other) for name, path in _listed(folder) if _carried(path.name)} | {README}
+    names = {name for folder in (one, other) for name, path in _listed(folder) if is_carried(path.name)} | {README}
     for name in sorted(names):
         first, second = one / name, other / name
         if not first.is_file() and not second.is_file():

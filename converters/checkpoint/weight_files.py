@@ -41,7 +41,7 @@ def _of_form(folder: Path, single: str, suffix: str) -> tuple[Path, ...]:
     if whole.exists():
         check_regular(whole)
         return (whole,)
-    names = sorted(set(_weight_map(index, suffix).values()))
+    names = sorted(set(weight_map_of(index, suffix).values()))
     return tuple(_shard(index, name) for name in names)
 
 
@@ -54,7 +54,12 @@ def _other_weights(folder: Path) -> str:
     )
 
 
-def _weight_map(index: Path, suffix: str) -> dict[str, str]:
+def weight_map_of(index: Path, suffix: str) -> dict[str, str]:
+    """Key -> file name, as an index says; every name is that of a file beside it.
+
+    Raises:
+        UnsafeFile: the index is broken, or sends a key somewhere else.
+    """
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UnsafeFile(f"{index} has no weight_map")
@@ -67,7 +72,12 @@ def _weight_map(index: Path, suffix: str) -> dict[str, str]:
 
 
 def _plain(name: str, suffix: str) -> bool:
-    return name.endswith(suffix) and len(name) < 200 and not set(name) & set("/\\\0") and not name.startswith(".")
+    return name.endswith(suffix) and is_plain_name(name)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name is that of a file in one folder: no path, nothing hidden, nothing that a terminal would obey."""
+    return bool(name) and len(name) < 200 and not set(name) & set("/\\") and name[0] != "." and name.isprintable()
 
 
 def _shard(index: Path, name: str) -> Path:
@@ -89,7 +99,7 @@ def check_index(folder: Path, found: Mapping[str, str]) -> None:
         index = folder / f"{single}.index.json"
         if not index.exists() or not all(name.endswith(suffix) for name in names):
             continue
-        weight_map = _weight_map(index, suffix)
+        weight_map = weight_map_of(index, suffix)
         for key in sorted(weight_map.keys() | found.keys()):
             if weight_map.get(key) != found.get(key):
                 where = f"it is in {found[key]}" if key in found else "no shard holds it"
