@@ -52,6 +52,8 @@ def record_run(folder: Path, run: Run, files: Mapping[str, str] | None = None) -
         return False
     if not record:
         return False
+    if files is not None:
+        record = {**record, "files": dict(files), "written": written(folder, files)}
     with suppress(OSError):
         replace_file(path, as_bytes(with_run(folder, record, run)))
         return True
@@ -138,7 +140,7 @@ def judged_files(folder: Path) -> dict[str, str]:
     Raises:
         ConversionError: there is no record.
     """
-    judged = read_json(folder / NAME).get("judged")
+    judged = read_record(folder).get("judged")
     files = judged.get("files") if isinstance(judged, dict) else None
     found = files if isinstance(files, dict) else {}
     return {name: str(digest) for name, digest in found.items() if name not in BESIDE}
@@ -147,9 +149,11 @@ def judged_files(folder: Path) -> dict[str, str]:
 def obstacle(folder: Path) -> str | None:
     """Why the record of a folder does not vouch for the files that lie there now; None if it does."""
     try:
-        record = read_json(folder / NAME)
-    except ConversionError:
-        return f"{folder} has no {NAME} that can be read, so nothing says what it was made from or that it was judged"
+        record = read_record(folder)
+    except ConversionError as error:
+        return str(error)
+    if not record:
+        return f"{folder} has no {NAME}, so nothing says what it was made from or that it was judged"
     judged = record.get("judged")
     if record.get("verdict") != PASS or not isinstance(judged, dict):
         return f"the verdict in {folder / NAME} is {record.get('verdict', UNVERIFIED)}, not PASS"

@@ -33,21 +33,25 @@ def run(*words: object) -> Done:
     return Done(code, done.stdout, "\n".join([done.stderr, str(done.exception), *notes]))
 
 
+SAMPLES: list[Path] = []  # what was converted; all are equal
+
+
 def convert_sample(sample: Path, folder: Path, *more: str) -> Path:
     done = run("llama", sample, "--to", "mixformer", "--no-parity", "-o", folder, *more)
     assert done.code == 0, done.error
-    write_verdict(folder, "PASS")
+    SAMPLES.append(sample)
+    write_verdict(folder, "PASS", sample)
     return folder
 
 
-def write_verdict(folder: Path, verdict: str) -> None:
+def write_verdict(folder: Path, verdict: str, source: Path | None = None) -> None:
     """As parity writes it; the numbers are made up, and what stands beside them names this machine."""
-    from converters.provenance import set_verdict
+    from converters.verdict_record import LEVELS, Run, record_run
 
     detail = f"{folder} on {socket.gethostname()} for {os.environ.get('USER', 'root')}"
     level = {"name": "L2", "title": "function", "status": verdict, "number": 1e-15, "budget": 1e-13, "detail": detail}
-    parity = {"levels": [level], "candidate": str(folder), "reference": str(folder), "versions": {"torch": "2"}}
-    set_verdict(folder, {"verdict": verdict, "parity": parity})
+    parity = {"verdict": verdict, "levels": [level], "candidate": str(folder), "reference": str(folder)}
+    assert record_run(folder, Run({**parity, "versions": {"torch": "2"}}, sorted(LEVELS), "cpu", source or SAMPLES[-1]))
 
 
 def held(hub: Hub, repo: str = "me/m", revision: str = "main") -> set[str]:

@@ -198,7 +198,7 @@ def test_headers_by_range_are_checked_as_local_ones_are(size, hub, sample):
     files[shard] = struct.pack("<Q", size)[: min(8, size)] + files[shard][8:]
     hub.add("hub/tiny", files)
     done = run("plan", "llama", "hub/tiny", "--to", "mixformer")
-    assert done.code == 3 and shard in done.error and "sound safetensors" in done.error
+    assert done.code == 3 and shard in done.error and "valid safetensors" in done.error
 
 
 def test_a_corrupted_download_is_fetched_once_more(hub, sample):
