@@ -100,7 +100,7 @@ def test_a_refusal_without_a_name_fails_and_a_switch_that_is_never_on_is_told(in
     env = installed("duet", place, changed("duet", tmp_path / "code", changes))
     done = conformance("duet", env, "-k", "variant", where=ROOT if inside else tmp_path)
     assert "1 failed, 5 passed, 4 deselected" in done.stdout, done.stdout
-    assert "ConfigRefused: partial_rotary_factor 0.25 of head_dim 20 is 5, expected an even number" in done.stdout
+    assert "partial_rotary_factor 0.25 of head_dim 20 is 5 rotating dimensions, expected an even number" in done.stdout
     assert "NeverDrawn: duet: no variant has branch_scales = true; nothing was tested of it" in done.stdout
 
 
