@@ -8,7 +8,7 @@ from golden.evidence.golden_header import read_golden_header
 from golden.models.folders import check_folder, recorded_steps
 
 
-def check_inputs(candidate: Path, reference: Path | None = None, golden: Path | None = None) -> None:
+def check_inputs(candidate: Path | None = None, reference: Path | None = None, golden: Path | None = None) -> None:
     """Reads configs, names and headers of two models, and the header of a golden file.
 
     Raises:
@@ -17,6 +17,7 @@ def check_inputs(candidate: Path, reference: Path | None = None, golden: Path | 
     for folder in (candidate, reference):
         if folder is not None:
             check_folder(folder)
-    recorded_steps(candidate)
+    if candidate is not None:
+        recorded_steps(candidate)
     if golden is not None:
         read_golden_header(golden)
