@@ -37,9 +37,9 @@ def must_exist(*paths: Path | None) -> None:
 
 
 def must_be_file(path: Path | None) -> None:
-    """Raises typer.BadParameter for a golden file that does not exist or is no file."""
+    """Raises typer.BadParameter for a golden file that does not exist or is a folder."""
     must_exist(path)
-    if path is not None and not path.is_file():
+    if path is not None and path.is_dir():
         raise typer.BadParameter(f"{path} is not a file; expected a golden file, made by `convert golden record`")
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +30,7 @@ from cli.console import (
     size_in_bytes,
 )
 from cli.dialects import named_pair
+from cli.interrupts import saying
 from cli.parity import exit_code, judged
 from converters.counts import counted
 
@@ -190,14 +192,26 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
     from converters.verdict_record import LEVELS, Run, record_run
     from golden import GoldenError
 
-    try:
-        with reference_folder(report.family, report.source, report.output) as reference:
-            verdict = judged(report.output, reference, device=device, quiet=quiet)
-    except GoldenError as reason:
-        error(f"no verdict could be reached: {reason}")
-        raise typer.Exit(5) from None
-    record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), device, report.source))
+    complete = (
+        f"interrupted; {report.output} is complete and unverified; judge it: {_judge_words(report, str(report.source))}"
+    )
+    with saying(complete):
+        try:
+            with reference_folder(report.family, report.source, report.output) as reference:
+                verdict = judged(report.output, reference, device=device, quiet=quiet)
+        except GoldenError as reason:
+            error(f"no verdict could be reached: {reason}")
+            raise typer.Exit(5) from None
+        record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), device, report.source))
     return verdict
+
+
+def _judge_words(report: "ConversionReport", source: str) -> str:
+    """The command that judges an output later."""
+    from converters.checkpoint.users_word import said_n_head
+
+    word = f" --n-head {said_n_head()}" if said_n_head() is not None else ""
+    return f"convert parity {quote(str(report.output))} --reference {quote(source)}{word}"
 
 
 @contextmanager
@@ -247,10 +261,7 @@ def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
     lines = [first, f"  from {source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
     lines += _nonfinite_lines(report.nonfinite)
     if isinstance(verdict, str):
-        from converters.checkpoint.users_word import said_n_head
-
-        word = f" --n-head {said_n_head()}" if said_n_head() is not None else ""
-        judge = f" (judge it: convert parity {report.output} --reference {source}{word})"
+        judge = f" (judge it: {_judge_words(report, str(source))})"
         return [*lines, f"verdict: {verdict}{'' if verdict == 'PASS' else judge}"]
     from golden import verdict_lines
 

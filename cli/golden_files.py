@@ -41,10 +41,13 @@ def record(
     must_exist(folder := folder_of(source))
     wait_without_spinning()
     from converters.checkpoint.users_word import heads_said
-    from golden import describe
-    from golden import record as write
+    from golden import check_inputs
 
     with heads_said(n_head):
+        check_inputs(folder)  # before torch is imported
+        from golden import describe
+        from golden import record as write
+
         content = describe(write(folder, output, form=form, hidden=hidden, force=force))
     show(_lines(content), content, as_json=json, quiet=quiet)
 
@@ -53,6 +56,9 @@ def record(
 def golden_show(file: File, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """Show what a golden file holds, and which faults it cannot show."""
     must_be_file(file)
+    from golden import check_inputs
+
+    check_inputs(golden=file)  # before torch is imported
     from golden import describe
 
     content = describe(file)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from cli import conversion, diff, families, golden_files, inspect, parity, plan, push
+from cli import conversion, diff, families, golden_files, inspect, interrupts, parity, plan, push
 from cli.console import error
 from cli.usage import is_usage_error, usage_hint, usage_sentence
 from cli.words import Verb, Verbs
@@ -58,6 +58,10 @@ command("families", epilog="For example: convert families --json")(families.fami
 
 def main() -> None:
     """Runs the command line and exits with its code (see `docs/exit-codes.md`)."""
+    interrupts.guarded(_run)
+
+
+def _run() -> None:
     debug = "--debug" in sys.argv
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -66,14 +70,16 @@ def main() -> None:
     app.registered_commands = asked or app.registered_commands  # else typer would read the options of all
     try:
         _add_plugins(sys.argv[1:])
-        sys.exit(app(standalone_mode=False, prog_name=_program()) or 0)
+        code = app(standalone_mode=False, prog_name=_program()) or 0
+        if code == interrupts.EXIT_CODE:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pipe is no error
         sys.exit(0)
-    except KeyboardInterrupt:
-        error("interrupted; no half-written file is left")
-        sys.exit(130)
     except Exception as failure:
+        if interrupts.pressed():
+            raise  # whatever became of it, the cause is Ctrl-C
         if debug:
             import traceback
 
@@ -108,6 +114,9 @@ def _told(failure: Exception, *, debug: bool) -> int:
     """Prints what went wrong and returns the exit code."""
     if is_usage_error(failure):
         return _told_usage(failure)
+    if isinstance(failure, MemoryError):
+        error("memory ran out; nothing was written")
+        return 3
     if isinstance(failure, OSError):
         error(f"{failure.filename or 'a file'}: {failure.strerror or failure}")
         return 3

@@ -101,6 +101,9 @@ def judged(
     if not quiet:
         error("judging by running both models ...", prefix="")
     wait_without_spinning()
+    from golden import check_inputs
+
+    check_inputs(candidate, reference, golden)  # before torch is imported
     from golden import compare
 
     return compare(candidate, reference, golden=golden, levels=levels, device=device, dtype=dtype, attn=attn)

@@ -38,7 +38,7 @@ FLOORS = {
     "golden": """
         golden.conformance
         golden
-        golden.comparison golden.session golden.case golden.report
+        golden.comparison golden.session golden.case golden.inputs golden.report
         golden.diagnosis
         golden.faults
         golden.levels

@@ -21,8 +21,10 @@ PIECE = 1 << 18  # bytes
 BLANKS = " \t\n\r"
 
 
-def parse_json(text: bytes) -> dict[str, Any]:
+def parse_json(text: bytes, *, nonfinite: bool = False) -> dict[str, Any]:
     """A JSON object without duplicate keys.
+
+    nonfinite: NaN and Infinity, which JSON does not have and Python writes, are allowed.
 
     Raises:
         UnsafeFile: not UTF-8, not JSON, not an object, a key appears twice, or it would take too much memory.
@@ -33,7 +35,7 @@ def parse_json(text: bytes) -> dict[str, Any]:
             f"its JSON has {len(text)} bytes and about {values} values, which is more than any config or index needs"
         )
     try:
-        found = DECODER.decode(text.decode("utf-8"))
+        found = (PYTHONS if nonfinite else STRICT).decode(text.decode("utf-8"))
         if b"\\ud" in text or b"\\uD" in text:
             _check_characters(found)
     except (ValueError, RecursionError) as error:
@@ -106,7 +108,7 @@ class _Text:
         self.next()
         while self._left and len(self._text) - self._at <= LONGEST_MEMBER:
             self._more()
-        found, end = DECODER.raw_decode(self._text, self._at)
+        found, end = STRICT.raw_decode(self._text, self._at)
         if end - self._at > LONGEST_MEMBER:
             raise ValueError(f"a member has more than {LONGEST_MEMBER} characters")
         if "\\ud" in self._text[self._at : end].lower():
@@ -168,6 +170,7 @@ def _no_constant(name: str) -> None:
     raise UnsafeFile(f"{name} is not JSON")
 
 
-DECODER = json.JSONDecoder(
+STRICT = json.JSONDecoder(
     object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
 )
+PYTHONS = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer)
