@@ -52,6 +52,9 @@ def plan(
     from converters.plan.plan import make_plan
 
     options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
+    from converters.provenance import read_record
+
+    read_record(source)
     made = make_plan(source, *named_pair(family, to, dialect), options)
     show(_lines(made), _content(made), as_json=json, quiet=quiet)
 
