@@ -21,6 +21,11 @@ PadVocab = Annotated[
     int | None, typer.Option("--pad-vocab", min=1, help="Pad MixFormer's vocabulary to a multiple of this.")
 ]
 
+NHead = Annotated[
+    int | None, typer.Option("--n-head", min=1, help="Heads of a model whose file does not say how many (ngpt).")
+]
+Dialect = Annotated[str | None, typer.Option("--dialect", help="Which dialect is meant, such as tutorial (ngpt).")]
+
 UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3, "TIB": 2**40, "GIB": 2**30, "MIB": 2**20, "KIB": 2**10}
 
 

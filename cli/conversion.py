@@ -13,9 +13,11 @@ from cli.console import (
     Debug,
     Dequantize,
     Device,
+    Dialect,
     DropBuffers,
     Dtype,
     Json,
+    NHead,
     PadVocab,
     Quiet,
     Waive,
@@ -25,6 +27,7 @@ from cli.console import (
     show,
     size_in_bytes,
 )
+from cli.dialects import named_pair
 from cli.parity import exit_code, judged
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ ShardSize = Annotated[
 ]
 FORMATS = ("safetensors", "native")
 Format = Annotated[
-    str, typer.Option("--format", help="safetensors, or native: llama2.c's .bin (--to llama2c), nanoGPT's ckpt.pt.")
+    str, typer.Option("--format", help="safetensors, or native: the file of llama2c, nanogpt or a dialect of ngpt.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
 Parity = Annotated[bool, typer.Option("--parity/--no-parity", help="Judge the result by running both models.")]
@@ -72,12 +75,15 @@ def verb(family: str) -> Callable[..., None]:
         pad_vocab: PadVocab = None,
         dtype: Dtype = None,
         dequantize: Dequantize = False,
+        n_head: NHead = None,
+        dialect: Dialect = None,
         format: Format = "safetensors",
         device: Device = "cpu",
         json: Json = False,
         quiet: Quiet = False,
         debug: Debug = False,
     ) -> None:
+        from converters.checkpoint.users_word import heads_said
         from converters.conversion import Request
         from converters.engine.shard_writing import Writing
         from converters.plan.options import Options
@@ -86,21 +92,23 @@ def verb(family: str) -> Callable[..., None]:
         if format not in FORMATS:
             raise typer.BadParameter(f"--format is {format!r}, expected {' or '.join(FORMATS)}")
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
-        options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize)
+        waived, pair = tuple(waive or ()), named_pair(family, to, dialect)
+        options = Options(waived, drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
         request = Request(options, limit, force, writing, native=format == "native")
-        raise typer.Exit(_convert(family, source, to, output, request, device if parity else None, json, quiet))
+        with heads_said(n_head):
+            raise typer.Exit(_convert(pair, source, output, request, device if parity else None, json, quiet))
 
     return run
 
 
 def _convert(
-    family: str, source: Path | None, to: str, output: Path | None, request: "Request", device: str | None,
+    pair: tuple[str, str], source: Path | None, output: Path | None, request: "Request", device: str | None,
     as_json: bool, quiet: bool,
 ) -> int:  # fmt: skip
     from converters.checkpoint.opening import open_checkpoint
 
-    checkpoint = open_checkpoint(source or _sample(family, output), dequantize=request.options.dequantize)
-    report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
+    checkpoint = open_checkpoint(source or _sample(pair[0], output), dequantize=request.options.dequantize)
+    report = _written(checkpoint, *pair, output, request, show_bar=not quiet and not as_json)
     verdict = _judged(report, device, quiet=quiet or as_json)
     content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
     show(_lines(report, verdict), content, as_json=as_json, quiet=quiet)
@@ -108,13 +116,15 @@ def _convert(
 
 
 def _sample(family: str, output: Path | None) -> Path:
-    """The family's built-in sample, written beside the output."""
+    """The family's built-in sample, written beside the output; of an umbrella, that of its plain dialect."""
     from converters.conversion import Request, convert
     from converters.engine.shard_writing import Writing
-    from converters.family import OURS
+    from converters.family import OURS, umbrellas
     from converters.sample import write_sample
 
     place = output.absolute().parent if output else Path.cwd()
+    if family in umbrellas():
+        family = umbrellas()[family].family(umbrellas()[family].plain)
     if family != OURS:
         return write_sample(place / f"{family}-sample", family)
     theirs = write_sample(place / "llama-sample")
@@ -192,7 +202,10 @@ def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
     lines = [first, f"  from {report.source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
     lines += _nonfinite_lines(report.nonfinite)
     if isinstance(verdict, str):
-        judge = f" (judge it: convert parity {report.output} --reference {report.source})"
+        from converters.checkpoint.users_word import said_n_head
+
+        word = f" --n-head {said_n_head()}" if said_n_head() is not None else ""
+        judge = f" (judge it: convert parity {report.output} --reference {report.source}{word})"
         return [*lines, f"verdict: {verdict}{'' if verdict == 'PASS' else judge}"]
     from golden import verdict_lines
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import Debug, Json, Quiet, in_words, must_be_file, must_exist, show
+from cli.console import Debug, Json, NHead, Quiet, in_words, must_be_file, must_exist, show
 from cli.parity import wait_without_spinning
 
 Source = Annotated[Path, typer.Argument(help="The model folder of the reference.")]
@@ -25,6 +25,7 @@ def record(
     form: Form = "auto",
     hidden: Hidden = False,
     force: Force = False,
+    n_head: NHead = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -32,10 +33,12 @@ def record(
     """Run a reference and write prompts, logits, its own error floors and hashes into one safetensors file."""
     must_exist(source)
     wait_without_spinning()
+    from converters.checkpoint.users_word import heads_said
     from golden import describe
     from golden import record as write
 
-    content = describe(write(source, output, form=form, hidden=hidden, force=force))
+    with heads_said(n_head):
+        content = describe(write(source, output, form=form, hidden=hidden, force=force))
     show(_lines(content), content, as_json=json, quiet=quiet)
 
 

@@ -1,20 +1,33 @@
 """`convert inspect PATH`: what a checkpoint is."""
 
 from collections import Counter
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cli.console import Debug, Json, Quiet, in_words, show, table
+from cli.console import Debug, Json, NHead, Quiet, in_words, show, table
 
-Where = Annotated[Path, typer.Argument(help="A model folder, or one file: safetensors, GGUF, llama2.c, ckpt.pt.")]
+Where = Annotated[Path, typer.Argument(help="A model folder, or one file: safetensors, GGUF, llama2.c, .pt.")]
+Norms = Annotated[bool, typer.Option("--norms", help="Measure how far rows along the width are from length 1.")]
 
 
-def inspect(path: Where, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Show the family, config, files and tensors of a checkpoint. Reads headers only."""
-    content = _file(path) if path.suffix == ".safetensors" and path.is_file() else _folder(path)
+def inspect(
+    path: Where,
+    norms: Norms = False,
+    n_head: NHead = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show the family, config, files and tensors of a checkpoint. Reads headers only, weights where asked for norms."""
+    from converters.checkpoint.users_word import heads_said
+
+    with heads_said(n_head):
+        alone = path.suffix == ".safetensors" and path.is_file() and not norms
+        content = _file(path) if alone else _folder(path, norms=norms)
     show(_lines(content), content, as_json=json, quiet=quiet)
 
 
@@ -26,11 +39,12 @@ def _file(path: Path) -> dict[str, Any]:
     return {"path": str(path), "metadata": dict(header.metadata), **_totals(tensors), "tensors": tensors}
 
 
-def _folder(path: Path) -> dict[str, Any]:
+def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
     from converters.checkpoint.json_files import read_json
     from converters.checkpoint.opening import open_checkpoint
     from converters.errors import Refused
     from converters.family import family_of
+    from converters.norms import measure
     from converters.provenance import NAME
 
     checkpoint = open_checkpoint(path, dequantize=True)  # nothing is, headers tell
@@ -42,7 +56,9 @@ def _folder(path: Path) -> dict[str, Any]:
     record = read_json(path / NAME) if (path / NAME).is_file() else {}
     told = {name: record[name] for name in ("family", "to", "verdict", "version") if name in record}
     found = {"path": str(path), "family": family, "files": [f.name for f in checkpoint.files]}
-    return {**found, **_totals(tensors), "conversion": told, "config": dict(checkpoint.config), "tensors": tensors}
+    measured = {"norms": [asdict(one) for one in measure(checkpoint)]} if norms else {}
+    about = {**found, **_totals(tensors), "conversion": told, "config": dict(checkpoint.config)}
+    return {**about, "tensors": tensors, **measured}
 
 
 def _tensor(key: str, dtype: str, shape: tuple[int, ...], file: str) -> dict[str, Any]:
@@ -67,4 +83,23 @@ def _lines(content: dict[str, Any]) -> list[str]:
         lines.append(f"made from {told.get('family')} by version {told.get('version')}, verdict {told.get('verdict')}")
     rows = [("key", "dtype", "shape", "file")]
     rows += [(t["key"], t["dtype"], " x ".join(map(str, t["shape"])), t["file"]) for t in content["tensors"]]
-    return [*lines, *table(rows)]
+    return [*lines, *table(rows), *_norm_lines(content.get("norms"))]
+
+
+def _norm_lines(norms: list[dict[str, Any]] | None) -> list[str]:
+    """A table of lengths, and the one that is furthest from 1."""
+    if norms is None:
+        return []
+    if not norms:
+        return ["no matrix has an axis of the model's width"]
+    rows = [["lengths along the width of", "how many", "shortest", "longest", "furthest from 1"]]
+    for n in norms:
+        rows.append([f"{n['axis']} of {n['key']}", str(n["count"]), *(_number(n[k]) for k in ("least", "most", "off"))])
+    lines = ["", *table(rows)]
+    lines += [f"{n['key']}: {n['nonfinite']} lengths are NaN or infinite" for n in norms if n["nonfinite"]]
+    worst = max((n for n in norms if n["off"] is not None), key=lambda n: float(n["off"]), default=None)
+    return [*lines, f"furthest from length 1: {_number(worst['off'])}, in {worst['key']}"] if worst else lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"

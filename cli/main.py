@@ -14,7 +14,7 @@ import typer
 from cli import conversion, diff, families, golden_files, inspect, parity, plan
 from cli.console import error
 from cli.words import Verb, Verbs
-from converters.family import COMMANDS, OURS, Family, list_families
+from converters.family import COMMANDS, OURS, Family, Umbrella, list_families, umbrellas
 
 EPILOG = "For example: convert llama ./my-llama --to mixformer"
 
@@ -32,14 +32,14 @@ app = typer.Typer(
 command = partial(app.command, cls=Verb)
 
 
-def _add_verbs(families: Iterable[Family]) -> None:
-    for family in (family for family in families if not family.dialect_of):
+def _add_verbs(families: Iterable[Family | Umbrella]) -> None:
+    for family in (family for family in families if isinstance(family, Umbrella) or not family.dialect_of):
         command(family.name, help=f"Convert a {family.name} checkpoint: {family.title}.", epilog=EPILOG)(
             conversion.verb(family.name)
         )
 
 
-_add_verbs(list_families(plugins=False))
+_add_verbs(sorted((*list_families(plugins=False), *umbrellas().values()), key=lambda family: family.name))
 command(
     OURS,
     help="Convert a MixFormer checkpoint to another family.",
@@ -81,7 +81,7 @@ def main() -> None:
 def _add_plugins(arguments: list[str]) -> None:
     """Adds the families of other packages, where what is asked for may be one of them."""
     built_in = list_families(plugins=False)
-    known = {*COMMANDS, *(family.name for family in built_in), "--help", "-h"}
+    known = {*COMMANDS, *umbrellas(), *(family.name for family in built_in), "--help", "-h"}
     if arguments and arguments[0] not in known:
         _add_verbs(family for family in list_families() if family not in built_in)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import Debug, Device, Json, Quiet, error, must_be_file, must_exist, show
+from cli.console import Debug, Device, Json, NHead, Quiet, error, must_be_file, must_exist, show
 
 if TYPE_CHECKING:
     from golden import Verdict
@@ -33,6 +33,7 @@ def parity(
     report: Report = None,
     self_test: SelfTest = False,
     seeds: Seeds = 1,
+    n_head: NHead = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -45,15 +46,17 @@ def parity(
     must_exist(candidate, reference)
     must_be_file(golden)
     from cli.reports import check_report, write_report
+    from converters.checkpoint.users_word import heads_said
     from golden import verdict_lines
 
     check_report(report)
     wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
     told = quiet or json
-    verdict = judged(candidate, reference, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
-    from converters.verdict_record import Run, record_run
+    with heads_said(n_head):
+        verdict = judged(candidate, reference, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
+        from converters.verdict_record import Run, record_run
 
-    record_run(candidate, Run(verdict.to_json(), verdict.asked, device, reference, golden))
+        record_run(candidate, Run(verdict.to_json(), verdict.asked, device, reference, golden))
     if report:
         write_report(report, verdict)
     show(verdict_lines(verdict), verdict.to_json(), as_json=json, quiet=quiet)

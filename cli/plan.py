@@ -5,7 +5,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import Debug, Dequantize, DropBuffers, Dtype, Json, PadVocab, Quiet, Waive, in_words, show, table
+from cli.console import (
+    Debug,
+    Dequantize,
+    Dialect,
+    DropBuffers,
+    Dtype,
+    Json,
+    NHead,
+    PadVocab,
+    Quiet,
+    Waive,
+    in_words,
+    show,
+    table,
+)
+from cli.dialects import named_pair
 
 if TYPE_CHECKING:
     from converters import Plan
@@ -24,6 +39,8 @@ def plan(
     pad_vocab: PadVocab = None,
     dtype: Dtype = None,
     dequantize: Dequantize = False,
+    n_head: NHead = None,
+    dialect: Dialect = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -32,8 +49,8 @@ def plan(
     from converters.plan.options import Options
     from converters.plan.plan import make_plan
 
-    options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize)
-    made = make_plan(source, family, to, options)
+    options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
+    made = make_plan(source, *named_pair(family, to, dialect), options)
     show(_lines(made), _content(made), as_json=json, quiet=quiet)
 
 

@@ -14,6 +14,7 @@ from converters.algebra.boxes import whole
 from converters.checkpoint.checkpoint import Checkpoint, StoredTensor
 from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import differing_side_files
+from converters.checkpoint.users_word import RECORD, check_n_head
 from converters.config.kinds import same
 from converters.config.table import RESIDUE
 from converters.config_alignment import DTYPES, compare_configs, origin
@@ -123,6 +124,8 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     """
     one = open_checkpoint(Path(candidate))
     other = _reference(Path(reference), one)
+    for side in (one, other):
+        check_n_head(side)
     families = family_of(one.config, origin(other.config)), family_of(other.config, origin(one.config))
     if families[0] == families[1]:
         return _aligned(identity(other), one, swapped=False)
@@ -245,7 +248,7 @@ def equal_folders(one: str | Path, other: str | Path) -> list[str]:
 
 
 def _json_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
-    for name in sorted(one.keys() | other.keys()):
+    for name in sorted((one.keys() | other.keys()) - {RECORD}):
         if name not in one or name not in other:
             yield f"config.json: {name} is only in {'the first' if name in one else 'the second'}"
         elif not same(one[name], other[name]):

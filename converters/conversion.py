@@ -18,10 +18,11 @@ from converters.engine.checks import run_checks
 from converters.engine.output_folder import check_target, new_folder, write_file
 from converters.engine.shard_layout import Shard, index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
-from converters.errors import HeadDiffers, TargetRefused
-from converters.family import OURS
+from converters.errors import HeadDiffers, NotInvertible, TargetRefused
+from converters.family import OURS, target_family
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan, make_plan
+from converters.plan.translation import unstored
 
 if TYPE_CHECKING:
     from converters.forms.native_files import NativeForm
@@ -89,7 +90,7 @@ def convert(
     checkpoint = source
     target = Path(output) if output else default_output(checkpoint.folder, to)
     plan = (make_plan if checkpoint.unpack else checked_plan)(checkpoint, family, to, options)
-    form = _native(to) if request.native else None
+    form = _native(plan.to) if request.native else None
     asked = provenance.request(plan, request.max_shard_size, native=request.native)
     if not request.force and provenance.up_to_date(target, asked):
         return _report(plan, target, (), up_to_date=True)
@@ -100,13 +101,16 @@ def convert(
     shards = form.lay_out(plan) if form else lay_out(plan, request.max_shard_size)
     _check_space(target, sum(shard.nbytes for shard in shards))
     files = _write(plan, shards, target, request, asked, form)
-    return replace(_report(plan, target, files), nonfinite=request.writing.nonfinite)
+    report = _report(plan, target, files)
+    notes = (*report.notes, f"not in {form.name}: {form.left_out}") if form and form.left_out else report.notes
+    return replace(report, notes=notes, nonfinite=request.writing.nonfinite)
 
 
 def checked_plan(source: Checkpoint, family: str | None, to: str, options: Options) -> Plan:
     """The plan, with everything that headers cannot tell looked up in the data.
 
     A model that says it is tied and stores another head than its embedding is planned again, as what it is: untied.
+    So is one whose source did not store tensors of one constant value, if they were trained since: they are written.
 
     Raises:
         ConversionError: as `make_plan` and `run_checks`.
@@ -118,6 +122,10 @@ def checked_plan(source: Checkpoint, family: str | None, to: str, options: Optio
         if options.own_head:  # then it was not the head that differed
             raise
         return checked_plan(source, family, to, replace(options, own_head=True))
+    except NotInvertible:
+        if options.trained or not unstored(source.config, target_family(to, source.config)):
+            raise
+        return checked_plan(source, family, to, replace(options, trained=True))
     return plan
 
 

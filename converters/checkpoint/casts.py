@@ -44,10 +44,10 @@ def cast(data: bytes | memoryview, was: str, to: str, key: str) -> Casted:
     """
     import numpy as np
 
-    wide = _as_float(data, was)
+    wide = as_float(data, was)
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = _from_float(wide, to)
-        back = _as_float(narrow, to)
+        back = as_float(narrow, to)
         lost = np.isfinite(wide) & ~np.isfinite(back)
         if lost.any():
             raise NotInvertible(f"{key} holds {wide[lost][0]:g}, which {to} cannot hold; choose bfloat16 or float32")
@@ -55,7 +55,8 @@ def cast(data: bytes | memoryview, was: str, to: str, key: str) -> Casted:
     return Casted(narrow, float(np.nanmax(np.where(np.isfinite(wide), difference, 0.0), initial=0.0)))
 
 
-def _as_float(data: bytes | memoryview, dtype: str) -> "np.ndarray[Any, np.dtype[np.floating[Any]]]":
+def as_float(data: bytes | memoryview, dtype: str) -> "np.ndarray[Any, np.dtype[np.floating[Any]]]":
+    """Elements as numbers: float64 as they are, narrower ones as float32."""
     import numpy as np
 
     if dtype == "BF16":

@@ -60,7 +60,7 @@ class Checkpoint:
     are read, the same but for legacy pickles and quantised tensors. states: of `files`, when their headers were read.
     lossy: steps that opening it takes, as conversion.json records them. unpack: makes the last of `files` in a folder
     for temporary files; until then it does not exist, and only a plan can be made. said_by: what stands for config.json
-    where there is none.
+    where there is none. unsaid: fields that belong into the config, that nothing in the source says and a user may.
     """
 
     folder: Path
@@ -73,6 +73,7 @@ class Checkpoint:
     lossy: tuple[Mapping[str, Any], ...] = ()
     unpack: Callable[[Path], Path] | None = None
     said_by: str = ""
+    unsaid: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:

@@ -8,6 +8,7 @@ from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.checkpoint.file_forms import find_form, titles
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.safetensors_header import read_header
+from converters.checkpoint.users_word import said_n_head, with_n_head
 from converters.checkpoint.weight_files import SINGLE, check_index, weight_files
 from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageError
 
@@ -15,7 +16,8 @@ from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageE
 def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
     """Opens a model, whatever form it comes in: see `converters.checkpoint.file_forms`.
 
-    dequantize: quantised tensors may be turned into float32, which is a lossy step.
+    dequantize: quantised tensors may be turned into float32, which is a lossy step. A source that does not say its
+    number of heads has the one that was said: see `converters.checkpoint.users_word`.
 
     Raises:
         UsageError: there is no such folder or file.
@@ -23,7 +25,8 @@ def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
         UnsafeFile: a weight file or the index is broken, or they contradict each other.
     """
     found = find_form(source)
-    return found.form.read(found.path, dequantize) if found else open_folder(source)
+    checkpoint = found.form.read(found.path, dequantize) if found else open_folder(source)
+    return with_n_head(checkpoint, said_n_head())
 
 
 def open_folder(source: Path) -> Checkpoint:

@@ -1,5 +1,5 @@
-"""`pytorch_model.bin` without torch: where each tensor's bytes lie in the file, read from its pickle by a reader that
-knows five names and nothing else.
+"""`pytorch_model.bin` and `.pt` without torch: where each tensor's bytes lie in the file, read from its pickle by a
+reader that knows five names and nothing else.
 
 Since torch 1.6 `torch.save` writes a zip of uncompressed entries: `<root>/data.pkl` describes the tensors, and
 `<root>/data/<n>` are their storages. The pickle is read with an `Unpickler` whose `find_class` gives harmless stand-ins
@@ -9,10 +9,10 @@ for the names that a state dict needs and refuses every other by name, so no cod
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from converters.algebra.boxes import row_major
 from converters.checkpoint.safetensors_header import MOST_TENSORS
@@ -105,15 +105,30 @@ def read_zip(path: Path) -> tuple[ZippedTensor, ...]:
     return saved.tensors(_state_dict(path, saved.content))
 
 
-def read_saved(path: Path) -> Saved:
+def pickle_bytes(path: Path) -> bytes | None:
+    """The pickle of a zip written by `torch.save`, not unpickled; None where there is none that could be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [info for info in archive.infolist() if info.filename.endswith("/data.pkl")]
+            if len(found) != 1 or found[0].file_size > LARGEST_PICKLE:
+                return None
+            return archive.read(found[0])
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError):
+        return None
+
+
+def read_saved(path: Path, unneeded: Collection[tuple[str, str]] = ()) -> Saved:
     """All that a zip written by `torch.save` holds; no element of a tensor is read.
+
+    unneeded: names (module, name) that the pickle may ask for although nothing of them is wanted: a `Nothing` stands
+    for what they make.
 
     Raises:
         UnsafeFile: the file is broken, or its pickle asks for a name that tensors in containers do not need.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            root, content = _pickle(archive)
+            root, content = _pickle(archive, unneeded)
             return Saved(path, content, _starts(path, archive, root))
     except pickle.UnpicklingError as error:
         raise UnsafeFile(f"{path} cannot be unpickled safely: {error}") from None
@@ -121,7 +136,7 @@ def read_saved(path: Path) -> Saved:
         raise UnsafeFile(f"{path} is not a sound torch file, or cannot be read safely: {error}") from None
 
 
-def _pickle(archive: zipfile.ZipFile) -> tuple[str, Any]:
+def _pickle(archive: zipfile.ZipFile, unneeded: Collection[tuple[str, str]]) -> tuple[str, Any]:
     if len(set(archive.namelist())) != len(archive.namelist()):
         raise ValueError("an entry of the zip stands twice")
     names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
@@ -133,7 +148,7 @@ def _pickle(archive: zipfile.ZipFile) -> tuple[str, Any]:
     if archive.getinfo(names[0]).file_size > LARGEST_PICKLE:
         raise ValueError(f"data.pkl is larger than {LARGEST_PICKLE} bytes")
     with archive.open(names[0]) as file:
-        return root, _Reader(file).load()
+        return root, _Reader(file, unneeded).load()
 
 
 def _starts(path: Path, archive: zipfile.ZipFile, root: str) -> dict[str, tuple[int, int]]:
@@ -207,8 +222,27 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
     return data
 
 
+class Nothing:
+    """Stands for an object that nobody needs: it takes any arguments and any state, and keeps nothing."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: Any) -> "Nothing":
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, _: Any) -> None:
+        pass
+
+
 class _Reader(pickle.Unpickler):
-    """Builds dicts of `LazyTensor` and nothing else."""
+    """Builds dicts of `LazyTensor`, with `Nothing` for what is made by `unneeded` names, and nothing else."""
+
+    def __init__(self, file: IO[bytes], unneeded: Collection[tuple[str, str]]) -> None:
+        super().__init__(file)
+        self._unneeded = unneeded
 
     def find_class(self, module: str, name: str) -> Any:
         """Stand-ins for the names of a state dict.
@@ -224,6 +258,8 @@ class _Reader(pickle.Unpickler):
             return _rebuild_parameter
         if module == "torch" and name in DTYPES:
             return _StorageKind(*DTYPES[name])
+        if (module, name) in self._unneeded:
+            return Nothing
         self._refuse(module, name)
 
     def _refuse(self, module: str, name: str) -> NoReturn:

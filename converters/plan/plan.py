@@ -10,8 +10,9 @@ from converters.algebra.views import Check
 from converters.checkpoint.casts import header_dtype
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.opening import open_checkpoint
+from converters.checkpoint.users_word import N_HEAD, check_n_head, with_n_head
 from converters.errors import NotProved, Refused, UsageError
-from converters.family import OURS, dialect_of, family_of, get_family
+from converters.family import OURS, dialect_of, family_of, get_family, target_family
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.rules import TargetTensor, casted, in_order
 from converters.plan.translation import as_it_is, to_ours, to_theirs
@@ -58,7 +59,8 @@ def make_plan(
     checkpoint = (
         source if isinstance(source, Checkpoint) else open_checkpoint(Path(source), dequantize=options.dequantize)
     )
-    found = family_of(checkpoint.config, family)
+    checkpoint = _with_word(checkpoint, options)
+    found, to = family_of(checkpoint.config, family), target_family(to, checkpoint.config)
     if family not in (None, found) and family != dialect_of(found):
         by = "its form" if checkpoint.said_by else "its model_type"
         raise UsageError(f"{checkpoint.folder} is a {found} checkpoint by {by}, not {family}")
@@ -74,6 +76,22 @@ def make_plan(
         raise
     prove(plan)
     return plan
+
+
+def _with_word(checkpoint: Checkpoint, options: Options) -> Checkpoint:
+    """The checkpoint with the number of heads that a user says, where it says none itself.
+
+    Raises:
+        UsageError: the checkpoint says its number of heads, and it is not that.
+        ConfigRefused: nobody says it.
+    """
+    checkpoint = with_n_head(checkpoint, options.n_head)
+    said = checkpoint.config.get(N_HEAD)
+    if options.n_head is not None and said != options.n_head:
+        own = f"{N_HEAD} {said}" if said is not None else "its number of heads itself"
+        raise UsageError(f"--n-head {options.n_head}: {checkpoint.folder} says {own}")
+    check_n_head(checkpoint)
+    return checkpoint
 
 
 def _planned(checkpoint: Checkpoint, family: str, to: str, options: Options) -> Plan:

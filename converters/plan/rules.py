@@ -8,7 +8,7 @@ from typing import Any
 from converters.algebra.boxes import Piece
 from converters.algebra.dims import Dims, describe
 from converters.algebra.views import Check, Move, View
-from converters.checkpoint.casts import FLOATS
+from converters.checkpoint.casts import FLOATS, cast
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.safetensors_header import BITS
 from converters.errors import ConversionError, CoverageRefused, NotInvertible, NotProved, ShapeMismatch, nearest
@@ -155,4 +155,18 @@ def casted(tensors: Sequence[TargetTensor], dtype: str) -> list[TargetTensor]:
             raise NotInvertible(
                 f"{tensor.key} is {tensor.dtype}, which is not cast; only {', '.join(sorted(FLOATS))} are"
             )
-    return [t if t.dtype == dtype else replace(t, dtype=dtype, cast_from=t.dtype) for t in tensors]
+    return [t if t.dtype == dtype else _cast(t, dtype) for t in tensors]
+
+
+def _cast(tensor: TargetTensor, dtype: str) -> TargetTensor:
+    """The tensor as another dtype; what is filled in is cast here, what is read when it is read."""
+    pieces = tuple(
+        p if p.source is not None or p.value == 0 else replace(p, value=_cast_bits(p.value, tensor, dtype))
+        for p in tensor.pieces
+    )
+    return replace(tensor, dtype=dtype, pieces=pieces, cast_from=tensor.dtype)
+
+
+def _cast_bits(value: int, tensor: TargetTensor, dtype: str) -> int:
+    data = value.to_bytes(BITS[tensor.dtype] // 8, "little")
+    return int.from_bytes(cast(data, tensor.dtype, dtype, tensor.key).data, "little")

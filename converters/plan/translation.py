@@ -13,12 +13,14 @@ from converters.checkpoint.checkpoint import Checkpoint
 from converters.config import layout
 from converters.config.table import RESIDUE, residue_of
 from converters.errors import ConfigRefused
-from converters.family import Family
+from converters.family import OURS, Family, get_family
 from converters.plan.heads import NOTES, find_head, head_of
 from converters.plan.known_buffers import Buffers, buffers_of, find_buffers, still_true, used
 from converters.plan.naming import find_naming, naming_of, unwrapped
 from converters.plan.options import Options
 from converters.plan.rules import TargetTensor, apply, bound_rules, check_keys, theirs_shapes, unmoved
+
+TRAINED = "tensors that the source did not store, as all of their values were equal, are written: they were trained"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
         Refused: the family cannot express it, or keys or shapes are not fit.
     """
     live, foreign = _home(ours.config, family)
+    live = _with_all_stored(live, family) if options.trained else live
     resolved, residue = layout.resolve(live), residue_of(live, family.name)
     config = family.config.to_theirs(
         {**live, "dtype": options.dtype} if options.dtype else live, family.name, options.waive
@@ -96,6 +99,7 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     named = {naming.stored(key): replace(tensor, key=naming.stored(key)) for key, tensor in tensors.items()}
     stale = sorted(remembered.keys() - buffers.keys())
     notes = (*foreign, *(f"{key} is left out: it is no longer what its formula says" for key in stale))
+    notes += (TRAINED,) if options.trained else ()
     return Model(ours.source, config, named, (*ours.checks, *checks), (*ours.notes, *notes), ours.dropped)
 
 
@@ -112,6 +116,18 @@ def _home(config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Any],
     lost = sorted(set(fields) - family.config.known) if isinstance(fields, dict) else []
     told = (f"without a place in a {family.name} config, and left out: {', '.join(lost)}",) if lost else ()
     return {**{name: value for name, value in config.items() if name != RESIDUE}, RESIDUE: kept}, told
+
+
+def unstored(config: Mapping[str, Any], to: str) -> bool:
+    """Whether a config of ours remembers that a family's source did not store all tensors of the model."""
+    return to != OURS and bool(get_family(to).unstored & residue_of(config, to).get("fields", {}).keys())
+
+
+def _with_all_stored(config: Mapping[str, Any], family: Family) -> Mapping[str, Any]:
+    """The config without what its residue says of tensors that were not stored, as they had one constant value."""
+    residue = residue_of(config, family.name)
+    fields = {name: value for name, value in residue.get("fields", {}).items() if name not in family.unstored}
+    return {**config, RESIDUE: {**residue, "fields": fields}}
 
 
 def _readable(config: Mapping[str, Any], family: Family, waived: Sequence[str]) -> None:

@@ -98,5 +98,7 @@ def test_dialects_are_listed_under_their_families(place):
         "llama-gguf": "llama",
         "llama-meta": "llama",
         "llama2c": "llama",
+        "ngpt-nvidia": "ngpt",
+        "ngpt-tutorial": "ngpt",
     }
     assert run("llama2c", "tiny.bin", "--to", "mixformer", cwd=place).returncode == 2

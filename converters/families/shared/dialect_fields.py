@@ -55,7 +55,7 @@ class Implied:
 
     ours: tuple[str, ...]
     sizes: tuple[tuple[str, str], ...]
-    formula: Callable[..., int | None]
+    formula: Callable[..., float | None]
     words: str
     also: tuple[str, ...] = ()
     theirs: tuple[str, ...] = ()

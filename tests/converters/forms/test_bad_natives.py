@@ -14,7 +14,7 @@ import torch
 
 from converters.checkpoint.gguf_header import TYPES, read_gguf
 from converters.checkpoint.opening import open_checkpoint
-from converters.errors import ConversionError, Refused, UnsafeFile, UsageError
+from converters.errors import ConfigRefused, ConversionError, Refused, UnsafeFile, UsageError
 from converters.plan.plan import make_plan
 
 INNER = {"intermediate_size": 64}
@@ -385,7 +385,7 @@ def test_a_ckpt_with_code_runs_nothing(ckpt, tmp_path):
 
 def test_other_torch_files_are_no_checkpoints_of_nanogpt(tmp_path):
     torch.save({"a": torch.ones(2)}, tmp_path / "x.pt")
-    with pytest.raises(UsageError, match="no form that is read"):
+    with pytest.raises(ConfigRefused, match=r"a state dict \(first key: a\).*put a config\.json beside it"):
         open_checkpoint(tmp_path / "x.pt")
 
 

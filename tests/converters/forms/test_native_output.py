@@ -113,7 +113,7 @@ def test_biases_that_training_moved_do_not_go_back(writers, tmp_path):
 
 
 def test_other_families_have_no_form_of_their_own(hot_llama, tmp_path):
-    with pytest.raises(UsageError, match="--to llama2c and --to nanogpt"):
+    with pytest.raises(UsageError, match="--to llama2c, --to nanogpt"):
         convert(hot_llama(), output=tmp_path / "ours", request=NATIVE)
 
 
