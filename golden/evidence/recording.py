@@ -25,6 +25,7 @@ from golden.evidence.stages import stages_of
 from golden.evidence.versions import installed_versions
 from golden.models.loading import load_model, read_config, stored_elements, weight_files
 from golden.models.memory import available_bytes, plan_run
+from golden.models.obstacles import obstacle
 from golden.models.running import ModelRunner
 
 SEED = 0
@@ -71,8 +72,10 @@ def record(
         header["stages"] = [name for name, _ in stages]
         tensors |= {f"stage.{j}": values.contiguous() for j, (_, values) in enumerate(stages)}
     header["spread"] = _float32_spread(folder, live)
-    header["calibrations"] = {}
+    header |= {"config": read_config(folder), "calibrations": {}}
     for dtype in dtypes:
+        if obstacle(header["config"], LOW_PRECISION[dtype]):
+            continue
         _add_calibration(calibrate(folder, dtype, evidence, live.runner), header, tensors)
     header |= _provenance(folder, live)
     _write(target, header | {"version": VERSION}, tensors)
@@ -186,10 +189,8 @@ def _add_calibration(calibration: Calibration, header: dict[str, Any], tensors: 
 
 
 def _provenance(folder: Path, live: LiveEvidence) -> Mapping[str, Any]:
-    config = read_config(folder)
     return {
-        "family": config.get("model_type"),
-        "config": config,
+        "family": read_config(folder).get("model_type"),
         "dtype": str(live.runner.model.dtype).removeprefix("torch."),
         "used_vocab": live.used_vocab,
         "table_sizes": dict(live.table_sizes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from golden.errors import FolderError
-from golden.references import llama_files, nanogpt
-
-MODEL_TYPES = ("llama2c", "llama-meta", "nanogpt")
+from golden.references import llama_files, nanogpt, ngpt_nvidia, ngpt_tutorial
 
 
 def is_dialect_folder(path: Path) -> bool:
@@ -22,7 +21,7 @@ def is_dialect_folder(path: Path) -> bool:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and config.get("model_type") in MODEL_TYPES
+    return isinstance(config, dict) and config.get("model_type") in BUILDERS
 
 
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
@@ -33,11 +32,23 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
         weights |= load_file(file)
     if not weights:
         raise FolderError(f"{path}: there are no safetensors in it")
-    if config["model_type"] == "nanogpt":
-        return nanogpt.built(config, weights, dtype)
-    if config["model_type"] == "llama2c":
-        return llama_files.meta_model(config, [weights], dtype)
+    return BUILDERS[config["model_type"]](config, weights, dtype)
+
+
+def _of_ranks(config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype) -> Any:
+    """Meta's, whose ranks after the first begin their keys with a number."""
     later = sorted({key.partition(".")[0] for key in weights if key[:2].isdigit()})
     ranks = [{key: weight for key, weight in weights.items() if not key[:2].isdigit()}]
     ranks += [{k.partition(".")[2]: w for k, w in weights.items() if k.startswith(f"{rank}.")} for rank in later]
     return llama_files.meta_model(config, ranks, dtype)
+
+
+Builder = Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.dtype], Any]
+BUILDERS: Mapping[str, Builder] = {
+    "llama2c": lambda config, weights, dtype: llama_files.meta_model(config, [weights], dtype),
+    "llama-meta": _of_ranks,
+    "nanogpt": nanogpt.built,
+    "ngpt-nvidia": ngpt_nvidia.built,
+    "ngpt-tutorial": lambda config, weights, dtype: ngpt_tutorial.built(config["n_head"], weights, dtype),
+}
+"""model_type -> the model of a config and of weights under the names that the form has."""
