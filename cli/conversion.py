@@ -29,6 +29,7 @@ from cli.console import (
 )
 from cli.dialects import named_pair
 from cli.parity import exit_code, judged
+from converters.counts import counted
 
 if TYPE_CHECKING:
     from converters import ConversionReport, Request
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
     from golden import Verdict
 
 Source = Annotated[
-    Path | None, typer.Argument(help="Model folder or file; left out, the family's built-in sample is used.")
+    Path | None, typer.Argument(help="Model folder or file [default: the built-in sample of the family].")
 ]
 To = Annotated[str, typer.Option("--to", help="The family to convert to.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Target folder [default: ./<source name>-<to>].")]
 ShardSize = Annotated[
-    str | None, typer.Option("--max-shard-size", help="Largest file, such as 5GB [default: the source's files].")
+    str | None, typer.Option("--max-shard-size", help="Largest file, like 5GB [default: files like the source's].")
 ]
 FORMATS = ("safetensors", "native")
 Format = Annotated[
@@ -50,11 +51,11 @@ Format = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
 Parity = Annotated[bool, typer.Option("--parity/--no-parity", help="Judge the result by running both models.")]
 Hash = Annotated[bool, typer.Option("--hash/--no-hash", help="Record the sha256 of every file.")]
-Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until everything is on disk.")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that copy.")]
+Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until all files are on disk.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Number of threads that copy.")]
 
 MOST_NAMED = 8  # tensors with values that are not finite
-THREADS = min(4, 2 * (os.cpu_count() or 1))  # more than cores: they end together, and disk waits overlap
+THREADS = min(4, 2 * (os.cpu_count() or 1))  # more threads than cores: some wait for the disk
 
 
 def verb(family: str) -> Callable[..., None]:
@@ -143,7 +144,7 @@ def _written(
 
 
 def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "Verdict | str":
-    """The verdict on a conversion; the recorded one where none is asked for or it stands already."""
+    """The verdict on a conversion: the recorded one where judging is off or a PASS is recorded already."""
     known = _known(report)
     if device is None or (report.up_to_date and known == "PASS"):
         return known
@@ -154,7 +155,7 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
         with _reference(report) as reference:
             verdict = judged(report.output, reference, device=device, quiet=quiet)
     except GoldenError as reason:
-        error(f"no verdict could be reached: {reason}", prefix="")
+        error(f"no verdict could be reached: {reason}")
         raise typer.Exit(5) from None
     record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), device, report.source))
     return verdict
@@ -162,7 +163,7 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
 
 @contextmanager
 def _reference(report: "ConversionReport") -> Iterator[Path]:
-    """The source, or a plain copy of it where neither golden nor transformers would load it as what it is."""
+    """The source, or a copy of it as safetensors where golden and transformers cannot load the source itself."""
     from tempfile import TemporaryDirectory
 
     from converters.checkpoint.opening import open_checkpoint
@@ -185,9 +186,11 @@ def _known(report: "ConversionReport") -> str:
 
 
 def _nonfinite_lines(counts: Mapping[str, int]) -> list[str]:
-    lines = [f"  note: {key}: {count} values are NaN or infinite, kept as they are" for key, count in counts.items()]
+    found = [(key, counted(n, "value"), "is" if n == 1 else "are") for key, n in counts.items()]
+    lines = [f"  note: {key}: {values} {be} NaN or infinite, copied unchanged" for key, values, be in found]
     rest = len(lines) - MOST_NAMED
-    return lines if rest <= 0 else [*lines[:MOST_NAMED], f"  note: so are values of {rest} more tensors (--json)"]
+    more = f"  note: {counted(rest, 'more tensor')} with such values; --json lists all"
+    return lines if rest <= 0 else [*lines[:MOST_NAMED], more]
 
 
 def _plain(report: "ConversionReport") -> dict[str, Any]:
@@ -198,7 +201,7 @@ def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
     if report.up_to_date:
         first = f"{report.output} is up to date"
     else:
-        first = f"{report.family} -> {report.to}: {report.tensors} tensors, {in_words(report.nbytes)}"
+        first = f"{report.family} -> {report.to}: {counted(report.tensors, 'tensor')}, {in_words(report.nbytes)}"
     lines = [first, f"  from {report.source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
     lines += _nonfinite_lines(report.nonfinite)
     if isinstance(verdict, str):

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from cli.console import Debug, Json, NHead, Quiet, show
+from converters.counts import counted
 
 One = Annotated[Path, typer.Argument(help="A model folder.")]
-Other = Annotated[Path, typer.Argument(help="Another, of the same or of another family.")]
+Other = Annotated[Path, typer.Argument(help="Another model folder, of the same or another family.")]
 SHOWN = 40
 
 
@@ -29,7 +30,7 @@ def diff(
 
     with heads_said(n_head):
         found = equal_folders(one, other)
-    lines = [f"{one} and {other} are equal"] if not found else [f"{len(found)} differences:", *found[:SHOWN]]
+    lines = [f"{one} and {other} are equal"] if not found else [f"{counted(len(found), 'difference')}:", *found[:SHOWN]]
     if len(found) > SHOWN:
         lines.append(f"... and {len(found) - SHOWN} more (--json lists all)")
     show(lines, {"equal": not found, "differences": found}, as_json=json, quiet=quiet)

@@ -4,7 +4,7 @@ from cli.console import Debug, Json, Quiet, show, table
 
 
 def families(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """List the families and what each can express."""
+    """List the families, and which models of each can be converted."""
     from converters.family import OURS, list_families, umbrellas
     from converters.support_matrix import matrix
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.console import Debug, Json, NHead, Quiet, in_words, show, table
+from converters.counts import counted
 
 Where = Annotated[Path, typer.Argument(help="A model folder, or one file: safetensors, GGUF, llama2.c, .pt.")]
 Norms = Annotated[bool, typer.Option("--norms", help="Measure how far rows along the width are from length 1.")]
@@ -40,20 +41,19 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
-    from converters.checkpoint.json_files import read_json
     from converters.checkpoint.opening import open_checkpoint
     from converters.errors import Refused
     from converters.family import family_of
     from converters.norms import measure
-    from converters.provenance import NAME
+    from converters.provenance import read_record
 
-    checkpoint = open_checkpoint(path, dequantize=True)  # nothing is, headers tell
+    checkpoint = open_checkpoint(path, dequantize=True)  # only headers are read
     tensors = [_tensor(t.key, t.dtype, t.shape, t.file.name) for t in checkpoint.tensors.values()]
     try:
         family = family_of(checkpoint.config)
     except Refused:
         family = "unknown"
-    record = read_json(path / NAME) if (path / NAME).is_file() else {}
+    record = read_record(path)
     told = {name: record[name] for name in ("family", "to", "verdict", "version") if name in record}
     found = {"path": str(path), "family": family, "files": [f.name for f in checkpoint.files]}
     measured = {"norms": [asdict(one) for one in measure(checkpoint)]} if norms else {}
@@ -77,7 +77,7 @@ def _lines(content: dict[str, Any]) -> list[str]:
     dtypes = ", ".join(f"{count} {name}" for name, count in content["dtypes"].items())
     lines = [f"{content['path']}: {content.get('family', 'one file')}"]
     size = f"{content['parameters']:,} parameters, {in_words(content['bytes'])}"
-    lines.append(f"{size}, {len(content['tensors'])} tensors ({dtypes})")
+    lines.append(f"{size}, {counted(len(content['tensors']), 'tensor')} ({dtypes})")
     if content.get("conversion"):
         told = content["conversion"]
         lines.append(f"made from {told.get('family')} by version {told.get('version')}, verdict {told.get('verdict')}")

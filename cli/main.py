@@ -1,6 +1,6 @@
-"""The one entry point: the app, its verbs, and what an exception becomes for the person at the terminal.
+"""The command line: the app with its commands, and the error that is printed for an exception.
 
-Every verb imports what it needs when it runs, so that `convert --help` starts at once and never loads torch.
+Every command imports what it needs when it runs, so that `convert --help` starts at once and never loads torch.
 """
 
 import io
@@ -8,11 +8,13 @@ import os
 import sys
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 
 import typer
 
 from cli import conversion, diff, families, golden_files, inspect, parity, plan
 from cli.console import error
+from cli.usage import is_usage_error, usage_hint, usage_sentence
 from cli.words import Verb, Verbs
 from converters.family import COMMANDS, OURS, Family, Umbrella, list_families, umbrellas
 
@@ -20,7 +22,7 @@ EPILOG = "For example: convert llama ./my-llama --to mixformer"
 
 app = typer.Typer(
     cls=Verbs,
-    help="Move model checkpoints between MixFormer and other families without losing a bit, and prove it.",
+    help="Convert model checkpoints between MixFormer and other families without losing a bit, and prove it.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
@@ -60,15 +62,15 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
     asked = [command for command in app.registered_commands if [command.name] == sys.argv[1:2]]
-    app.registered_commands = asked or app.registered_commands  # typer would examine them all before it runs one
+    app.registered_commands = asked or app.registered_commands  # else typer would read the options of all
     try:
         _add_plugins(sys.argv[1:])
-        app()
+        sys.exit(app(standalone_mode=False, prog_name=_program()) or 0)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; that is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pipe is no error
         sys.exit(0)
     except KeyboardInterrupt:
-        error("interrupted; nothing half-written was left")
+        error("interrupted; no half-written file is left")
         sys.exit(130)
     except Exception as failure:
         if debug:
@@ -78,16 +80,33 @@ def main() -> None:
         sys.exit(_told(failure, debug=debug))
 
 
+def _program() -> str:
+    """The name that the program was started by."""
+    return "mixformer" if Path(sys.argv[0]).stem == "mixformer" else "convert"
+
+
 def _add_plugins(arguments: list[str]) -> None:
-    """Adds the families of other packages, where what is asked for may be one of them."""
+    """Adds the families of other packages, where the first argument may be one of them."""
     built_in = list_families(plugins=False)
     known = {*COMMANDS, *umbrellas(), *(family.name for family in built_in), "--help", "-h"}
     if arguments and arguments[0] not in known:
         _add_verbs(family for family in list_families() if family not in built_in)
 
 
+def _told_usage(misuse: Exception) -> int:
+    """Prints what is wrong with the command line; the help where a command was given no arguments."""
+    if type(misuse).__name__ == "NoArgsIsHelpError":
+        print(misuse, file=sys.stderr)
+        return 2
+    error(usage_sentence(misuse))
+    error(usage_hint(misuse, [_program(), *sys.argv[1:2]]), prefix="")
+    return 2
+
+
 def _told(failure: Exception, *, debug: bool) -> int:
-    """Prints what went wrong and gives the exit code."""
+    """Prints what went wrong and returns the exit code."""
+    if is_usage_error(failure):
+        return _told_usage(failure)
     if isinstance(failure, OSError):
         error(f"{failure.filename or 'a file'}: {failure.strerror or failure}")
         return 3

@@ -21,13 +21,15 @@ from cli.console import (
     table,
 )
 from cli.dialects import named_pair
+from converters.counts import counted
 
 if TYPE_CHECKING:
     from converters import Plan
 
-Family = Annotated[str, typer.Argument(help="What the source is.")]
+Family = Annotated[str, typer.Argument(help="The family of the source.")]
 Source = Annotated[Path, typer.Argument(help="Model folder.")]
 To = Annotated[str, typer.Option("--to", help="The family to convert to.")]
+PROVED = "every element is read once and written once"
 
 
 def plan(
@@ -55,7 +57,7 @@ def plan(
 
 
 def _memory(plan: "Plan") -> int:
-    """Bytes of anonymous memory: buffers, and the largest tensor that has to be gathered."""
+    """Bytes of anonymous memory: buffers, and the largest tensor that is put together in memory."""
     from converters.engine.steps import in_ranges
 
     gathered = [t.nbytes for t in plan.tensors if not in_ranges(t, plan.source)]
@@ -102,6 +104,6 @@ def _lines(plan: "Plan") -> list[str]:
         *table(rows),
         *dropped,
         *(f"note: {note}" for note in plan.notes),
-        f"{len(plan.source.tensors)} tensors become {len(plan.tensors)}; proved: every element is used and made once",
+        f"{counted(len(plan.source.tensors), 'tensor')} become {len(plan.tensors)}; proved: {PROVED}",
         f"disk {in_words(plan.nbytes)}, memory about {in_words(content['memory_bytes'])}; nothing was written",
     ]

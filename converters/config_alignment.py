@@ -1,4 +1,4 @@
-"""Two config.json held against each other, also across families: what differs in function, and what differs besides."""
+"""Comparing two config.json, also of different families: differences in function, and other differences."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +24,7 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class ConfigFindings:
-    """What two config.json say differently, a sentence each.
+    """The differences of two config.json, a sentence each.
 
     problems: of the function, or of how it is stored. doubts: of generation, training or identity, and fields that
     nobody knows; the logits cannot tell whether they matter.

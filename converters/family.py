@@ -1,4 +1,4 @@
-"""What a family of checkpoints is, and how the one that a checkpoint belongs to is found."""
+"""A family of checkpoints as a value, and finding the family of a checkpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ SAME = Same()
 class Rule:
     """One or several tensors of theirs become one or several of ours through a move.
 
-    Keys are templates: `{i}` is theirs' layer from 0, `{b}` our block from 1, `{h}` our head behind the last block.
+    Keys are templates: `{i}` is theirs' layer from 0, `{b}` our block from 1, `{h}` our head after the last block.
     """
 
     theirs: tuple[str, ...]
@@ -47,7 +47,7 @@ class Rule:
 
 
 class BufferRule(Protocol):
-    """What is known of the stored tensors whose keys end in `suffix`."""
+    """A formula for the stored tensors whose keys end in `suffix`."""
 
     @property
     def suffix(self) -> str:
@@ -60,18 +60,18 @@ class BufferRule(Protocol):
         ...
 
     def content(self, tensor: StoredTensor, resolved: Mapping[str, Any]) -> Any:
-        """What has to be remembered of a stored buffer, as JSON.
+        """What the residue keeps of a stored buffer, as JSON.
 
         Raises:
-            NotInvertible: it is not what its formula says.
+            NotInvertible: it is not what its formula gives.
         """
         ...
 
     def holds(self, dtype: str, content: Any, resolved: Mapping[str, Any]) -> bool:
-        """Whether a remembered content is what the formula says today.
+        """Whether a content in the residue is what the formula gives today.
 
         Raises:
-            TypeError, ValueError, KeyError: it is no content at all.
+            TypeError, ValueError, KeyError: it is not a content.
         """
         ...
 
@@ -150,7 +150,7 @@ class Family:
 
     @property
     def head_prefix(self) -> str:
-        """What all keys of the head begin with."""
+        """The prefix of all keys of the head."""
         return self.head.rpartition(".")[0] + "."
 
 
@@ -188,7 +188,7 @@ def list_families(*, plugins: bool = True) -> tuple[Family, ...]:
     """All families, by name; MixFormer itself is not among them. `plugins`: those of other packages too.
 
     Raises:
-        PluginRefused: a package brings a broken one.
+        PluginRefused: a plug-in is broken.
     """
     found = {**_found(), **(_plugins() if plugins else {})}
     return tuple(family for _, family in sorted(found.items()))
@@ -217,7 +217,7 @@ def _plugins() -> dict[str, Family]:
         if family.name in {*COMMANDS, *umbrellas(), *_found(), *found}:
             name = family.name
             raise PluginRefused(
-                f"the package {plugin.package} brings a family {name!r}, a name that is taken; uninstall it"
+                f"the package {plugin.package} brings a family {name!r}, but that name is taken; uninstall it"
             )
         found[family.name] = family
     return found
@@ -226,7 +226,7 @@ def _plugins() -> dict[str, Family]:
 def _family_in(plugin: Plugin) -> Family:
     family = getattr(plugin.module, "FAMILY", None)
     if not isinstance(family, Family):
-        raise PluginRefused(f"{plugin.named} of the package {plugin.package} has no FAMILY of families; {ADVICE}")
+        raise PluginRefused(f"{plugin.named} of the package {plugin.package} has no FAMILY made of Family; {ADVICE}")
     return family
 
 
@@ -262,14 +262,14 @@ def target_family(to: str, config: Mapping[str, Any], dialect: str | None = None
 
 
 def dialect_of(name: str) -> str:
-    """The family whose models a family is another form of; empty for one of its own."""
+    """The family of the models that this dialect is another form of; empty for a family that is no dialect."""
     return "" if name == OURS else get_family(name).dialect_of
 
 
 def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
     """The name of the family that a config.json belongs to, by `model_type` or, without one, by `architectures`.
 
-    chosen: the family to take where several fit; one that does not fit, or does not exist, is not asked.
+    chosen: the family to take where several fit; ignored if it does not fit or does not exist.
 
     Raises:
         ConfigRefused: no family fits, or several do and none is chosen.
@@ -285,12 +285,12 @@ def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
         return fitting[0]
     if fitting:
         raise ConfigRefused(
-            f"config.json is that of {' and of '.join(fitting)}; say which it is: convert {fitting[0]} SOURCE, for one"
+            f"config.json fits {' and '.join(fitting)}; say which it is, for example: convert {fitting[0]} SOURCE"
         )
     known = ", ".join([MODEL_TYPE, *(t for family in list_families() for t in family.model_types)])
     said = config.get("model_type"), config.get("architectures")
     raise ConfigRefused(
-        f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; conversions know the types {known}"
+        f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; the known types are {known}"
     )
 
 

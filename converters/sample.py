@@ -1,8 +1,8 @@
-"""The built-in samples: small model folders with random "hot" weights, made with the standard library alone.
+"""The built-in samples: hot models, made with the standard library alone.
 
-Norm weights lie around 1 ± 0.2 and attention is peaked, so that a wrong conversion shows in the logits; in a freshly
-initialised model many faults cancel. Sizes are odd on purpose: fewer key-value heads than heads, head_dim apart from
-hidden_size / heads, a vocabulary that is no multiple of 64. The tokenizer is one token per byte.
+Norm weights are about 1 ± 0.2 and attention is peaked, so that a wrong conversion shows in the logits. A freshly
+initialised model hides many faults. No two sizes are equal by accident: fewer key-value heads than heads, head_dim is
+not hidden_size / heads, the vocabulary is no multiple of 64. The tokenizer is one token per byte.
 """
 
 import json
@@ -50,7 +50,7 @@ SPECIAL = ("<s>", "</s>", "<pad>")
 
 
 def write_sample(folder: Path, family: str = "llama") -> Path:
-    """Writes a family's sample, the same bytes every time; an existing complete one is left as it is.
+    """Writes a family's sample, the same bytes every time; an existing complete sample is left unchanged.
 
     Raises:
         TargetRefused: the folder cannot be written.
@@ -59,7 +59,9 @@ def write_sample(folder: Path, family: str = "llama") -> Path:
     if (folder / "model.safetensors").is_file():
         return folder
     if folder.exists() and any(folder.iterdir()):
-        raise TargetRefused(f"{folder} is where the sample goes, and holds something else; run in another folder")
+        raise TargetRefused(
+            f"the sample would be written to {folder}, which holds something else; run in another folder"
+        )
     with new_folder(folder, replace=False, durable=False) as fresh:
         for name, data in _files(*(_llama() if family == "llama" else _of_family(family))):
             write_file(fresh / name, data, durable=False)
@@ -75,7 +77,7 @@ def _llama() -> Model:
 
 
 def _of_family(family: str) -> Model:
-    """The family's own sample, or the plainest model that it can express in the sizes of a sample."""
+    """The family's own sample, or the first plain model that it can hold, in the sizes of a sample."""
     from converters.config import layout
     from converters.family import get_family
     from converters.support_matrix import plainest

@@ -1,8 +1,7 @@
-"""What each family can express, asked of the families themselves: a table of variants that no one has to keep up.
+"""The support matrix: which variants each family can hold, found by asking the families.
 
-For each family the plainest MixFormer is found that it can express. A variant stands in the family's row if that
-model with the variant translates to the family's config and back without a change; then every checkpoint of it goes
-both ways.
+For each family the first plain MixFormer is taken that it can hold. A variant is supported if that model with the
+variant can be converted to the family's config and back without a change.
 """
 
 from collections.abc import Iterator, Mapping
@@ -104,7 +103,7 @@ VARIANTS: dict[str, Flat] = {name: flat for column in COLUMNS.values() for name,
 
 
 def expresses(family: Family, flat: Flat) -> bool:
-    """Whether a model of ours, by dotted paths, is a model of the family and the same one when it comes back."""
+    """Whether the family can hold a model of ours, given by dotted paths, and gives it back unchanged."""
     ours = as_list(unflatten(flat))
     try:
         theirs = family.config.to_theirs(ours, family.name)
@@ -118,7 +117,7 @@ VARIED = {path for variant in VARIANTS.values() for path in variant}
 
 
 def plainest(family: Family) -> Flat | None:
-    """The family's own sample, else the first of all plain models of ours that it can express."""
+    """The family's own sample, or the first plain model of ours that it can hold."""
     if family.sample:
         flat = resolve(family.config.read(family.sample.config))
         return {path: value for path, value in flat.items() if path != SOURCE_VOCAB}
@@ -131,7 +130,7 @@ def _merged(parts: tuple[Flat, ...]) -> dict[str, Any]:
 
 
 def matrix() -> dict[str, dict[str, bool]]:
-    """Variant -> family -> whether it goes both ways; dialects are left out where they have their family's function."""
+    """Variant -> family -> whether it converts both ways. Dialects that are forms of another family are left out."""
     own = [f for f in list_families(plugins=False) if f.dialect_of in ("", *umbrellas())]
     bases = [(f, plainest(f)) for f in own]
     return {

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoint.json_files import as_bytes, read_json
+from converters.checkpoint.json_files import as_bytes
 from converters.checkpoint.opening import open_checkpoint
+from converters.checkpoint.regular_files import open_regular
 from converters.engine.output_folder import replace_file
 from converters.errors import ConversionError
-from converters.provenance import NAME, fingerprint, written
+from converters.provenance import NAME, fingerprint, read_record, written
 
 LEVELS = frozenset({"L0", "L1", "L2", "L3", "L4"})  # of a run that may set the verdict
 KEPT = 8  # runs beside the one that set the verdict
@@ -42,8 +43,10 @@ def record_run(folder: Path, run: Run) -> bool:
     """Writes a run into a folder's conversion.json; gives whether there was one that could be written."""
     path = folder / NAME
     try:
-        record = read_json(path)
+        record = read_record(folder)
     except ConversionError:
+        return False
+    if not record:
         return False
     with suppress(OSError):
         replace_file(path, as_bytes(with_run(folder, record, run)))
@@ -122,7 +125,7 @@ def _hashes_of(path: Path) -> dict[str, str]:
 
 def file_hash(path: Path) -> str:
     """Sha256 of a file in hexadecimal."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -135,7 +138,7 @@ def checksum(record: Mapping[str, Any]) -> str:
 def obstacle(folder: Path) -> str | None:
     """Why the record of a folder does not vouch for the files that lie there now; None if it does."""
     try:
-        record = read_json(folder / NAME)
+        record = read_record(folder)
     except ConversionError as error:
         return str(error)
     judged = record.get("judged")

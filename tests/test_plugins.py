@@ -144,11 +144,11 @@ def test_a_plugin_is_listed_and_is_a_verb(place):
     [
         ("raise RuntimeError('no such luck')", "cannot be imported (no such luck)"),
         ("FAMILY = 3", "has no FAMILY"),
-        ("from converters.families.llama import FAMILY", "a name that is taken"),
+        ("from converters.families.llama import FAMILY", "that name is taken"),
         (
             "from dataclasses import replace\nfrom converters.families.llama import FAMILY as F\n"
             "FAMILY = replace(F, name='push')",
-            "'push', a name that is taken",
+            "'push', but that name is taken",
         ),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_config_that_fits_two_families_is_refused_until_one_is_chosen(place, t
 
     source = write_sample(tmp_path / "source")
     done = run("diff", source, source, env=env)
-    assert done.returncode == 3 and "of lama and of llama; say which it is" in done.stderr
+    assert done.returncode == 3 and "fits lama and llama; say which it is" in done.stderr
     for name in ("lama", "llama"):
         words = (name, source, "--to", "mixformer", "-o", tmp_path / f"{name}-out", "--no-parity")
         assert run(*words, env=env).returncode == 0

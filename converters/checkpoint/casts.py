@@ -1,7 +1,7 @@
-"""Casts between floating dtypes: the one change of elements, asked for by name, bounded, and recorded as a lossy step.
+"""Casts between floating dtypes: a lossy step that the user asks for, and that is recorded with its largest errors.
 
-Rounding is to nearest even, by way of float32, as torch's `Tensor.to` does it. NaN stays NaN. A finite number that the
-new dtype can only call infinite is refused. numpy is imported when the first cast runs.
+Rounding is to nearest even, by way of float32, as torch's `Tensor.to` does it. NaN stays NaN. A finite number that
+would become infinite in the new dtype is refused. numpy is imported when the first cast runs.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A checkpoint on disk as a value: its config, and where each tensor's bytes lie."""
+"""A checkpoint on disk as a value: its config, and where the bytes of each tensor lie."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from converters.checkpoint.safetensors_header import BITS
 
 
 class FileState(NamedTuple):
-    """What tells one state of a file from another without reading it."""
+    """The state of a file without reading it: it differs after the file has changed."""
 
     nbytes: int
     modified_ns: int
@@ -54,7 +54,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model: its config as it stands in `config.json` or its form's own place, and its tensors by key.
+    """A model: its config, from `config.json` or from the file form, and its tensors by key.
 
     folder: the model folder, or the one file that holds everything. stored: its weight files. files: where the tensors
     are read, the same but for legacy pickles and quantised tensors. states: of `files`, when their headers were read.

@@ -1,4 +1,4 @@
-"""Which file form a source is of: the registry of the readers in `converters.forms`.
+"""File forms: the registry of the readers in `converters.forms`, and finding the form of a source.
 
 A form is any way to store a checkpoint that is no Hugging Face folder. Its reader gives named tensors on a file and a
 config whose `model_type` names the dialect, so that the rest of a conversion sees an ordinary checkpoint of an ordinary
@@ -48,7 +48,7 @@ class Found(NamedTuple):
 
 
 def titles() -> list[str]:
-    """What is read, in words."""
+    """The titles of all forms."""
     return [form.title for form in _forms()]
 
 
@@ -70,7 +70,9 @@ def find_form(source: Path) -> Found | None:
         files = [] if (source / "config.json").exists() else files
     if len(found) > 1:
         listed = ", ".join(f"{one.path.name} ({one.form.title})" for one in found)
-        raise UnsafeFile(f"{source} holds {len(found)} models: {listed}; give the one you mean: {found[0].path}")
+        raise UnsafeFile(
+            f"{source} holds {len(found)} models: {listed}; give the path of one, for example {found[0].path}"
+        )
     if not found:
         _refuse_misnamed(files)
     return found[0] if found else None
@@ -80,7 +82,7 @@ def _refuse_misnamed(files: Iterable[Path]) -> None:
     for file in files:
         named = [form.title for form in _forms() if file.name in form.names]  # by its own name, not by an ending
         if named:
-            raise UnsafeFile(f"{file} has the name of {' or '.join(named)}, but not its content; it may be cut short")
+            raise UnsafeFile(f"{file} has the name of {' or '.join(named)}, but not its content; it may be truncated")
 
 
 def forms_of(file: Path, *, by_name: bool = False) -> Iterator[Found]:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from converters.checkpoint.checkpoint import StoredTensor
-from converters.checkpoint.torch_zip import LazyTensor, Saved
+from converters.checkpoint.torch_pickle import LazyTensor
+from converters.checkpoint.torch_zip import Saved
 from converters.errors import ConfigRefused, CoverageRefused
 
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}  # the narrowest first
@@ -21,7 +22,7 @@ def model_of(saved: Saved) -> dict[str, StoredTensor]:
         UnsafeFile: they are no tensors by name.
     """
     if not isinstance(saved.content, Mapping) or "model" not in saved.content:
-        raise CoverageRefused(f"{saved.path} holds no `model`; train.py saves it beside `model_args`")
+        raise CoverageRefused(f"{saved.path} holds no `model`; expected it beside `model_args`, as train.py saves it")
     found = saved.tensors(saved.content["model"])
     if not found:
         raise CoverageRefused(f"{saved.path} holds a model without tensors")
@@ -36,7 +37,7 @@ def arguments_of(saved: Saved) -> dict[str, Any]:
     """
     given = saved.content.get("model_args")
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise ConfigRefused(f"{saved.path} holds no `model_args`; they say the sizes of the model")
+        raise ConfigRefused(f"{saved.path} holds no `model_args`, which say the sizes of the model")
     for name, value in given.items():
         if not isinstance(value, PLAIN):
             raise ConfigRefused(f"{saved.path} has model_args.{name} of type {type(value).__name__}, expected a number")

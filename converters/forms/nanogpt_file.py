@@ -1,4 +1,4 @@
-"""nanoGPT's `ckpt.pt`: what its train.py saves, of which `model` and `model_args` are a model.
+"""Reading nanoGPT's `ckpt.pt`: of what its train.py saves, `model` and `model_args` are the model.
 
 The file is a zip written by torch.save; its tensors are read in place and nothing of it is run. The optimizer's state
 is left out. Source: nanoGPT at 3adf61e, `train.py` and `model.py`.
@@ -31,7 +31,7 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     saved = read_saved(path)
     tensors = model_of(saved)
     config = {**arguments_of(saved), "model_type": "nanogpt", **training_of(saved, KEPT), "dtype": _dtype(tensors)}
-    notes = ("the state of the optimizer is not carried",) if "optimizer" in saved.content else ()
+    notes = ("the state of the optimizer was not converted",) if "optimizer" in saved.content else ()
     states, said_by = (FileState.of(path),), f"model_args of {path.name}"
     return Checkpoint(path, config, tensors, (path,), (path,), notes, states, said_by=said_by)
 

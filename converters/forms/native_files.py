@@ -1,4 +1,4 @@
-"""Writing a form of its own where that is simple: llama2.c's `model.bin`, and what torch.save writes.
+"""Writing native files: llama2.c's `model.bin`, and what torch.save writes.
 
 A llama2.c file is a header and float32 tensors in a row, which is what the engine writes anyway. A ckpt.pt and a bare
 state dict are zips that torch.save makes, of the safetensors file that was written first; torch is imported for that.
@@ -43,7 +43,7 @@ class NativeForm:
     def finished(
         self, plan: Plan, folder: Path, digests: Mapping[str, str | None], how: Writing
     ) -> dict[str, str | None]:
-        """Ends what the engine began; gives the sha256 of the file, None where nothing is hashed."""
+        """Completes the file of the engine; returns its sha256, None where nothing is hashed."""
         if self.finish is None:
             return dict(digests)
         self.finish(plan, folder)
@@ -58,7 +58,7 @@ def native_form(family: str) -> NativeForm:
     """How a family writes its own form.
 
     Raises:
-        UsageError: it is written as safetensors alone.
+        UsageError: the family has no native form that is written.
     """
     if family not in FORMS:
         known = ", ".join(f"--to {name}" for name in FORMS)
@@ -73,7 +73,9 @@ def _llama2c(plan: Plan) -> tuple[Shard, ...]:
         tensors |= {key: table for key, table in _tables(config).items() if key not in tensors}
     for tensor in tensors.values():
         if tensor.dtype != "F32":
-            raise NotInvertible(f"{tensor.key} is {tensor.dtype}; llama2.c knows float32 alone: pass --dtype float32")
+            raise NotInvertible(
+                f"{tensor.key} is {tensor.dtype}, but llama2.c holds float32 only: pass --dtype float32"
+            )
     ordered = [tensors[key] for key, _ in keys_in_order(config)]
     return (Shard("model.bin", _header(config), tuple(ordered)),)
 
@@ -88,7 +90,7 @@ def _header(config: Mapping[str, Any]) -> bytes:
 
 
 def _tables(config: Mapping[str, Any]) -> dict[str, TargetTensor]:
-    """The rotary tables by their formula, for a model that never had any."""
+    """The rotary tables by their formula, for a model that had none."""
     positions, half = config["seq_len"], config["dim"] // config["n_heads"] // 2
     views = (rule.view("F32", f"{positions} {half} 10000.0 -") for rule in (COSINES, SINES))
     pairs = zip(TABLES, views, strict=True)
@@ -100,19 +102,19 @@ def _one_file(plan: Plan) -> tuple[Shard, ...]:
 
 
 def _nanogpt(plan: Plan, folder: Path) -> None:
-    """Exchanges the safetensors file for a ckpt.pt with the content that nanoGPT's sample.py and train.py load."""
+    """Replaces the safetensors file by a ckpt.pt that nanoGPT's sample.py and train.py can load."""
     weights = _loaded(folder)
     _share(weights)
     _save(_content(plan, weights, ARGUMENTS, nanogpt_file.KEPT), folder / "ckpt.pt")
 
 
 def _nvidia(plan: Plan, folder: Path) -> None:
-    """Exchanges the safetensors file for a ckpt.pt with what NVIDIA's class needs: `model` and `model_args`."""
+    """Replaces the safetensors file by a ckpt.pt with what NVIDIA's class needs: `model` and `model_args`."""
     _save(_content(plan, _loaded(folder), NVIDIA_ARGUMENTS, nvidia_ngpt_file.KEPT), folder / "ckpt.pt")
 
 
 def _state_dict(plan: Plan, folder: Path) -> None:
-    """Exchanges the safetensors file for a bare state dict."""
+    """Replaces the safetensors file by a bare state dict."""
     _save(_loaded(folder), folder / "model.pt")
 
 

@@ -94,7 +94,7 @@ def test_the_self_test_that_is_shown_passed_and_adds_up():
         trials[kind == "healthy"] += int(count)
         assert verdict == ("silent" if kind == "healthy" else "caught")
     assert summary == (
-        f"PASS: {trials[False]} of {trials[False]} faults caught, 0 false alarms in {trials[True]} sound variants"
+        f"PASS: {trials[False]} of {trials[False]} faults caught, 0 false alarms in {trials[True]} correct variants"
     )
 
 

@@ -1,4 +1,4 @@
-"""Config entries that several families share, in groups: a family's own table is what is left to say."""
+"""Groups of config entries that several families of transformers share."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -98,7 +98,7 @@ def heads(default_kv: int | None = None, head_dim: int | None = None, *, whole: 
 
 
 def head_dim_of(theirs: Mapping[str, Any]) -> Any:
-    """The width of a head, as said or as transformers derives it."""
+    """The width of a head: its field, or what transformers computes without one."""
     said = theirs.get("head_dim")
     return theirs["hidden_size"] // theirs["num_attention_heads"] if said is None else said
 
@@ -122,12 +122,12 @@ def eps(name: str, default: float) -> Entry:
 
 
 def dropouts() -> tuple[Entry, ...]:
-    """Of embeddings and residuals, under the names that both sides have."""
+    """Dropouts of embeddings and residuals, whose names are the same on both sides."""
     return Field("embd_pdrop", ("embd_pdrop",), FRACTION, 0.0), Field("resid_pdrop", ("resid_pdrop",), FRACTION, 0.0)
 
 
 def llama_decoder() -> tuple[Entry, ...]:
-    """What LLaMA and its heirs share: sequential blocks, RMS norms, SiLU, plain scores, dropout in attention alone."""
+    """What LLaMA and families like it share: sequential blocks, RMS norms, SiLU, dropout in attention only."""
     return (
         *block("sequential"),
         *mlp("silu"),

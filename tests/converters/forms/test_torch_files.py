@@ -13,7 +13,8 @@ from converters import convert
 from converters.alignment import equal_folders
 from converters.checkpoint.file_forms import find_form, forms_of
 from converters.checkpoint.opening import open_checkpoint
-from converters.checkpoint.torch_zip import Nothing, read_saved
+from converters.checkpoint.torch_pickle import NOTHING
+from converters.checkpoint.torch_zip import read_saved
 from converters.errors import ConfigRefused, CoverageRefused, Refused, UnsafeFile
 from converters.forms.nvidia_ngpt_file import UNNEEDED
 
@@ -86,9 +87,8 @@ def test_nvidias_file_is_read_without_its_class_and_without_numpy(ngpt, tmp_path
 def test_stand_ins_keep_nothing(ngpt, tmp_path):
     ngpt.write_nvidia(tmp_path / "ckpt.pt")
     content = read_saved(tmp_path / "ckpt.pt", UNNEEDED).content
-    assert isinstance(content["config"], Nothing) and not hasattr(content["config"], "__dict__")
-    assert isinstance(content["rng_state_numpy"][1], Nothing)
-    assert Nothing(1, "two").__reduce_ex__(2)[2] is None  # no state
+    assert content["config"] is NOTHING and not hasattr(NOTHING, "__dict__")
+    assert content["rng_state_numpy"][1] is NOTHING
 
 
 @pytest.mark.parametrize("form", ["state_dict", "nvidia", "nanogpt"])
