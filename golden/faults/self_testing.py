@@ -26,7 +26,7 @@ from golden.faults.kernel_faults import kernel_faults
 from golden.faults.model_copy import admit, discharge
 from golden.levels.function import FLOAT64, judge_function
 from golden.levels.kernels import PROBE_RATIO, probe_ratios
-from golden.models.hot import has_recipe, make_hot
+from golden.models.hot import has_recipe, make_hot, own_functions
 from golden.models.loading import load_model
 from golden.models.running import ModelRunner
 from golden.verdict import LevelResult, Status, finite_or_none
@@ -122,9 +122,7 @@ def self_test(
 
 def known_families() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Families of converters with a hot model, and those without."""
-    from converters import list_families
-
-    names = [family.name for family in list_families() if not family.dialect_of]
+    names = own_functions()
     return tuple(filter(has_recipe, names)), tuple(name for name in names if not has_recipe(name))
 
 
