@@ -29,6 +29,7 @@ from golden.models.failures import enough_memory
 from golden.models.folders import check_folder, read_config, stored_elements, weight_files
 from golden.models.loading import load_model
 from golden.models.memory import available_bytes, plan_run
+from golden.models.obstacles import obstacle
 from golden.models.running import ModelRunner
 
 SEED = 0
@@ -86,8 +87,10 @@ def _recorded(
         header["stages"] = [name for name, _ in stages]
         tensors |= {f"stage.{j}": values.contiguous() for j, (_, values) in enumerate(stages)}
     header["spread"] = _float32_spread(folder, live)
-    header["calibrations"] = {}
+    header |= {"config": read_config(folder), "calibrations": {}}
     for dtype in dtypes:
+        if obstacle(header["config"], LOW_PRECISION[dtype]):
+            continue
         _add_calibration(calibrate(folder, dtype, evidence, live.runner), header, tensors)
     header |= _provenance(folder, live)
     return header, tensors
@@ -201,10 +204,8 @@ def _add_calibration(calibration: Calibration, header: dict[str, Any], tensors: 
 
 
 def _provenance(folder: Path, live: LiveEvidence) -> Mapping[str, Any]:
-    config = read_config(folder)
     return {
-        "family": config.get("model_type"),
-        "config": config,
+        "family": read_config(folder).get("model_type"),
         "dtype": str(live.runner.model.dtype).removeprefix("torch."),
         "used_vocab": live.used_vocab,
         "table_sizes": dict(live.table_sizes),

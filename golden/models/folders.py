@@ -100,8 +100,8 @@ def check_config(folder: Path) -> None:
         )
     if not config.get("return_dict", True):
         raise CannotBuildError(
-            f"{folder}: config.json has return_dict {config['return_dict']!r}, so that the model returns tuples without "
-            "names; take it out"
+            f"{folder}: config.json has return_dict {config['return_dict']!r}, so that the model returns "
+            "tuples without names; take it out"
         )
     tensors = sum(len(tensor_headers(path)) for path in weight_files(folder))
     width = next((config[name] for name in _WIDTHS if type(config.get(name)) is int), 1)

@@ -70,7 +70,7 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
     sources = {} if problems else dict(_sources(model, found))
     if not problems:
         _load_buffers(model, found)
-    return LoadedModel(folder, model.eval(), problems, LayerStream(model, sources, dtype))
+    return LoadedModel(folder, model.eval(), problems, LayerStream(model, sources))
 
 
 Found = Mapping[str, tuple[Path, str, TensorEntry]]

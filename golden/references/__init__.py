@@ -9,6 +9,8 @@ far as golden needs: logits, a cache, hidden states, eager attention.
 | Meta's params.json and *.pth | torch.load | `interleaved_llama`, rotary embeddings as complex numbers |
 | llama2.c's .bin | numpy, in the order of run.c's memory map | `interleaved_llama` |
 | nanoGPT's ckpt.pt | torch.load | `nanogpt` |
+| NVIDIA's ckpt.pt of nGPT | torch.load, stand-ins for what is no tensor | `ngpt_nvidia` |
+| a bare state dict | torch.load | `ngpt_tutorial`, `ngpt_nvidia`, else transformers by the config.json beside it |
 | GGUF | transformers' `gguf_file` | transformers |
 | these but GGUF, written as safetensors | safetensors | the same code |
 """
@@ -25,25 +27,27 @@ if TYPE_CHECKING:
     import torch
 
 EAGER = "eager"
-WRITTEN_OUT = ("llama2c", "llama-meta", "nanogpt")  # model types of forms that were written as safetensors
+# model types of forms that were written as safetensors
+WRITTEN_OUT = ("llama2c", "llama-meta", "nanogpt", "ngpt-nvidia", "ngpt-tutorial")
 
 
 def is_native(path: Path) -> bool:
     """Whether a reference is of one of these forms."""
-    return _kind(path) is not None
+    return _found(path) is not None
 
 
-def _kind(path: Path) -> str | None:
+def _found(path: Path) -> tuple[str, Path] | None:
+    """The form and the file, or the folder, that holds the model."""
     from converters.checkpoint.file_forms import find_form
     from converters.errors import ConversionError
 
     if _is_dialect_folder(path):
-        return "folder"
+        return "folder", path
     try:
         found = find_form(path)
     except ConversionError as error:
         raise FolderError(str(error)) from error
-    return found.form.name if found else None
+    return (found.form.name, found.path) if found else None
 
 
 def _is_dialect_folder(path: Path) -> bool:
@@ -78,10 +82,17 @@ def _config(path: Path) -> Mapping[str, Any]:
         raise FolderError("; ".join([str(error), *getattr(error, "__notes__", [])])) from error
     tables = [t.shape[0] for key, t in checkpoint.tensors.items() if key.endswith(EMBEDDINGS) and t.shape]
     elements = sum(tensor.nbytes // tensor.width for tensor in checkpoint.tensors.values())
-    return {**checkpoint.config, "vocab_size": max(tables, default=0), "elements": elements}
+    rows = max(tables, default=int(checkpoint.config.get("vocab_size") or 0))
+    return {**checkpoint.config, "vocab_size": rows, "elements": elements}
 
 
-EMBEDDINGS = ("tok_embeddings.weight", "token_embd.weight", "wte.weight")
+EMBEDDINGS = (
+    "tok_embeddings.weight",
+    "token_embd.weight",
+    "wte.weight",
+    "embedding_layer.weight",
+    "embed_tokens.weight",
+)
 
 
 def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
@@ -92,11 +103,13 @@ def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
         Exception: it can be read, and no model can be built of it; see `golden.models.failures`.
     """
     _config(path)  # the readers below have no limits of their own
-    return _loader(str(_kind(path)))(path, dtype, attn)
+    found = _found(path)
+    assert found is not None
+    return _loader(found[0])(found[1], dtype, attn)
 
 
 def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
-    from golden.references import dialect_folders, gguf_reference, llama_files, nanogpt
+    from golden.references import dialect_folders, gguf_reference, llama_files, nanogpt, ngpt_nvidia, state_dicts
 
     return {
         "folder": dialect_folders.load,
@@ -104,4 +117,6 @@ def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
         "llama2c": llama_files.load_llama2c,
         "meta": llama_files.load_meta,
         "nanogpt": nanogpt.load,
+        "nvidia": ngpt_nvidia.load,
+        "state_dict": state_dicts.load,
     }[kind]
