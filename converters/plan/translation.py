@@ -21,6 +21,7 @@ from converters.plan.heads import NOTES, TIE, find_head, head_of
 from converters.plan.known_buffers import Buffers, buffers_of, find_buffers, still_true, used
 from converters.plan.naming import find_naming, naming_of, unwrapped
 from converters.plan.options import Options
+from converters.plan.our_buffers import LEFT_OUT, compared, tables_of
 from converters.plan.rules import TargetTensor, apply, bound_rules, check_keys, theirs_shapes, unmoved
 
 TRAINED = "tensors that the source did not store, as all of their values were equal, are written: they were trained"
@@ -82,7 +83,7 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     Raises:
         Refused: the family cannot hold the model, or keys or shapes do not fit it.
     """
-    ours = _without_copy(ours, own=options.own_head)
+    ours = _without_tables(_without_copy(ours, own=options.own_head), drop=options.drop_buffers)
     live, foreign = _home(ours.config, family)
     live = _with_all_stored(live, family) if options.trained else live
     resolved, residue = layout.resolve(live), residue_of(live, family.name)
@@ -122,6 +123,17 @@ def _without_copy(ours: Model, *, own: bool) -> Model:
     moved = Tie()([embedding.view, copy.view], Dims({}))
     kept = {key: tensor for key, tensor in ours.tensors.items() if key != head}
     return replace(ours, tensors=kept, checks=(*ours.checks, *moved.checks))
+
+
+def _without_tables(ours: Model, *, drop: bool) -> Model:
+    """A MixFormer without the rotary tables that files of its first generation hold."""
+    keys = [key for key in tables_of(ours.source) if key in ours.tensors]
+    if not keys:
+        return ours
+    checks = compared(ours.source, keys, layout.resolve(ours.config), drop=drop)
+    kept = {key: tensor for key, tensor in ours.tensors.items() if key not in keys}
+    said = {"dropped": (*ours.dropped, *keys)} if drop else {"notes": (*ours.notes, LEFT_OUT)}
+    return replace(ours, tensors=kept, checks=(*ours.checks, *checks), **said)
 
 
 def _home(config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Any], tuple[str, ...]]:
