@@ -113,9 +113,9 @@ def _norm(config: Mapping[str, Any]) -> dict[str, Any]:
 def _explicit(architecture: Any, norm: Mapping[str, Any]) -> Any:
     if isinstance(architecture, list):
         return [_explicit(block, norm) for block in architecture]
-    return (
-        {"norm": dict(norm), **architecture, "mixer": {"mixer_cls": "mha"}} if _is_first(architecture) else architecture
-    )
+    if not _is_first(architecture):
+        return architecture
+    return {"norm": dict(norm), **architecture, "mixer": {"mixer_cls": "mha"}}
 
 
 def _rotary_dim(config: Mapping[str, Any], default: int | None) -> Any:

@@ -2,8 +2,10 @@
 
 | then | now |
 | --- | --- |
-| `transformer.embd.`, `transformer.h.{i}.`, `lm_head.` (phi-msft) | `layers.0.`, `layers.{i+1}.`, `layers.{n_layer+1}.` |
-| `mlp.fc_in`, `mlp.fc_out` (first generation) | `mlp.fc1`, `mlp.fc2` |
+| phi-msft: `transformer.embd.` | `layers.0.` |
+| phi-msft: `transformer.h.{i}.` | `layers.{i+1}.` |
+| phi-msft: `lm_head.` | `layers.{n_layer+1}.` |
+| first generation: `mlp.fc_in`, `mlp.fc_out` | `mlp.fc1`, `mlp.fc2` |
 """
 
 import re

@@ -4,7 +4,7 @@ See `converters.generations.wrappers`. Besides, a checkpoint of the model withou
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from converters.checkpoint.checkpoint import Checkpoint
@@ -16,7 +16,7 @@ from converters.generations.wrappers import WRITTEN, Wrapping, find_wrapping
 class Naming:
     """`wrapping`: the wrappers in stored keys; `bare`: the family's own `base` prefix is left out."""
 
-    wrapping: Wrapping = Wrapping()
+    wrapping: Wrapping = field(default_factory=Wrapping)
     base: str = ""
     bare: bool = False
 

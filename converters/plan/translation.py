@@ -132,8 +132,8 @@ def _without_tables(ours: Model, *, drop: bool) -> Model:
         return ours
     checks = compared(ours.source, keys, layout.resolve(ours.config), drop=drop)
     kept = {key: tensor for key, tensor in ours.tensors.items() if key not in keys}
-    said = {"dropped": (*ours.dropped, *keys)} if drop else {"notes": (*ours.notes, LEFT_OUT)}
-    return replace(ours, tensors=kept, checks=(*ours.checks, *checks), **said)
+    notes, dropped = (ours.notes, (*ours.dropped, *keys)) if drop else ((*ours.notes, LEFT_OUT), ours.dropped)
+    return replace(ours, tensors=kept, checks=(*ours.checks, *checks), notes=notes, dropped=dropped)
 
 
 def _home(config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Any], tuple[str, ...]]:
