@@ -63,12 +63,8 @@ def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
         family = "unknown"
     record = read_record(path)
     told = {name: record[name] for name in ("family", "to", "verdict", "version") if name in record}
-    found = {
-        "path": str(path),
-        "family": family,
-        **({"generation": ours} if ours else {}),
-        "files": [f.name for f in checkpoint.files],
-    }
+    found = {"path": str(path), "family": family, "files": [f.name for f in checkpoint.files]}
+    found |= {"generation": ours} if ours else {}
     measured = {"norms": [asdict(one) for one in measure(checkpoint)]} if norms else {}
     about = {**found, **_totals(tensors), "conversion": told, "config": dict(checkpoint.config)}
     return {**about, "tensors": tensors, **measured}

@@ -20,7 +20,7 @@ from converters.family import OURS, Family, get_family
 from converters.plan.heads import NOTES, TIE, find_head, head_of
 from converters.plan.known_buffers import Buffers, buffers_of, find_buffers, still_true, used
 from converters.plan.naming import find_naming, naming_of, unwrapped
-from converters.plan.options import Options
+from converters.plan.options import DEFAULTS, Options
 from converters.plan.our_buffers import LEFT_OUT, compared, tables_of
 from converters.plan.rules import TargetTensor, apply, bound_rules, check_keys, theirs_shapes, unmoved
 
@@ -83,7 +83,7 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     Raises:
         Refused: the family cannot hold the model, or keys or shapes do not fit it.
     """
-    ours = _without_tables(_without_copy(ours, own=options.own_head), drop=options.drop_buffers)
+    ours = without_copies(ours, options)
     live, foreign = _home(ours.config, family)
     live = _with_all_stored(live, family) if options.trained else live
     resolved, residue = layout.resolve(live), residue_of(live, family.name)
@@ -106,6 +106,15 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     notes = (*foreign, *(f"{key} was left out, because it is no longer what its formula gives" for key in stale))
     notes += (TRAINED,) if options.trained else ()
     return Model(ours.source, config, named, (*ours.checks, *checks), (*ours.notes, *notes), ours.dropped)
+
+
+def without_copies(ours: Model, options: Options = DEFAULTS) -> Model:
+    """A MixFormer without tensors that say what others or the config say; the checks compare them.
+
+    Raises:
+        HeadDiffers, NotInvertible: they say something else.
+    """
+    return _without_tables(_without_copy(ours, own=options.own_head), drop=options.drop_buffers)
 
 
 def _without_copy(ours: Model, *, own: bool) -> Model:
