@@ -1,8 +1,7 @@
 """`convert FAMILY [SOURCE] --to FAMILY`: the conversion, and the verdict on it."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -197,8 +196,7 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
     )
     with saying(complete):
         try:
-            with reference_folder(report.family, report.source, report.output) as reference:
-                verdict = judged(report.output, reference, device=device, quiet=quiet)
+            verdict = judged(report.output, report.source, device=device, quiet=quiet)
         except GoldenError as reason:
             error(f"no verdict could be reached: {reason}")
             raise typer.Exit(5) from None
@@ -212,23 +210,6 @@ def _judge_words(report: "ConversionReport", source: str) -> str:
 
     word = f" --n-head {said_n_head()}" if said_n_head() is not None else ""
     return f"convert parity {quote(str(report.output))} --reference {quote(source)}{word}"
-
-
-@contextmanager
-def reference_folder(family: str, source: Path, output: Path) -> Iterator[Path]:
-    """The source, or a copy of it as safetensors where golden and transformers cannot load the source itself."""
-    from tempfile import TemporaryDirectory
-
-    from converters.checkpoint.opening import open_checkpoint
-    from converters.family import dialect_of
-    from converters.plain_copy import is_plain, write_plain
-
-    if dialect_of(family) or is_plain(checkpoint := open_checkpoint(source)):
-        yield source
-        return
-    place = output.absolute().parent
-    with TemporaryDirectory(prefix=f".{output.name}.reference-", dir=place) as folder:
-        yield write_plain(checkpoint, Path(folder) / source.name)
 
 
 def _known(report: "ConversionReport") -> str:

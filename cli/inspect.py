@@ -54,7 +54,9 @@ def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
     from converters.provenance import read_record
 
     checkpoint = open_checkpoint(path, dequantize=True)  # only headers are read
-    tensors = [_tensor(t.key, t.dtype, t.shape, t.file.name) for t in checkpoint.tensors.values()]
+    ours = checkpoint.generation  # of a MixFormer, whose keys may be those of another generation
+    stored = [(t.name if ours else t.key, t) for t in checkpoint.tensors.values()]
+    tensors = [_tensor(key, t.dtype, t.shape, t.file.name) for key, t in stored]
     try:
         family = family_of(checkpoint.config)
     except Refused:
@@ -62,6 +64,7 @@ def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
     record = read_record(path)
     told = {name: record[name] for name in ("family", "to", "verdict", "version") if name in record}
     found = {"path": str(path), "family": family, "files": [f.name for f in checkpoint.files]}
+    found |= {"generation": ours} if ours else {}
     measured = {"norms": [asdict(one) for one in measure(checkpoint)]} if norms else {}
     about = {**found, **_totals(tensors), "conversion": told, "config": dict(checkpoint.config)}
     return {**about, "tensors": tensors, **measured}
@@ -82,6 +85,10 @@ def _totals(tensors: list[dict[str, Any]]) -> dict[str, Any]:
 def _lines(content: dict[str, Any]) -> list[str]:
     dtypes = ", ".join(f"{count} {name}" for name, count in content["dtypes"].items())
     lines = [f"{content['path']}: {content.get('family', 'one file')}"]
+    if content.get("generation"):
+        from converters.generations.configs import WORDS
+
+        lines.append(f"config.json is that of {WORDS[content['generation']]}")
     size = f"{content['parameters']:,} parameters, {in_words(content['bytes'])}"
     lines.append(f"{size}, {counted(len(content['tensors']), 'tensor')} ({dtypes})")
     if content.get("conversion"):

@@ -1,6 +1,7 @@
 """`convert parity CANDIDATE --reference DIR`: the verdict, and the self-test of the verdict."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,12 +102,15 @@ def judged(
     if not quiet:
         error("judging by running both models ...", prefix="")
     wait_without_spinning()
+    from cli.plain_folders import plain_folders
     from golden import check_inputs
 
-    check_inputs(candidate, reference, golden)  # before torch is imported
-    from golden import compare
+    with plain_folders(candidate, reference) as (one, other):
+        check_inputs(one, other, golden)  # before torch is imported
+        from golden import compare
 
-    return compare(candidate, reference, golden=golden, levels=levels, device=device, dtype=dtype, attn=attn)
+        verdict = compare(one, other, golden=golden, levels=levels, device=device, dtype=dtype, attn=attn)
+    return replace(verdict, candidate=str(candidate), reference=str(reference or golden))
 
 
 def exit_code(verdict: "Verdict") -> int:

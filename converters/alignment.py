@@ -20,11 +20,13 @@ from converters.config.table import RESIDUE
 from converters.config_alignment import DTYPES, compare_configs, origin
 from converters.conversion import checked_plan
 from converters.engine.bytewise import Difference, differing_element
+from converters.engine.checks import run_checks
 from converters.errors import Refused
 from converters.family import OURS, dialect_of, family_of
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
+from converters.plan.translation import as_it_is, without_copies
 from converters.provenance import read_record, recorded_dequantisation, recorded_options
 
 WIDER = {"BF16": ("F32", "F64"), "F16": ("F32", "F64"), "F32": ("F64",)}  # dtypes that hold every number of another
@@ -126,6 +128,8 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     other = _reference(Path(reference), one)
     for side in (one, other):
         check_n_head(side)
+    if casts:
+        one, other = _bare(one), _bare(other)
     families = family_of(one.config, origin(other.config)), family_of(other.config, origin(one.config))
     if families[0] == families[1]:
         return _aligned(identity(other), one, swapped=False)
@@ -156,6 +160,21 @@ def _other_way(one: Checkpoint, other: Checkpoint, families: tuple[str, str]) ->
     except Refused:
         return None
     return None if found.problems else found
+
+
+def _bare(side: Checkpoint) -> Checkpoint:
+    """A MixFormer without the copy of its embedding and the rotary tables that files of torch hold, if they are these.
+
+    Anything else stays, and is then a tensor that is not expected.
+    """
+    if not side.generation:  # no MixFormer
+        return side
+    try:
+        model = without_copies(as_it_is(side))
+        run_checks(Plan(side, OURS, OURS, side.config, (), model.checks))
+    except Refused:
+        return side
+    return replace(side, tensors={key: side.tensors[key] for key in model.tensors})
 
 
 def _reference(path: Path, candidate: Checkpoint) -> Checkpoint:

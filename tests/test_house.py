@@ -32,6 +32,7 @@ FLOORS = {
         converters.plugins
         converters.config
         converters.checkpoint
+        converters.generations
         converters.algebra
         converters.errors converters.counts converters.version
     """,
