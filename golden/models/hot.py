@@ -19,7 +19,7 @@ from golden.errors import UnknownLevelError
 from golden.models.hot_dialects import DialectConfig, write_dialect
 from golden.models.hot_recipes import RECIPES
 from golden.models.loading import silenced
-from golden.models.own_references import config_class
+from golden.references.own_references import config_class
 
 QUERIES_OR_KEYS = ("q_proj", "k_proj", "qkv", "c_attn", "Wqkv", "query.", "key.")
 """Parts of the names of parameters that make queries or keys."""
