@@ -17,14 +17,17 @@ far as golden needs: logits, a cache, hidden states, eager attention.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from golden.errors import FolderError
+
+if TYPE_CHECKING:
+    from converters.checkpoint.checkpoint import Checkpoint
 
 EAGER = "eager"
 
@@ -51,27 +54,31 @@ def _found(path: Path) -> tuple[str, Path] | None:
 
 def native_config(path: Path) -> dict[str, Any]:
     """The config fields that golden needs: at least `model_type` and `vocab_size`."""
-    return dict(_config(path))
+    checkpoint = _checkpoint(path)
+    tables = [t.shape[0] for key, t in checkpoint.tensors.items() if key.endswith(EMBEDDINGS) and t.shape]
+    rows = max(tables, default=int(checkpoint.config.get("vocab_size") or 0))
+    return {**checkpoint.config, "vocab_size": rows}
 
 
 def native_elements(path: Path) -> int:
     """Number of weights."""
-    return int(_config(path)["elements"])
+    return sum(tensor.nbytes // tensor.width for tensor in _checkpoint(path).tensors.values())
 
 
-def _config(path: Path) -> Mapping[str, Any]:
-    """The config, from the file alone; no weights are loaded."""
+def native_files(path: Path) -> tuple[Path, ...]:
+    """The files that hold its weights."""
+    return _checkpoint(path).stored
+
+
+def _checkpoint(path: Path) -> Checkpoint:
+    """Config and headers; no weights are loaded."""
     from converters.checkpoint.opening import open_checkpoint
     from converters.errors import ConversionError
 
     try:
-        checkpoint = open_checkpoint(path, dequantize=True)
+        return open_checkpoint(path, dequantize=True)
     except ConversionError as error:
         raise FolderError(str(error)) from error
-    tables = [t.shape[0] for key, t in checkpoint.tensors.items() if key.endswith(EMBEDDINGS) and t.shape]
-    elements = sum(tensor.nbytes // tensor.width for tensor in checkpoint.tensors.values())
-    rows = max(tables, default=int(checkpoint.config.get("vocab_size") or 0))
-    return {**checkpoint.config, "vocab_size": rows, "elements": elements}
 
 
 EMBEDDINGS = (

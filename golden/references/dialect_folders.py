@@ -11,17 +11,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from golden.errors import FolderError
 from golden.references import llama_files, nanogpt, ngpt_nvidia, ngpt_tutorial
 
 
 def is_dialect_folder(path: Path) -> bool:
-    """Whether a folder's config.json names one of these forms."""
+    """Whether a folder holds safetensors, and its config.json names one of these forms."""
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and config.get("model_type") in BUILDERS
+    said = isinstance(config, dict) and config.get("model_type") in BUILDERS
+    return said and any(path.glob("*.safetensors"))
 
 
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
@@ -30,8 +30,6 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
     weights: dict[str, Tensor] = {}
     for file in sorted(path.glob("*.safetensors")):
         weights |= load_file(file)
-    if not weights:
-        raise FolderError(f"{path}: there are no safetensors in it")
     return BUILDERS[config["model_type"]](config, weights, dtype)
 
 
