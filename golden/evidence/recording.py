@@ -31,6 +31,7 @@ from golden.models.loading import load_model
 from golden.models.memory import available_bytes, plan_run
 from golden.models.obstacles import obstacle
 from golden.models.running import ModelRunner
+from golden.references import is_native, native_files
 
 SEED = 0
 FULL_LIMIT = 64 * 2**20
@@ -218,10 +219,12 @@ def _provenance(folder: Path, live: LiveEvidence) -> Mapping[str, Any]:
 
 def _hashes(folder: Path) -> Iterator[tuple[str, str]]:
     """sha256 of weights, config and tokenizer files."""
-    names = [path.name for path in weight_files(folder)]
+    files = native_files(folder) if is_native(folder) else weight_files(folder)
+    place = folder if folder.is_dir() else folder.parent
+    names = [path.name for path in files]
     names += ["config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"]
-    for name in names:
-        path = folder / name
+    for name in names if folder.is_dir() else names[: len(files)]:
+        path = place / name
         if path.exists():
             with path.open("rb") as file:
                 yield name, hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,7 @@ far as golden needs: logits, a cache, hidden states, eager attention.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from golden.errors import FolderError
 
 if TYPE_CHECKING:
     import torch
+
+    from converters.checkpoint.checkpoint import Checkpoint
 
 EAGER = "eager"
 # model types of forms that were written as safetensors
@@ -56,34 +58,39 @@ def _is_dialect_folder(path: Path) -> bool:
     from converters.errors import ConversionError
 
     try:
-        return read_json(path / "config.json").get("model_type") in WRITTEN_OUT
+        said = read_json(path / "config.json").get("model_type") in WRITTEN_OUT
     except ConversionError:
         return False
+    return said and any(path.glob("*.safetensors"))
 
 
 def native_config(path: Path) -> dict[str, Any]:
     """The config fields that golden needs: at least `model_type` and `vocab_size`."""
-    return dict(_config(path))
+    checkpoint = _checkpoint(path)
+    tables = [t.shape[0] for key, t in checkpoint.tensors.items() if key.endswith(EMBEDDINGS) and t.shape]
+    rows = max(tables, default=int(checkpoint.config.get("vocab_size") or 0))
+    return {**checkpoint.config, "vocab_size": rows}
 
 
 def native_elements(path: Path) -> int:
     """Number of weights."""
-    return int(_config(path)["elements"])
+    return sum(tensor.nbytes // tensor.width for tensor in _checkpoint(path).tensors.values())
 
 
-def _config(path: Path) -> Mapping[str, Any]:
-    """The config, from the file alone; no weights are loaded."""
+def native_files(path: Path) -> tuple[Path, ...]:
+    """The files that hold its weights."""
+    return _checkpoint(path).stored
+
+
+def _checkpoint(path: Path) -> Checkpoint:
+    """Config and headers; no weights are loaded."""
     from converters.checkpoint.opening import open_checkpoint
     from converters.errors import ConversionError
 
     try:
-        checkpoint = open_checkpoint(path, dequantize=True)
+        return open_checkpoint(path, dequantize=True)
     except ConversionError as error:
         raise FolderError("; ".join([str(error), *getattr(error, "__notes__", [])])) from error
-    tables = [t.shape[0] for key, t in checkpoint.tensors.items() if key.endswith(EMBEDDINGS) and t.shape]
-    elements = sum(tensor.nbytes // tensor.width for tensor in checkpoint.tensors.values())
-    rows = max(tables, default=int(checkpoint.config.get("vocab_size") or 0))
-    return {**checkpoint.config, "vocab_size": rows, "elements": elements}
 
 
 EMBEDDINGS = (
@@ -102,7 +109,7 @@ def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
         FolderError: the file cannot be read.
         Exception: it can be read, and no model can be built of it; see `golden.models.failures`.
     """
-    _config(path)  # the readers below have no limits of their own
+    _checkpoint(path)  # the readers below have no limits of their own
     found = _found(path)
     assert found is not None
     return _loader(found[0])(found[1], dtype, attn)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.weight_files import weight_files
-from golden.errors import FolderError
 from golden.references import llama_files, nanogpt, ngpt_nvidia, ngpt_tutorial
 
 
@@ -22,8 +21,6 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
     weights: dict[str, Tensor] = {}
     for file in weight_files(path)[0]:
         weights |= load_file(file)
-    if not weights:
-        raise FolderError(f"{path}: there are no safetensors in it")
     return BUILDERS[config["model_type"]](config, weights, dtype)
 
 

@@ -41,11 +41,11 @@ def _heads(path: Path, config: Mapping[str, Any]) -> int:
 
 
 def _of_transformers(path: Path, stored: Mapping[str, Tensor], dtype: torch.dtype, attn: str | None) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     config = AutoConfig.from_pretrained(path.parent, local_files_only=True, trust_remote_code=False)
     options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
-    model, info = AutoModelForCausalLM.from_pretrained(
+    model, info = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
         None, config=config, state_dict=unwrapped(stored), dtype=dtype, output_loading_info=True, **options
     )
     if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
