@@ -57,7 +57,8 @@ class Field:
     name: theirs. ours: the paths that carry the value and are read back; they must agree. default: the value where
     theirs lacks the field, or a function of theirs that gives it. none: null in theirs means the default too. aliases:
     older names of the field in theirs. also: paths of ours that get the value and are not read back. unwritten: paths
-    of `ours` that are not written, because they follow from others.
+    of `ours` that are not written, because they follow from others. spelled: other words of theirs for a value, as
+    pairs of word and value.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Field:
     aliases: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     unwritten: tuple[str, ...] = ()
+    spelled: tuple[tuple[Any, Any], ...] = ()
 
     @property
     def theirs(self) -> tuple[str, ...]:
@@ -83,7 +85,7 @@ class Field:
 
     def _value(self, theirs: Config) -> Any:
         given = {name: theirs[name] for name in self.theirs if name in theirs}
-        values = list(given.values())
+        values = [self._meant(value) for value in given.values()]
         if any(not same(value, values[0]) for value in values[1:]):
             raise ConfigRefused(f"{' and '.join(f'{n} {v!r}' for n, v in given.items())} contradict each other")
         if values and not (self.none and values[0] is None):
@@ -91,6 +93,9 @@ class Field:
         if self.default is _REQUIRED:
             raise ConfigRefused(f"{self.name} is missing; expected {self.kind.words}")
         return self.default(theirs) if callable(self.default) else self.default
+
+    def _meant(self, said: Any) -> Any:
+        return next((value for word, value in self.spelled if same(word, said)), said)
 
     def write(self, ours: Config) -> dict[str, Any]:
         """The value read back."""
@@ -163,13 +168,15 @@ class Written:
 class Theirs:
     """A field of theirs that ours has no word for: only these values are the same function.
 
-    The first value is written on the way back, unless `written` is off. An absent field is sound.
+    The first of `values` is written on the way back, unless `written` is off. An absent field is sound. kind: further
+    values, too many to list. remedy: what to do about any other value.
     """
 
     name: str
     values: tuple[Any, ...]
     remedy: str = ""
     written: bool = True
+    kind: Kind | None = None
     ours: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
 
@@ -178,10 +185,14 @@ class Theirs:
         """The field."""
         return (self.name,)
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value is the same function."""
+        return any(same(value, known) for known in self.values) or (self.kind is not None and self.kind.holds(value))
+
     def read(self, theirs: Config) -> dict[str, Any]:
         """Nothing, if the value can be expressed."""
-        if self.name in theirs and not any(same(theirs[self.name], known) for known in self.values):
-            known = " or ".join(repr(value) for value in self.values)
+        if self.name in theirs and not self.holds(theirs[self.name]):
+            known = " or ".join([*map(repr, self.values), *([self.kind.words] if self.kind else [])])
             remedy = f"; {self.remedy}" if self.remedy else ""
             raise ConfigRefused(
                 f"{self.name} is {theirs[self.name]!r}, which is not converted, only {known} is{remedy}"

@@ -18,7 +18,7 @@ from converters.errors import ConfigRefused, CoverageRefused
 
 TIE = "tie_word_embeddings"
 ABSENT = "absent"
-WITH_HEAD = ("ForCausalLM", "LMHeadModel")  # how transformers calls classes that have a head
+WITH_HEAD = ("ForCausalLM", "LMHeadModel", "DoubleHeadsModel")  # how transformers calls classes that have a head
 TIED = {"redundant": True, "missing": True, "own": False}
 NOTES = {
     "redundant": "tied, and stored with a redundant copy of the head; the copy returns on the way back",

@@ -2,17 +2,12 @@
 
 from converters.config.entries import Theirs
 
-HEADLESS = "only causal language models are; for a classifier, save its backbone with a causal head first"
+QUANTISED = "dequantise it first: in transformers, `model.dequantize()` and `save_pretrained`"
 
 REFUSED = (
-    Theirs(
-        "quantization_config",
-        (None,),
-        "dequantise it first: in transformers, `model.dequantize()` and `save_pretrained`",
-        written=False,
-    ),
+    Theirs("quantization_config", (None,), QUANTISED, written=False),
+    Theirs("quantization", (None,), "MLX has quantised it; convert the model that it was made from", written=False),
     Theirs("vision_config", (None,), "convert the text model alone: save `model.language_model` first", written=False),
     Theirs("num_local_experts", (None,), "a mixture of experts has no MixFormer counterpart", written=False),
     Theirs("num_experts", (None,), "a mixture of experts has no MixFormer counterpart", written=False),
-    Theirs("auto_map", (None,), "it runs code of its own; if it is an ordinary model, pass --waive", written=False),
 )
