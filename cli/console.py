@@ -1,4 +1,4 @@
-"""What the terminal shows: results on stdout, errors on stderr, a progress bar only where somebody can see it."""
+"""Printing: results to stdout, errors to stderr, a progress bar on a terminal. Also options that commands share."""
 
 import json
 import sys
@@ -10,16 +10,21 @@ from typing import Annotated, Any
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Device = Annotated[str, typer.Option("--device", help="Where models run: cpu or cuda.")]
-Waive = Annotated[list[str] | None, typer.Option("--waive", help="Config field to ignore; may be repeated.")]
-DropBuffers = Annotated[bool, typer.Option("--drop-buffers", help="Leave stored rotary tables out.")]
-Dtype = Annotated[str | None, typer.Option("--dtype", help="Cast floating tensors: a lossy step, recorded.")]
-Dequantize = Annotated[bool, typer.Option("--dequantize", help="Read quantised tensors as float32: a lossy step.")]
+Device = Annotated[str, typer.Option("--device", help="Where L3 runs the candidate: cpu or cuda.")]
+Waive = Annotated[list[str] | None, typer.Option("--waive", help="Ignore this unknown config field; may be repeated.")]
+DropBuffers = Annotated[bool, typer.Option("--drop-buffers", help="Leave out stored tables that a formula gives.")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="Cast floating-point tensors; lossy and recorded.")]
+Dequantize = Annotated[bool, typer.Option("--dequantize", help="Convert quantised tensors to float32; lossy.")]
 PadVocab = Annotated[
     int | None, typer.Option("--pad-vocab", min=1, help="Pad MixFormer's vocabulary to a multiple of this.")
 ]
+
+NHead = Annotated[
+    int | None, typer.Option("--n-head", min=1, help="Heads of a model whose file does not say how many (ngpt).")
+]
+Dialect = Annotated[str | None, typer.Option("--dialect", help="Which dialect is meant, such as tutorial (ngpt).")]
 
 UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3, "TIB": 2**40, "GIB": 2**30, "MIB": 2**20, "KIB": 2**10}
 
@@ -32,10 +37,10 @@ def must_exist(*paths: Path | None) -> None:
 
 
 def must_be_file(path: Path | None) -> None:
-    """Raises typer.BadParameter for a golden file that is none."""
+    """Raises typer.BadParameter for a golden file that does not exist or is a folder."""
     must_exist(path)
-    if path is not None and not path.is_file():
-        raise typer.BadParameter(f"{path} is no file; a golden is one .safetensors, made by `convert golden record`")
+    if path is not None and path.is_dir():
+        raise typer.BadParameter(f"{path} is not a file; expected a golden file, made by `convert golden record`")
 
 
 def error(message: str, prefix: str = "error: ") -> None:
@@ -52,7 +57,7 @@ def show(lines: Sequence[str], content: Mapping[str, Any], *, as_json: bool, qui
 
 
 def size_in_bytes(text: str) -> int:
-    """`300MB` as bytes; units as transformers counts them, and the binary ones.
+    """`300MB` as bytes; the units are those of transformers, and the binary ones.
 
     Raises:
         typer.BadParameter: not a size.
@@ -67,12 +72,12 @@ def size_in_bytes(text: str) -> int:
     except (ValueError, OverflowError):
         size = 0
     if size < 1:
-        raise typer.BadParameter(f"{text!r} is not a size; write for example 5GB or 300MB")
+        raise typer.BadParameter(f"{text!r} is not a size; write it like 5GB or 300MB")
     return size
 
 
 def in_words(nbytes: int) -> str:
-    """Bytes as a person reads them."""
+    """A number of bytes with a unit."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if nbytes >= size:
             return f"{nbytes / size:.2f} {unit}"
@@ -87,7 +92,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 @contextmanager
 def progress_bar(label: str, total: int, *, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A bar with bytes, rate and time left on stderr, if that is a terminal; gives the function to advance it."""
+    """A bar with bytes, rate and time left on stderr, if that is a terminal. Yields the function that advances it."""
     if not wanted or not sys.stderr.isatty():
         yield lambda nbytes: None
         return

@@ -4,7 +4,9 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,9 +15,11 @@ from cli.console import (
     Debug,
     Dequantize,
     Device,
+    Dialect,
     DropBuffers,
     Dtype,
     Json,
+    NHead,
     PadVocab,
     Quiet,
     Waive,
@@ -25,33 +29,39 @@ from cli.console import (
     show,
     size_in_bytes,
 )
+from cli.dialects import named_pair
+from cli.interrupts import saying
 from cli.parity import exit_code, judged
+from converters.counts import counted
 
 if TYPE_CHECKING:
+    from cli.hub.pushing import Target
     from converters import ConversionReport, Request
     from converters.checkpoint.checkpoint import Checkpoint
     from golden import Verdict
 
 Source = Annotated[
-    Path | None, typer.Argument(help="Model folder or file; left out, the family's built-in sample is used.")
+    str | None,
+    typer.Argument(help="Model folder or file, or org/name on the Hub [default: the family's sample]."),
 ]
 To = Annotated[str, typer.Option("--to", help="The family to convert to.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Target folder [default: ./<source name>-<to>].")]
 ShardSize = Annotated[
-    str | None, typer.Option("--max-shard-size", help="Largest file, such as 5GB [default: the source's files].")
+    str | None, typer.Option("--max-shard-size", help="Largest file, like 5GB [default: files like the source's].")
 ]
 FORMATS = ("safetensors", "native")
 Format = Annotated[
-    str, typer.Option("--format", help="safetensors, or native: llama2.c's .bin (--to llama2c), nanoGPT's ckpt.pt.")
+    str, typer.Option("--format", help="safetensors, or native: the file of llama2c, nanogpt or a dialect of ngpt.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
+Push = Annotated[str | None, typer.Option("--push", help="Push the result to this repo on the Hub, if it passes.")]
 Parity = Annotated[bool, typer.Option("--parity/--no-parity", help="Judge the result by running both models.")]
 Hash = Annotated[bool, typer.Option("--hash/--no-hash", help="Record the sha256 of every file.")]
-Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until everything is on disk.")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that copy.")]
+Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until all files are on disk.")]
+Threads = Annotated[int, typer.Option("--threads", min=1, help="Number of threads that copy.")]
 
 MOST_NAMED = 8  # tensors with values that are not finite
-THREADS = min(4, 2 * (os.cpu_count() or 1))  # more than cores: they end together, and disk waits overlap
+THREADS = min(4, 2 * (os.cpu_count() or 1))  # more threads than cores: some wait for the disk
 
 
 def verb(family: str) -> Callable[..., None]:
@@ -72,12 +82,16 @@ def verb(family: str) -> Callable[..., None]:
         pad_vocab: PadVocab = None,
         dtype: Dtype = None,
         dequantize: Dequantize = False,
+        n_head: NHead = None,
+        dialect: Dialect = None,
         format: Format = "safetensors",
+        push: Push = None,
         device: Device = "cpu",
         json: Json = False,
         quiet: Quiet = False,
         debug: Debug = False,
     ) -> None:
+        from converters.checkpoint.users_word import heads_said
         from converters.conversion import Request
         from converters.engine.shard_writing import Writing
         from converters.plan.options import Options
@@ -86,35 +100,73 @@ def verb(family: str) -> Callable[..., None]:
         if format not in FORMATS:
             raise typer.BadParameter(f"--format is {format!r}, expected {' or '.join(FORMATS)}")
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
-        options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize)
+        waived, pair = tuple(waive or ()), named_pair(family, to, dialect)
+        options = Options(waived, drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
         request = Request(options, limit, force, writing, native=format == "native")
-        raise typer.Exit(_convert(family, source, to, output, request, device if parity else None, json, quiet))
+        with heads_said(n_head):
+            raise typer.Exit(_convert(pair, source, output, request, device if parity else None, push, json, quiet))
 
     return run
 
 
 def _convert(
-    family: str, source: Path | None, to: str, output: Path | None, request: "Request", device: str | None,
-    as_json: bool, quiet: bool,
+    pair: tuple[str, str], source: str | None, output: Path | None, request: "Request", device: str | None,
+    push: str | None, as_json: bool, quiet: bool,
 ) -> int:  # fmt: skip
+    from cli.hub.sources import folder_of
     from converters.checkpoint.opening import open_checkpoint
+    from converters.plan.plan import make_plan
 
-    checkpoint = open_checkpoint(source or _sample(family, output), dequantize=request.options.dequantize)
+    target = _push_target(push) if push else None
+    (family, to), options = pair, request.options
+    check = partial(make_plan, family=family, to=to, options=options)
+    folder = folder_of(source, check, output=output, quiet=quiet or as_json) if source else _sample(family, output)
+    checkpoint = open_checkpoint(folder, dequantize=options.dequantize)
     report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
     verdict = _judged(report, device, quiet=quiet or as_json)
     content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
-    show(_lines(report, verdict), content, as_json=as_json, quiet=quiet)
-    return 0 if isinstance(verdict, str) else exit_code(verdict)
+    lines, code = _lines(report, verdict), 0 if isinstance(verdict, str) else exit_code(verdict)
+    try:
+        if target and code == 0:
+            more, content["push"] = _pushed(report.output, target, quiet=quiet or as_json)
+            lines += more
+    finally:
+        show(lines, content, as_json=as_json, quiet=quiet)
+    return code
+
+
+def _push_target(repo: str) -> "Target":
+    """Where `--push` leads, once it is known that it may be pushed there: nothing has been fetched or converted yet."""
+    from cli.hub.addresses import repo_of
+    from cli.hub.client import connect
+    from cli.hub.permission import check_may_push
+    from cli.hub.pushing import Target
+
+    address = repo_of(repo)
+    check_may_push(connect(), address.repo, create_pr=False)
+    return Target(address.repo, address.revision or "main")
+
+
+def _pushed(output: Path, target: "Target", *, quiet: bool) -> tuple[list[str], dict[str, Any]]:
+    from cli.hub.outgoing import cargo
+    from cli.hub.pushing import run
+    from cli.hub.report import as_content, as_lines
+
+    sent = cargo(output, allow_unverified=False)
+    done = run(sent, target, dry_run=False, timeout=None, quiet=quiet)
+    return as_lines(done, sent, dry_run=False), as_content(done, sent)
 
 
 def _sample(family: str, output: Path | None) -> Path:
-    """The family's built-in sample, written beside the output."""
+    """The family's built-in sample, written beside the output; of an umbrella, that of its plain dialect."""
     from converters.conversion import Request, convert
     from converters.engine.shard_writing import Writing
-    from converters.family import OURS
+    from converters.family import OURS, umbrellas
     from converters.sample import write_sample
 
     place = output.absolute().parent if output else Path.cwd()
+    if family in umbrellas():
+        family = umbrellas()[family].family(umbrellas()[family].plain)
     if family != OURS:
         return write_sample(place / f"{family}-sample", family)
     theirs = write_sample(place / "llama-sample")
@@ -133,38 +185,50 @@ def _written(
 
 
 def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "Verdict | str":
-    """The verdict on a conversion; the recorded one where none is asked for or it stands already."""
+    """The verdict on a conversion: the recorded one where judging is off or a PASS is recorded already."""
     known = _known(report)
     if device is None or (report.up_to_date and known == "PASS"):
         return known
     from converters.verdict_record import LEVELS, Run, record_run
     from golden import GoldenError
 
-    try:
-        with _reference(report) as reference:
-            verdict = judged(report.output, reference, device=device, quiet=quiet)
-    except GoldenError as reason:
-        error(f"no verdict could be reached: {reason}", prefix="")
-        raise typer.Exit(5) from None
-    record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), device, report.source))
+    complete = (
+        f"interrupted; {report.output} is complete and unverified; judge it: {_judge_words(report, str(report.source))}"
+    )
+    with saying(complete):
+        try:
+            with reference_folder(report.family, report.source, report.output) as reference:
+                verdict = judged(report.output, reference, device=device, quiet=quiet)
+        except GoldenError as reason:
+            error(f"no verdict could be reached: {reason}")
+            raise typer.Exit(5) from None
+        record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), device, report.source))
     return verdict
 
 
+def _judge_words(report: "ConversionReport", source: str) -> str:
+    """The command that judges an output later."""
+    from converters.checkpoint.users_word import said_n_head
+
+    word = f" --n-head {said_n_head()}" if said_n_head() is not None else ""
+    return f"convert parity {quote(str(report.output))} --reference {quote(source)}{word}"
+
+
 @contextmanager
-def _reference(report: "ConversionReport") -> Iterator[Path]:
-    """The source, or a plain copy of it where neither golden nor transformers would load it as what it is."""
+def reference_folder(family: str, source: Path, output: Path) -> Iterator[Path]:
+    """The source, or a copy of it as safetensors where golden and transformers cannot load the source itself."""
     from tempfile import TemporaryDirectory
 
     from converters.checkpoint.opening import open_checkpoint
     from converters.family import dialect_of
     from converters.plain_copy import is_plain, write_plain
 
-    if dialect_of(report.family) or is_plain(source := open_checkpoint(report.source)):
-        yield report.source
+    if dialect_of(family) or is_plain(checkpoint := open_checkpoint(source)):
+        yield source
         return
-    place = report.output.absolute().parent
-    with TemporaryDirectory(prefix=f".{report.output.name}.reference-", dir=place) as folder:
-        yield write_plain(source, Path(folder) / report.source.name)
+    place = output.absolute().parent
+    with TemporaryDirectory(prefix=f".{output.name}.reference-", dir=place) as folder:
+        yield write_plain(checkpoint, Path(folder) / source.name)
 
 
 def _known(report: "ConversionReport") -> str:
@@ -175,9 +239,11 @@ def _known(report: "ConversionReport") -> str:
 
 
 def _nonfinite_lines(counts: Mapping[str, int]) -> list[str]:
-    lines = [f"  note: {key}: {count} values are NaN or infinite, kept as they are" for key, count in counts.items()]
+    found = [(key, counted(n, "value"), "is" if n == 1 else "are") for key, n in counts.items()]
+    lines = [f"  note: {key}: {values} {be} NaN or infinite, copied unchanged" for key, values, be in found]
     rest = len(lines) - MOST_NAMED
-    return lines if rest <= 0 else [*lines[:MOST_NAMED], f"  note: so are values of {rest} more tensors (--json)"]
+    more = f"  note: {counted(rest, 'more tensor')} with such values; --json lists all"
+    return lines if rest <= 0 else [*lines[:MOST_NAMED], more]
 
 
 def _plain(report: "ConversionReport") -> dict[str, Any]:
@@ -185,14 +251,17 @@ def _plain(report: "ConversionReport") -> dict[str, Any]:
 
 
 def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
+    from converters.checkpoint.cache_folders import snapshot_of
+
+    source = snapshot_of(report.source) or report.source
     if report.up_to_date:
         first = f"{report.output} is up to date"
     else:
-        first = f"{report.family} -> {report.to}: {report.tensors} tensors, {in_words(report.nbytes)}"
-    lines = [first, f"  from {report.source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
+        first = f"{report.family} -> {report.to}: {counted(report.tensors, 'tensor')}, {in_words(report.nbytes)}"
+    lines = [first, f"  from {source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
     lines += _nonfinite_lines(report.nonfinite)
     if isinstance(verdict, str):
-        judge = f" (judge it: convert parity {report.output} --reference {report.source})"
+        judge = f" (judge it: {_judge_words(report, str(source))})"
         return [*lines, f"verdict: {verdict}{'' if verdict == 'PASS' else judge}"]
     from golden import verdict_lines
 

@@ -1,26 +1,36 @@
 """`convert diff A B`: whether two checkpoints are equal, also across families."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cli.console import Debug, Json, Quiet, show
+from cli.console import Debug, Json, NHead, Quiet, show
+from converters.counts import counted
 
-One = Annotated[Path, typer.Argument(help="A model folder.")]
-Other = Annotated[Path, typer.Argument(help="Another, of the same or of another family.")]
+One = Annotated[str, typer.Argument(help="A model folder, or org/name on the Hub.")]
+Other = Annotated[str, typer.Argument(help="Another model, of the same or another family.")]
 SHOWN = 40
 
 
-def diff(one: One, other: Other, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
+def diff(
+    one: One,
+    other: Other,
+    n_head: NHead = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     """Compare two checkpoints: tensor bytes, config, side files. Exit code 0 if they are equal, 4 if not.
 
     Sharding and conversion.json may differ. Checkpoints of different families are compared through their mapping.
     """
+    from cli.hub.sources import folder_of
     from converters.alignment import equal_folders
+    from converters.checkpoint.users_word import heads_said
 
-    found = equal_folders(one, other)
-    lines = [f"{one} and {other} are equal"] if not found else [f"{len(found)} differences:", *found[:SHOWN]]
+    with heads_said(n_head):
+        found = equal_folders(folder_of(one), folder_of(other))
+    lines = [f"{one} and {other} are equal"] if not found else [f"{counted(len(found), 'difference')}:", *found[:SHOWN]]
     if len(found) > SHOWN:
         lines.append(f"... and {len(found) - SHOWN} more (--json lists all)")
     show(lines, {"equal": not found, "differences": found}, as_json=json, quiet=quiet)

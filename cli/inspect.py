@@ -1,20 +1,40 @@
 """`convert inspect PATH`: what a checkpoint is."""
 
 from collections import Counter
+from contextlib import nullcontext
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from cli.console import Debug, Json, Quiet, in_words, show, table
+from cli.console import Debug, Json, NHead, Quiet, in_words, show, table
+from converters.counts import counted
 
-Where = Annotated[Path, typer.Argument(help="A model folder, or one file: safetensors, GGUF, llama2.c, ckpt.pt.")]
+Where = Annotated[
+    str, typer.Argument(help="A model folder, one file (safetensors, GGUF, llama2.c, .pt), or org/name on the Hub.")
+]
+Norms = Annotated[bool, typer.Option("--norms", help="Measure how far rows along the width are from length 1.")]
 
 
-def inspect(path: Where, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Show the family, config, files and tensors of a checkpoint. Reads headers only."""
-    content = _file(path) if path.suffix == ".safetensors" and path.is_file() else _folder(path)
+def inspect(
+    path: Where,
+    norms: Norms = False,
+    n_head: NHead = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show the family, config, files and tensors of a checkpoint. Reads headers only, weights where asked for norms."""
+    from cli.hub.sources import folder_of, headers_of
+    from converters.checkpoint.users_word import heads_said
+
+    opened = nullcontext((folder_of(path), path)) if norms else headers_of(path)  # norms need the weights
+    with heads_said(n_head), opened as (found, name):
+        alone = found.suffix == ".safetensors" and found.is_file() and not norms
+        content = _file(found) if alone else _folder(found, norms=norms)
+    content["path"] = name
     show(_lines(content), content, as_json=json, quiet=quiet)
 
 
@@ -26,23 +46,25 @@ def _file(path: Path) -> dict[str, Any]:
     return {"path": str(path), "metadata": dict(header.metadata), **_totals(tensors), "tensors": tensors}
 
 
-def _folder(path: Path) -> dict[str, Any]:
-    from converters.checkpoint.json_files import read_json
+def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
     from converters.checkpoint.opening import open_checkpoint
     from converters.errors import Refused
     from converters.family import family_of
-    from converters.provenance import NAME
+    from converters.norms import measure
+    from converters.provenance import read_record
 
-    checkpoint = open_checkpoint(path, dequantize=True)  # nothing is, headers tell
+    checkpoint = open_checkpoint(path, dequantize=True)  # only headers are read
     tensors = [_tensor(t.key, t.dtype, t.shape, t.file.name) for t in checkpoint.tensors.values()]
     try:
         family = family_of(checkpoint.config)
     except Refused:
         family = "unknown"
-    record = read_json(path / NAME) if (path / NAME).is_file() else {}
+    record = read_record(path)
     told = {name: record[name] for name in ("family", "to", "verdict", "version") if name in record}
     found = {"path": str(path), "family": family, "files": [f.name for f in checkpoint.files]}
-    return {**found, **_totals(tensors), "conversion": told, "config": dict(checkpoint.config), "tensors": tensors}
+    measured = {"norms": [asdict(one) for one in measure(checkpoint)]} if norms else {}
+    about = {**found, **_totals(tensors), "conversion": told, "config": dict(checkpoint.config)}
+    return {**about, "tensors": tensors, **measured}
 
 
 def _tensor(key: str, dtype: str, shape: tuple[int, ...], file: str) -> dict[str, Any]:
@@ -61,10 +83,29 @@ def _lines(content: dict[str, Any]) -> list[str]:
     dtypes = ", ".join(f"{count} {name}" for name, count in content["dtypes"].items())
     lines = [f"{content['path']}: {content.get('family', 'one file')}"]
     size = f"{content['parameters']:,} parameters, {in_words(content['bytes'])}"
-    lines.append(f"{size}, {len(content['tensors'])} tensors ({dtypes})")
+    lines.append(f"{size}, {counted(len(content['tensors']), 'tensor')} ({dtypes})")
     if content.get("conversion"):
         told = content["conversion"]
         lines.append(f"made from {told.get('family')} by version {told.get('version')}, verdict {told.get('verdict')}")
     rows = [("key", "dtype", "shape", "file")]
     rows += [(t["key"], t["dtype"], " x ".join(map(str, t["shape"])), t["file"]) for t in content["tensors"]]
-    return [*lines, *table(rows)]
+    return [*lines, *table(rows), *_norm_lines(content.get("norms"))]
+
+
+def _norm_lines(norms: list[dict[str, Any]] | None) -> list[str]:
+    """A table of lengths, and the one that is furthest from 1."""
+    if norms is None:
+        return []
+    if not norms:
+        return ["no matrix has an axis of the model's width"]
+    rows = [["lengths along the width of", "how many", "shortest", "longest", "furthest from 1"]]
+    for n in norms:
+        rows.append([f"{n['axis']} of {n['key']}", str(n["count"]), *(_number(n[k]) for k in ("least", "most", "off"))])
+    lines = ["", *table(rows)]
+    lines += [f"{n['key']}: {n['nonfinite']} lengths are NaN or infinite" for n in norms if n["nonfinite"]]
+    worst = max((n for n in norms if n["off"] is not None), key=lambda n: float(n["off"]), default=None)
+    return [*lines, f"furthest from length 1: {_number(worst['off'])}, in {worst['key']}"] if worst else lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"

@@ -1,6 +1,6 @@
-"""The one entry point: the app, its verbs, and what an exception becomes for the person at the terminal.
+"""The command line: the app with its commands, and the error that is printed for an exception.
 
-Every verb imports what it needs when it runs, so that `convert --help` starts at once and never loads torch.
+Every command imports what it needs when it runs, so that `convert --help` starts at once and never loads torch.
 """
 
 import io
@@ -8,19 +8,21 @@ import os
 import sys
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 
 import typer
 
-from cli import conversion, diff, families, golden_files, inspect, parity, plan
+from cli import conversion, diff, families, golden_files, inspect, interrupts, parity, plan, push
 from cli.console import error
+from cli.usage import is_usage_error, usage_hint, usage_sentence
 from cli.words import Verb, Verbs
-from converters.family import COMMANDS, OURS, Family, list_families
+from converters.family import COMMANDS, OURS, Family, Umbrella, list_families, umbrellas
 
 EPILOG = "For example: convert llama ./my-llama --to mixformer"
 
 app = typer.Typer(
     cls=Verbs,
-    help="Move model checkpoints between MixFormer and other families without losing a bit, and prove it.",
+    help="Convert model checkpoints between MixFormer and other families without losing a bit, and prove it.",
     epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
@@ -32,14 +34,14 @@ app = typer.Typer(
 command = partial(app.command, cls=Verb)
 
 
-def _add_verbs(families: Iterable[Family]) -> None:
-    for family in (family for family in families if not family.dialect_of):
+def _add_verbs(families: Iterable[Family | Umbrella]) -> None:
+    for family in (family for family in families if isinstance(family, Umbrella) or not family.dialect_of):
         command(family.name, help=f"Convert a {family.name} checkpoint: {family.title}.", epilog=EPILOG)(
             conversion.verb(family.name)
         )
 
 
-_add_verbs(list_families(plugins=False))
+_add_verbs(sorted((*list_families(plugins=False), *umbrellas().values()), key=lambda family: family.name))
 command(
     OURS,
     help="Convert a MixFormer checkpoint to another family.",
@@ -48,6 +50,7 @@ command(
 command("plan", epilog="For example: convert plan llama ./my-llama --to mixformer")(plan.plan)
 command("parity", epilog="For example: convert parity ./my-mixformer --reference ./my-llama")(parity.parity)
 app.add_typer(golden_files.app, name="golden")
+command("push", epilog="For example: convert push ./my-mixformer me/my-mixformer --dry-run")(push.push)
 command("inspect", epilog="For example: convert inspect ./my-llama")(inspect.inspect)
 command("diff", epilog="For example: convert diff ./my-llama ./my-llama-back")(diff.diff)
 command("families", epilog="For example: convert families --json")(families.families)
@@ -55,22 +58,28 @@ command("families", epilog="For example: convert families --json")(families.fami
 
 def main() -> None:
     """Runs the command line and exits with its code (see `docs/exit-codes.md`)."""
+    interrupts.guarded(_run)
+
+
+def _run() -> None:
     debug = "--debug" in sys.argv
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
     asked = [command for command in app.registered_commands if [command.name] == sys.argv[1:2]]
-    app.registered_commands = asked or app.registered_commands  # typer would examine them all before it runs one
+    app.registered_commands = asked or app.registered_commands  # else typer would read the options of all
     try:
         _add_plugins(sys.argv[1:])
-        app()
+        code = app(standalone_mode=False, prog_name=_program()) or 0
+        if code == interrupts.EXIT_CODE:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; that is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pipe is no error
         sys.exit(0)
-    except KeyboardInterrupt:
-        error("interrupted; nothing half-written was left")
-        sys.exit(130)
     except Exception as failure:
+        if interrupts.pressed():
+            raise  # whatever became of it, the cause is Ctrl-C
         if debug:
             import traceback
 
@@ -78,16 +87,36 @@ def main() -> None:
         sys.exit(_told(failure, debug=debug))
 
 
+def _program() -> str:
+    """The name that the program was started by."""
+    return "mixformer" if Path(sys.argv[0]).stem == "mixformer" else "convert"
+
+
 def _add_plugins(arguments: list[str]) -> None:
-    """Adds the families of other packages, where what is asked for may be one of them."""
+    """Adds the families of other packages, where the first argument may be one of them."""
     built_in = list_families(plugins=False)
-    known = {*COMMANDS, *(family.name for family in built_in), "--help", "-h"}
+    known = {*COMMANDS, *umbrellas(), *(family.name for family in built_in), "--help", "-h"}
     if arguments and arguments[0] not in known:
         _add_verbs(family for family in list_families() if family not in built_in)
 
 
+def _told_usage(misuse: Exception) -> int:
+    """Prints what is wrong with the command line; the help where a command was given no arguments."""
+    if type(misuse).__name__ == "NoArgsIsHelpError":
+        print(misuse, file=sys.stderr)
+        return 2
+    error(usage_sentence(misuse))
+    error(usage_hint(misuse, [_program(), *sys.argv[1:2]]), prefix="")
+    return 2
+
+
 def _told(failure: Exception, *, debug: bool) -> int:
-    """Prints what went wrong and gives the exit code."""
+    """Prints what went wrong and returns the exit code."""
+    if is_usage_error(failure):
+        return _told_usage(failure)
+    if isinstance(failure, MemoryError):
+        error("memory ran out; nothing was written")
+        return 3
     if isinstance(failure, OSError):
         error(f"{failure.filename or 'a file'}: {failure.strerror or failure}")
         return 3

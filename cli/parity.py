@@ -1,4 +1,4 @@
-"""`convert parity CANDIDATE --reference DIR`: the verdict, and the self-test that shows what it can see."""
+"""`convert parity CANDIDATE --reference DIR`: the verdict, and the self-test of the verdict."""
 
 import os
 from pathlib import Path
@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import Debug, Device, Json, Quiet, error, must_be_file, must_exist, show
+from cli.console import Debug, Device, Json, NHead, Quiet, error, must_be_file, must_exist, show
 
 if TYPE_CHECKING:
     from golden import Verdict
 
-Candidate = Annotated[Path | None, typer.Argument(help="The model folder to judge.")]
-Reference = Annotated[Path | None, typer.Option("--reference", help="The model folder it should equal in function.")]
+Candidate = Annotated[str | None, typer.Argument(help="The model to judge: a folder, or org/name on the Hub.")]
+Reference = Annotated[str | None, typer.Option("--reference", help="The model it is compared with: folder or id.")]
 Golden = Annotated[Path | None, typer.Option("--golden", help="A golden file made from the reference.")]
-Levels = Annotated[str | None, typer.Option("--levels", help="Levels to judge, such as L0,L1,L2.")]
+Levels = Annotated[str | None, typer.Option("--levels", help="Levels to judge, like L0,L1,L2 [default: all].")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="Precision: float64, float32 (L2), bfloat16, float16 (L3).")]
 Attn = Annotated[str | None, typer.Option("--attn", help="Attention of the candidate: eager, sdpa or flash.")]
 Report = Annotated[Path | None, typer.Option("--report", help="Write the verdict to a file: .json, .md, .xml, .html.")]
-SelfTest = Annotated[bool, typer.Option("--self-test", help="Plant known faults and show that each is found.")]
-Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Seeds of the self-test.")]
+SelfTest = Annotated[bool, typer.Option("--self-test", help="Plant known faults and check that each is found.")]
+Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds of the self-test.")]
 
 
 def parity(
@@ -33,6 +33,7 @@ def parity(
     report: Report = None,
     self_test: SelfTest = False,
     seeds: Seeds = 1,
+    n_head: NHead = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -41,19 +42,25 @@ def parity(
     if self_test:
         raise typer.Exit(_tried(seeds, as_json=json, quiet=quiet))
     if candidate is None or (reference is None and golden is None):
-        raise typer.BadParameter("give a candidate, and what it should equal: --reference DIR or --golden FILE")
-    must_exist(candidate, reference)
+        raise typer.BadParameter("give CANDIDATE, and what it is compared with: --reference DIR or --golden FILE")
+    from cli.hub.sources import folder_of
+
+    ours = folder_of(candidate, quiet=quiet or json)
+    theirs = folder_of(reference, quiet=quiet or json) if reference else None
+    must_exist(ours, theirs)
     must_be_file(golden)
     from cli.reports import check_report, write_report
+    from converters.checkpoint.users_word import heads_said
     from golden import verdict_lines
 
     check_report(report)
     wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
     told = quiet or json
-    verdict = judged(candidate, reference, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
-    from converters.verdict_record import Run, record_run
+    with heads_said(n_head):
+        verdict = judged(ours, theirs, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
+        from converters.verdict_record import Run, record_run
 
-    record_run(candidate, Run(verdict.to_json(), verdict.asked, device, reference, golden))
+        record_run(ours, Run(verdict.to_json(), verdict.asked, device, theirs, golden))
     if report:
         write_report(report, verdict)
     show(verdict_lines(verdict), verdict.to_json(), as_json=json, quiet=quiet)
@@ -61,16 +68,16 @@ def parity(
 
 
 def wait_without_spinning() -> None:
-    """Let torch's threads sleep while they wait for each other; to be called before torch is loaded.
+    """Let torch's threads sleep while they wait for each other. Call this before torch is loaded.
 
-    Spinning is a little faster on an idle machine. On one that is shared, a thread that spins holds up the very thread
-    it waits for: judging SmolLM2-135M on two busy cores took 160 seconds of processor time, and takes 57 this way.
+    Waiting without sleep is a little faster on an idle machine. On a busy one it takes time from the thread that is
+    waited for: judging SmolLM2-135M on two busy cores took 160 seconds of processor time, with sleep 57.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _tried(seeds: int, *, as_json: bool, quiet: bool) -> int:
-    """Runs the self-test; the exit code says whether every fault was found and no sound model refused."""
+    """Runs the self-test; returns 0 if every fault was found and every correct variant passed, else 4."""
     wait_without_spinning()
     from golden import self_test, trial_lines
 
@@ -94,11 +101,14 @@ def judged(
     if not quiet:
         error("judging by running both models ...", prefix="")
     wait_without_spinning()
+    from golden import check_inputs
+
+    check_inputs(candidate, reference, golden)  # before torch is imported
     from golden import compare
 
     return compare(candidate, reference, golden=golden, levels=levels, device=device, dtype=dtype, attn=attn)
 
 
 def exit_code(verdict: "Verdict") -> int:
-    """0 PASS, 4 FAIL, 5 anything else."""
+    """0 for PASS, 4 for FAIL, 5 for UNVERIFIED."""
     return {"PASS": 0, "FAIL": 4}.get(str(verdict.verdict), 5)

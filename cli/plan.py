@@ -1,18 +1,34 @@
 """`convert plan`: what a conversion would do, from headers alone."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.console import Debug, Dequantize, DropBuffers, Dtype, Json, PadVocab, Quiet, Waive, in_words, show, table
+from cli.console import (
+    Debug,
+    Dequantize,
+    Dialect,
+    DropBuffers,
+    Dtype,
+    Json,
+    NHead,
+    PadVocab,
+    Quiet,
+    Waive,
+    in_words,
+    show,
+    table,
+)
+from cli.dialects import named_pair
+from converters.counts import counted
 
 if TYPE_CHECKING:
     from converters import Plan
 
-Family = Annotated[str, typer.Argument(help="What the source is.")]
-Source = Annotated[Path, typer.Argument(help="Model folder.")]
+Family = Annotated[str, typer.Argument(help="The family of the source.")]
+Source = Annotated[str, typer.Argument(help="Model folder or file, or org/name on the Hub.")]
 To = Annotated[str, typer.Option("--to", help="The family to convert to.")]
+PROVED = "every element is read once and written once"
 
 
 def plan(
@@ -24,28 +40,32 @@ def plan(
     pad_vocab: PadVocab = None,
     dtype: Dtype = None,
     dequantize: Dequantize = False,
+    n_head: NHead = None,
+    dialect: Dialect = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Show what a conversion would do: every key, bytes, pieces, disk and memory. Reads headers only."""
+    from cli.hub.sources import headers_of
     from converters.plan.options import Options
     from converters.plan.plan import make_plan
 
-    options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize)
-    made = make_plan(source, family, to, options)
-    show(_lines(made), _content(made), as_json=json, quiet=quiet)
+    options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
+    with headers_of(source) as (path, name):
+        made = make_plan(path, *named_pair(family, to, dialect), options)
+        show(_lines(made, name), _content(made, name), as_json=json, quiet=quiet)
 
 
 def _memory(plan: "Plan") -> int:
-    """Bytes of anonymous memory: buffers, and the largest tensor that has to be gathered."""
+    """Bytes of anonymous memory: buffers, and the largest tensor that is put together in memory."""
     from converters.engine.steps import in_ranges
 
     gathered = [t.nbytes for t in plan.tensors if not in_ranges(t, plan.source)]
     return 24 * 2**20 + 2 * max(gathered, default=0)
 
 
-def _content(plan: "Plan") -> dict[str, Any]:
+def _content(plan: "Plan", name: str) -> dict[str, Any]:
     tensors = [
         {
             "key": t.key,
@@ -60,7 +80,7 @@ def _content(plan: "Plan") -> dict[str, Any]:
     return {
         "family": plan.family,
         "to": plan.to,
-        "source": str(plan.source.folder),
+        "source": name,
         "proved": True,
         "bytes": plan.nbytes,
         "disk_bytes": plan.nbytes,
@@ -73,18 +93,18 @@ def _content(plan: "Plan") -> dict[str, Any]:
     }
 
 
-def _lines(plan: "Plan") -> list[str]:
+def _lines(plan: "Plan", name: str) -> list[str]:
     rows = [("key", "from", "dtype", "shape", "bytes", "pieces")]
     for t in plan.tensors:
         shape = " x ".join(map(str, t.shape))
         rows.append((t.key, " + ".join(t.sources), t.dtype, shape, f"{t.nbytes:,}", str(len(t.pieces))))
-    content = _content(plan)
+    content = _content(plan, name)
     dropped = [f"dropped after a check: {', '.join(d['keys'])} ({d['why']})" for d in content["dropped"]]
     return [
-        f"{plan.family} -> {plan.to}: {plan.source.folder}",
+        f"{plan.family} -> {plan.to}: {name}",
         *table(rows),
         *dropped,
         *(f"note: {note}" for note in plan.notes),
-        f"{len(plan.source.tensors)} tensors become {len(plan.tensors)}; proved: every element is used and made once",
+        f"{counted(len(plan.source.tensors), 'tensor')} become {len(plan.tensors)}; proved: {PROVED}",
         f"disk {in_words(plan.nbytes)}, memory about {in_words(content['memory_bytes'])}; nothing was written",
     ]

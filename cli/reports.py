@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def check_report(path: Path | None) -> None:
-    """Refuses a report that could not be written, before anything is judged.
+    """Refuses a report that cannot be written, before anything is judged.
 
     Raises:
         UsageError: an unknown suffix, or no folder to write into.
@@ -22,9 +22,9 @@ def check_report(path: Path | None) -> None:
     if path is None:
         return
     if path.suffix not in FORMS:
-        raise UsageError(f"a report ends in {', '.join(FORMS)}; {path.name} does not")
+        raise UsageError(f"--report is {path.name!r}, expected a name that ends in {', '.join(FORMS)}")
     if not path.absolute().parent.is_dir():
-        raise UsageError(f"{path.absolute().parent} is no folder, so {path.name} cannot be written there")
+        raise UsageError(f"--report: there is no folder {path.absolute().parent}")
 
 
 def write_report(path: Path, verdict: "Verdict") -> None:

@@ -1,7 +1,7 @@
-"""Words of the command line that are taken as they stand.
+"""Commands whose plain values are read without pydantic.
 
 typer gives every parameter to pydantic, whose import takes longer than reading the headers of a checkpoint, planning
-and proving together. Strings, paths, lists of strings and defaults need no such help; all else still gets it.
+and proving together. Strings, paths, lists of strings and defaults need no pydantic. Other values still get it.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,11 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from converters.errors import nearest
+
 
 class Verb(TyperCommand):
-    """A command that loads pydantic only for words that need it."""
+    """A command that loads pydantic only for values that need it."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, the one for help among them."""
@@ -21,22 +23,29 @@ class Verb(TyperCommand):
 
 
 class Verbs(TyperGroup):
-    """Commands, and options before them, alike."""
+    """A group of such commands."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, the one for help among them."""
         return [_plain(param) for param in super().get_params(ctx)]
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first argument names; a usage error in our words where there is none."""
+        if args and self.get_command(ctx, args[0]) is None and args[0][:1].isalnum():
+            what = "command" if ctx.parent else "family or command"
+            ctx.fail(f"there is no {what} {args[0]!r}{nearest(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
 
 def _plain(param: Any) -> Any:
-    """The parameter itself, with its way from words to values changed."""
+    """The parameter, with another function that makes its value."""
     if not isinstance(param.process_value, partial):
         param.process_value = partial(_value, param, param.process_value)
     return param
 
 
 def _value(param: Any, typers: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
-    """The value of a parameter; found in typer's own way where it is missing, or more than a word."""
+    """The value of a parameter. typer makes it where it is missing or not plain."""
     annotation = getattr(getattr(param, "type_descriptor", None), "annotation", None)
     made = value
     if annotation is Path and isinstance(value, str):

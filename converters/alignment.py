@@ -14,6 +14,7 @@ from converters.algebra.boxes import whole
 from converters.checkpoint.checkpoint import Checkpoint, StoredTensor
 from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import differing_side_files
+from converters.checkpoint.users_word import RECORD, check_n_head
 from converters.config.kinds import same
 from converters.config.table import RESIDUE
 from converters.config_alignment import DTYPES, compare_configs, origin
@@ -32,7 +33,7 @@ MISSING, EXTRA = "is missing", "is not expected"
 
 @dataclass(frozen=True)
 class TensorDifference:
-    """A tensor that is not what the mapping makes of the reference; `element` is the first differing flat index."""
+    """A tensor that is not what the mapping gives for the reference; `element`: the first differing flat index."""
 
     reference_key: str
     candidate_key: str
@@ -59,7 +60,7 @@ class Alignment:
     unplanned: int = 0
 
     def differing(self) -> Iterator[TensorDifference]:
-        """Tensors that are not what the mapping makes of the other side: missing, extra, or with other contents."""
+        """Tensors that are not what the mapping gives for the other side: missing, extra, or with other contents."""
         if self.plan is None or self.held is None:
             return
         for tensor in self.plan.tensors:
@@ -75,7 +76,7 @@ class Alignment:
             yield self._difference("nothing", key, None, EXTRA)
 
     def wider(self) -> Iterator[str]:
-        """Tensors that are stored in a wider dtype than the mapping makes, a sentence each."""
+        """Tensors that are stored in a wider dtype than the mapping gives, a sentence each."""
         for tensor in self.plan.tensors if self.plan and self.held else ():
             stored = self.held.tensors.get(tensor.key) if self.held else None
             if stored and stored.dtype in WIDER.get(tensor.dtype, ()):
@@ -112,7 +113,7 @@ def _source_key(tensor: TargetTensor, found: Difference) -> str:
 
 
 def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -> Alignment:
-    """Holds a candidate against a reference through the mapping between their families.
+    """Compares a candidate with a reference through the mapping between their families.
 
     Across families both are held against each other in MixFormer's layout, so that a form which says the same (a
     wrapped key, a redundant head) is no difference. casts: a cast that the candidate recorded is applied first, and
@@ -123,6 +124,8 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     """
     one = open_checkpoint(Path(candidate))
     other = _reference(Path(reference), one)
+    for side in (one, other):
+        check_n_head(side)
     families = family_of(one.config, origin(other.config)), family_of(other.config, origin(one.config))
     if families[0] == families[1]:
         return _aligned(identity(other), one, swapped=False)
@@ -147,7 +150,7 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
 
 
 def _other_way(one: Checkpoint, other: Checkpoint, families: tuple[str, str]) -> Alignment | None:
-    """A candidate that is what the mapping makes of ours, though it says more than ours does (biases of zero)."""
+    """A candidate that is what the mapping gives for ours, with tensors that ours does not have (biases of zero)."""
     try:
         found = _aligned(checked_plan(other, families[1], families[0], DEFAULTS), one, swapped=False)
     except Refused:
@@ -165,7 +168,7 @@ def _reference(path: Path, candidate: Checkpoint) -> Checkpoint:
 
 
 def _translated(one: Checkpoint, other: Checkpoint, families: tuple[str, str], cast: Options) -> Alignment:
-    """Two families that are not ours: the reference, translated, against the candidate, or the other way round.
+    """Compares two families other than MixFormer: one side is converted to the family of the other.
 
     A dialect is the one that is translated, for it may hold tables that a formula gives and the other does not have.
     """
@@ -174,7 +177,7 @@ def _translated(one: Checkpoint, other: Checkpoint, families: tuple[str, str], c
     try:
         plan = checked_plan(source, None, to, cast)
     except Refused as error:
-        why = f"no mapping leads from {family_of(source.config)} to {to}: {error}"
+        why = f"{family_of(source.config)} cannot be converted to {to}: {error}"
         return Alignment(False, (why,), unplanned=len(one.tensors))
     return _aligned(plan, held, swapped=swapped)
 
@@ -245,7 +248,7 @@ def equal_folders(one: str | Path, other: str | Path) -> list[str]:
 
 
 def _json_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
-    for name in sorted(one.keys() | other.keys()):
+    for name in sorted((one.keys() | other.keys()) - {RECORD}):
         if name not in one or name not in other:
             yield f"config.json: {name} is only in {'the first' if name in one else 'the second'}"
         elif not same(one[name], other[name]):

@@ -1,4 +1,4 @@
-"""Two config.json held against each other, also across families: what differs in function, and what differs besides."""
+"""Comparing two config.json, also of different families: differences in function, and other differences."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
@@ -19,12 +19,13 @@ FREE = BASE | OURS_FREE | {"dtype", "use_cache", "initializer_range", "pad_vocab
 ECHOES = ("n_head_kv", "n_inner", "rotary_dim", "activation_function", "layer_norm_epsilon")
 WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 DTYPES = ("dtype", "torch_dtype")
+TIE = "tie_word_embeddings"
 Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class ConfigFindings:
-    """What two config.json say differently, a sentence each.
+    """The differences of two config.json, a sentence each.
 
     problems: of the function, or of how it is stored. doubts: of generation, training or identity, and fields that
     nobody knows; the logits cannot tell whether they matter.
@@ -193,7 +194,18 @@ def _residue_doubts(candidate: Config, expected: Config) -> Iterator[str]:
     if not isinstance(mine, dict) or not isinstance(theirs, dict):
         return
     for name in sorted(mine):
-        one, other = mine[name], theirs.get(name)
-        if name in ("fields", "absent") or name in theirs:
-            if not same(one, other):
-                yield f"config: {RESIDUE}.{name} is {one!r}, of the reference it is {other!r}"
+        if name == "fields":
+            yield from _field_doubts(mine[name], theirs.get(name))
+        elif (name == "absent" or name in theirs) and not same(mine[name], theirs.get(name)):
+            yield f"config: {RESIDUE}.{name} is {mine[name]!r}, of the reference it is {theirs.get(name)!r}"
+
+
+def _field_doubts(mine: Any, theirs: Any) -> Iterator[str]:
+    """Remembered fields of which the reference says something else. Whether the head is tied is judged by itself."""
+    if not isinstance(mine, dict):
+        yield f"config: {RESIDUE}.fields is {mine!r}, which no conversion writes"
+        return
+    known = theirs if isinstance(theirs, dict) else {}
+    for name, value in mine.items():
+        if name != TIE and not same(value, known.get(name)):
+            yield f"config: {RESIDUE}.fields.{name} is {value!r}, of the reference it is {known.get(name)!r}"

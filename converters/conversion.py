@@ -1,4 +1,4 @@
-"""A conversion from source folder to output folder, in one direction, without return trips."""
+"""`convert`: one conversion from a source folder to an output folder."""
 
 import hashlib
 import os
@@ -9,31 +9,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters import provenance
+from converters.checkpoint.cache_folders import snapshot_of
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.json_files import as_bytes
 from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import side_files
 from converters.config.table import RESIDUE
 from converters.engine.checks import run_checks
-from converters.engine.output_folder import check_target, new_folder, write_file
+from converters.engine.output_folder import check_target, copy_file, make_folders, new_folder, write_file
 from converters.engine.shard_layout import Shard, index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
-from converters.errors import HeadDiffers, TargetRefused
-from converters.family import OURS
+from converters.errors import HeadDiffers, NotInvertible, TargetRefused
+from converters.family import OURS, target_family
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan, make_plan
+from converters.plan.translation import unstored
 
 if TYPE_CHECKING:
     from converters.forms.native_files import NativeForm
 
-MARGIN = 16 << 20  # bytes kept free on the target's disk beyond what the plan needs
+MARGIN = 16 << 20  # bytes that stay free on the target's disk
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What a conversion did. `nbytes` of tensors; `up_to_date`: the target was there already, nothing was written.
+    """What a conversion did. `nbytes` of tensors; `up_to_date`: the target was complete already, nothing was written.
 
-    nonfinite: how many values are NaN or infinite, by key of the source; they are carried over as they are.
+    nonfinite: the number of values that are NaN or infinite, by key of the source; they are copied unchanged.
     """
 
     family: str
@@ -69,13 +71,13 @@ def convert(
     output: str | Path | None = None,
     request: Request | None = None,
 ) -> ConversionReport:
-    """Converts a checkpoint folder; the output appears whole or not at all.
+    """Converts a checkpoint. The output is complete or does not exist.
 
     Args:
         source: a model folder, or one that is open already.
-        family: what the source is; left out, it is found by its `model_type`.
+        family: the family of the source; None: it is found by `model_type`.
         to: the family to convert to.
-        output: where to; left out, `./<source name>-<to>`.
+        output: the target folder; None: `./<source name>-<to>`.
         request: options.
 
     Raises:
@@ -89,7 +91,7 @@ def convert(
     checkpoint = source
     target = Path(output) if output else default_output(checkpoint.folder, to)
     plan = (make_plan if checkpoint.unpack else checked_plan)(checkpoint, family, to, options)
-    form = _native(to) if request.native else None
+    form = _native(plan.to) if request.native else None
     asked = provenance.request(plan, request.max_shard_size, native=request.native)
     if not request.force and provenance.up_to_date(target, asked):
         return _report(plan, target, (), up_to_date=True)
@@ -100,13 +102,16 @@ def convert(
     shards = form.lay_out(plan) if form else lay_out(plan, request.max_shard_size)
     _check_space(target, sum(shard.nbytes for shard in shards))
     files = _write(plan, shards, target, request, asked, form)
-    return replace(_report(plan, target, files), nonfinite=request.writing.nonfinite)
+    report = _report(plan, target, files)
+    notes = (*report.notes, f"not in {form.name}: {form.left_out}") if form and form.left_out else report.notes
+    return replace(report, notes=notes, nonfinite=request.writing.nonfinite)
 
 
 def checked_plan(source: Checkpoint, family: str | None, to: str, options: Options) -> Plan:
-    """The plan, with everything that headers cannot tell looked up in the data.
+    """The plan, after the checks that need the data.
 
-    A model that says it is tied and stores another head than its embedding is planned again, as what it is: untied.
+    A model that says tied but has a head of its own is planned again as untied. Tensors that the source did not store,
+    because all of their values were equal, are written where they have other values now.
 
     Raises:
         ConversionError: as `make_plan` and `run_checks`.
@@ -115,20 +120,26 @@ def checked_plan(source: Checkpoint, family: str | None, to: str, options: Optio
         plan = make_plan(source, family, to, options)
         run_checks(plan)
     except HeadDiffers:
-        if options.own_head:  # then it was not the head that differed
+        if options.own_head:  # something else than the head differed
             raise
         return checked_plan(source, family, to, replace(options, own_head=True))
+    except NotInvertible:
+        if options.trained or not unstored(source.config, target_family(to, source.config)):
+            raise
+        return checked_plan(source, family, to, replace(options, trained=True))
     return plan
 
 
 def default_output(source: Path, to: str) -> Path:
-    """`./<source name>-<to>`, without the suffix of a file."""
+    """`./<source name>-<to>`, without the suffix of a file; a repo in the Hub's cache goes by its own name."""
+    if snapshot := snapshot_of(source):
+        return Path(f"{source.stem if source.is_file() else snapshot.name}-{to}")
     source = source.resolve()
     return Path(f"{source.stem if source.is_file() else source.name}-{to}")
 
 
 def _native(family: str) -> "NativeForm":
-    """How a family writes its own form; readers of other forms are loaded for that alone."""
+    """The native form of a family. Only this import loads the readers of other forms."""
     from converters.forms.native_files import native_form
 
     return native_form(family)
@@ -137,22 +148,22 @@ def _native(family: str) -> "NativeForm":
 def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: bool = False) -> ConversionReport:
     source, dropped = plan.source.folder, tuple(f"{key} was left out (--drop-buffers)" for key in plan.dropped)
     for step in plan.source.lossy:
-        dropped += (f"quantised tensors ({', '.join(step['types'])}) were read as float32 (a lossy step, recorded)",)
+        dropped += (f"lossy step: quantised tensors ({', '.join(step['types'])}) were converted to float32 (recorded)",)
     if any(tensor.cast_from for tensor in plan.tensors):
-        dropped += (f"every floating tensor was cast to {plan.options.dtype} (a lossy step, recorded)",)
+        dropped += (f"lossy step: every floating-point tensor was cast to {plan.options.dtype} (recorded)",)
     size = (len(plan.tensors), plan.nbytes)
     return ConversionReport(plan.family, plan.to, source, target, *size, files, up_to_date, (*plan.notes, *dropped))
 
 
 def _check_space(target: Path, need: int) -> None:
-    """Refuses to begin what the disk cannot hold."""
+    """Refuses a target that does not fit on the disk, before anything is written."""
     have = shutil.disk_usage(_place(target)).free
     if have < need + MARGIN:
-        raise TargetRefused(f"{target} needs {need + MARGIN:,} bytes of disk, {have:,} are free")
+        raise TargetRefused(f"{target} needs {need + MARGIN:,} bytes of disk space, {have:,} are free")
 
 
 def _place(target: Path) -> Path:
-    """The folder on whose disk a target will lie."""
+    """The nearest existing folder above a target."""
     place = target.absolute().parent
     while not place.exists():
         place = place.parent
@@ -191,16 +202,17 @@ def _write(
 def _write_small(
     plan: Plan, shards: tuple[Shard, ...], folder: Path, *, durable: bool, native: bool
 ) -> dict[str, str | None]:
-    """config.json, the index and the side files; gives their sha256. A native form holds its config itself."""
+    """Writes config.json, the index and the side files; returns their sha256. A native form holds its config itself."""
     contents = {} if native else {"config.json": as_bytes(plan.config)}
     index = None if native else index_json(shards)
     if index:
         contents["model.safetensors.index.json"] = index.encode()
     residue = plan.source.config.get(RESIDUE)
     home = plan.to != OURS and isinstance(residue, dict) and residue.get("family") == plan.to
-    for name, path in side_files(plan.source.folder, home=home).items():
-        contents[name] = path.read_bytes()
     for name, data in contents.items():
-        (folder / name).parent.mkdir(exist_ok=True)
         write_file(folder / name, data, durable=durable)
-    return {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    found: dict[str, str | None] = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    for name, path in side_files(plan.source.folder, home=home).items():
+        make_folders((folder / name).parent)
+        found[name] = copy_file(path, folder / name, durable=durable)
+    return found

@@ -1,28 +1,28 @@
-"""Every way a conversion can be refused, as one tree.
+"""The errors of a conversion, as one tree.
 
     ConversionError                 base; `exit_code` is what the command line returns
-    ├── UsageError                  the request itself makes no sense (2)
+    ├── UsageError                  the request cannot be carried out (2)
     ├── Interrupted                 stopped while writing (130)
-    └── Refused                     the request is clear, the input or the target is not fit (3)
-        ├── UnsafeFile              a file is broken, hostile or not what its name says
-        ├── ConfigRefused           a config field is unknown, out of range or cannot be expressed
+    └── Refused                     the input or the target does not allow this conversion (3)
+        ├── UnsafeFile              a file is broken, unsafe or not what its name says
+        ├── ConfigRefused           a config field is unknown, out of range, or the target cannot hold it
         ├── CoverageRefused         keys without a rule, keys missing
         ├── ShapeMismatch           a tensor has other sizes than the config says
-        ├── NotInvertible           data lie outside what the inverse of a move can take
-        ├── NotProved               the plan does not cover both sides exactly once
+        ├── NotInvertible           the conversion would lose data
+        ├── NotProved               the plan does not use every element exactly once
         └── TargetRefused           the output cannot or must not be written
 
 Context is added on the way up with `add_note`; the command line prints message and notes.
 """
 
-# ruff: noqa: N818  (the names say what was found, not that it is an error: the base class says that)
+# ruff: noqa: N818  (the names say what was found; that it is an error, the base class says)
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class ConversionError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of all errors of this package."""
 
     exit_code = 1
 
@@ -40,41 +40,41 @@ class Interrupted(ConversionError):
 
 
 class Refused(ConversionError):
-    """The input or the target is not fit for this conversion; nothing was written."""
+    """The input or the target does not allow this conversion; nothing was written."""
 
     exit_code = 3
 
 
 class UnsafeFile(Refused):
-    """A file is truncated, malformed, hostile, or not what its name says."""
+    """A file is truncated, malformed, unsafe, or not what its name says."""
 
 
 class ConfigRefused(Refused):
-    """A config field is unknown, of a wrong type or range, or cannot be expressed on the other side."""
+    """A config field is unknown, of a wrong type or range, or the target family cannot hold it."""
 
 
 class CoverageRefused(Refused):
-    """Tensors without a rule, or rules without a tensor."""
+    """A tensor has no rule, or a rule has no tensor."""
 
 
 class ShapeMismatch(Refused):
-    """A tensor's shape differs from what the config demands."""
+    """A tensor has another shape than config.json says."""
 
 
 class NotInvertible(Refused):
-    """Data lie outside the image of a move, so its inverse would lose them."""
+    """Data that the conversion would lose, because the inverse of a move cannot give them."""
 
 
 class HeadDiffers(NotInvertible):
-    """A head that is said to be tied to the embedding is another tensor."""
+    """config.json says that the head is tied to the embedding, but it is another tensor."""
 
 
 class PluginRefused(Refused):
-    """A package brings a family that cannot be used."""
+    """A plug-in brings a family that cannot be used."""
 
 
 class NotProved(Refused):
-    """A plan whose boxes overlap, leave gaps or leave their tensors."""
+    """The boxes of a plan overlap, leave gaps or reach beyond their tensors."""
 
 
 class TargetRefused(Refused):
@@ -85,3 +85,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`(did you mean X?)` with a leading space, or an empty string if nothing is close."""
     match = get_close_matches(name, list(known), n=1, cutoff=0.75)
     return f" (did you mean {match[0]}?)" if match else ""
+
+
+def shown(value: object, most: int = 120) -> str:
+    """A value from a file as an error message has it: cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."

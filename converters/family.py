@@ -1,10 +1,11 @@
-"""What a family of checkpoints is, and how the one that a checkpoint belongs to is found."""
+"""A family of checkpoints as a value, and finding the family of a checkpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import Any, Protocol
 
 from converters.algebra.dims import Dims
@@ -12,7 +13,7 @@ from converters.algebra.views import Move, Same, View
 from converters.checkpoint.checkpoint import StoredTensor
 from converters.config import layout
 from converters.config.layout import MODEL_TYPE
-from converters.config.table import ConfigTable
+from converters.config.table import RESIDUE, ConfigTable
 from converters.errors import ConfigRefused, PluginRefused, UsageError, nearest
 from converters.plugins import ADVICE, Plugin, plugin_modules
 
@@ -27,7 +28,7 @@ SAME = Same()
 class Rule:
     """One or several tensors of theirs become one or several of ours through a move.
 
-    Keys are templates: `{i}` is theirs' layer from 0, `{b}` our block from 1, `{h}` our head behind the last block.
+    Keys are templates: `{i}` is theirs' layer from 0, `{b}` our block from 1, `{h}` our head after the last block.
     """
 
     theirs: tuple[str, ...]
@@ -46,7 +47,7 @@ class Rule:
 
 
 class BufferRule(Protocol):
-    """What is known of the stored tensors whose keys end in `suffix`."""
+    """A formula for the stored tensors whose keys end in `suffix`."""
 
     @property
     def suffix(self) -> str:
@@ -59,24 +60,38 @@ class BufferRule(Protocol):
         ...
 
     def content(self, tensor: StoredTensor, resolved: Mapping[str, Any]) -> Any:
-        """What has to be remembered of a stored buffer, as JSON.
+        """What the residue keeps of a stored buffer, as JSON.
 
         Raises:
-            NotInvertible: it is not what its formula says.
+            NotInvertible: it is not what its formula gives.
         """
         ...
 
     def holds(self, dtype: str, content: Any, resolved: Mapping[str, Any]) -> bool:
-        """Whether a remembered content is what the formula says today.
+        """Whether a content in the residue is what the formula gives today.
 
         Raises:
-            TypeError, ValueError, KeyError: it is no content at all.
+            TypeError, ValueError, KeyError: it is not a content.
         """
         ...
 
     def view(self, dtype: str, content: Any) -> View:
         """The buffer as a tensor of fills."""
         ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A small model: its config, and how tensors are drawn that are neither matrices nor biases.
+
+    reach: end of a key -> (least, most) of the absolute values. signed: ends of keys whose values have either sign.
+    bfloat16: ends of the keys of tensors that are stored in it; all others are float32.
+    """
+
+    config: Mapping[str, Any]
+    reach: Mapping[str, tuple[float, float]]
+    signed: tuple[str, ...] = ()
+    bfloat16: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,11 @@ class Family:
     tied: what a config means that does not say whether head and embedding are one. buffers: stored tensors that a
     formula gives. tensors: from our resolved config to the shape of each tensor of ours; only a family that brings a
     block of its own has its own. dialect_of: the family whose models this is another form of. hot: the small model
-    that it is tested with; a pair (config_class, sizes) is short for one that says no more.
+    that it is tested with; a pair (config_class, sizes) is short for one that says no more. told: from keys and shapes
+    of a bare state dict to the config that they say; None where they are not this family's. unstored: fields of theirs
+    that say of tensors with one constant value that they are not stored: they end with that value. outputs: ends of
+    the keys of matrices whose columns lie along the width of the model; of all others rows do. sample: a small model to
+    try the family with; without one the plainest in the sizes of a sample is made.
     """
 
     name: str
@@ -124,18 +143,52 @@ class Family:
     tensors: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] = layout.tensors
     dialect_of: str = ""
     hot: Hot | tuple[str, Mapping[str, Any]] | None = None
+    told: Callable[[Mapping[str, tuple[int, ...]]], Mapping[str, Any] | None] | None = None
+    unstored: frozenset[str] = frozenset()
+    outputs: tuple[str, ...] = ()
+    sample: Sample | None = None
 
     @property
     def head_prefix(self) -> str:
-        """What all keys of the head begin with."""
+        """The prefix of all keys of the head."""
         return self.head.rpartition(".")[0] + "."
+
+
+@dataclass(frozen=True)
+class Umbrella:
+    """A name for dialects, families `<name>-<dialect>`; `plain` is the one whose sample stands for all."""
+
+    name: str
+    title: str
+    plain: str
+
+    def family(self, dialect: str) -> str:
+        """The family of one of its dialects.
+
+        Raises:
+            UsageError: there is no such dialect.
+        """
+        if dialect not in self.dialects:
+            raise UsageError(f"--dialect is {dialect!r}; the dialects of {self.name} are {', '.join(self.dialects)}")
+        return f"{self.name}-{dialect}"
+
+    @property
+    def dialects(self) -> tuple[str, ...]:
+        """Their names, without that of the umbrella."""
+        names = sorted(family.name for family in _found().values() if family.dialect_of == self.name)
+        return tuple(name.removeprefix(f"{self.name}-") for name in names)
+
+
+def umbrellas() -> dict[str, Umbrella]:
+    """Name -> umbrella."""
+    return {module.UMBRELLA.name: module.UMBRELLA for module in _modules() if hasattr(module, "UMBRELLA")}
 
 
 def list_families(*, plugins: bool = True) -> tuple[Family, ...]:
     """All families, by name; MixFormer itself is not among them. `plugins`: those of other packages too.
 
     Raises:
-        PluginRefused: a package brings a broken one.
+        PluginRefused: a plug-in is broken.
     """
     found = {**_found(), **(_plugins() if plugins else {})}
     return tuple(family for _, family in sorted(found.items()))
@@ -161,10 +214,10 @@ def _plugins() -> dict[str, Family]:
     found: dict[str, Family] = {}
     for plugin in plugin_modules(GROUP):
         family = _family_in(plugin)
-        if family.name in {*COMMANDS, *_found(), *found}:
+        if family.name in {*COMMANDS, *umbrellas(), *_found(), *found}:
             name = family.name
             raise PluginRefused(
-                f"the package {plugin.package} brings a family {name!r}, a name that is taken; uninstall it"
+                f"the package {plugin.package} brings a family {name!r}, but that name is taken; uninstall it"
             )
         found[family.name] = family
     return found
@@ -173,45 +226,71 @@ def _plugins() -> dict[str, Family]:
 def _family_in(plugin: Plugin) -> Family:
     family = getattr(plugin.module, "FAMILY", None)
     if not isinstance(family, Family):
-        raise PluginRefused(f"{plugin.named} of the package {plugin.package} has no FAMILY of families; {ADVICE}")
+        raise PluginRefused(f"{plugin.named} of the package {plugin.package} has no FAMILY made of Family; {ADVICE}")
     return family
 
 
 @cache
 def _found() -> dict[str, Family]:
-    modules = (import_module(f"{FAMILIES}.{module.name}") for module in iter_modules(import_module(FAMILIES).__path__))
-    return {module.FAMILY.name: module.FAMILY for module in modules if hasattr(module, "FAMILY")}
+    return {module.FAMILY.name: module.FAMILY for module in _modules() if hasattr(module, "FAMILY")}
+
+
+@cache
+def _modules() -> tuple[ModuleType, ...]:
+    """All modules of built-in families."""
+    return tuple(import_module(f"{FAMILIES}.{name}") for _, name, _ in iter_modules(import_module(FAMILIES).__path__))
+
+
+def target_family(to: str, config: Mapping[str, Any], dialect: str | None = None) -> str:
+    """The family to convert to: for an umbrella the dialect that is named, or the one that a config came from.
+
+    Raises:
+        UsageError: an umbrella, and nothing tells which of its dialects is meant; or one it does not have.
+    """
+    umbrella = umbrellas().get(to)
+    if umbrella is None:
+        return to
+    if dialect is not None:
+        return umbrella.family(dialect)
+    residue = config.get(RESIDUE)
+    origin = residue.get("family") if isinstance(residue, dict) else config.get("model_type")
+    if origin in [f"{to}-{name}" for name in umbrella.dialects]:
+        return str(origin)
+    raise UsageError(
+        f"--to {to}: this model came from none of its dialects; name one: --dialect {' or '.join(umbrella.dialects)}"
+    )
 
 
 def dialect_of(name: str) -> str:
-    """The family whose models a family is another form of; empty for one of its own."""
+    """The family of the models that this dialect is another form of; empty for a family that is no dialect."""
     return "" if name == OURS else get_family(name).dialect_of
 
 
 def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
     """The name of the family that a config.json belongs to, by `model_type` or, without one, by `architectures`.
 
-    chosen: the family to take where several fit; one that does not fit, or does not exist, is not asked.
+    chosen: the family to take where several fit; ignored if it does not fit or does not exist.
 
     Raises:
         ConfigRefused: no family fits, or several do and none is chosen.
     """
     if config.get("model_type") == MODEL_TYPE:
         return OURS
-    wanted = {} if chosen in (None, OURS) else _found() if chosen in _found() else _plugins()
+    built_in = chosen in _found() or chosen in umbrellas()
+    wanted = {} if chosen in (None, OURS) else _found() if built_in else _plugins()
     if chosen in wanted and _fits(wanted[chosen], config):
         return chosen
-    fitting = [family.name for family in list_families(plugins=chosen not in _found()) if _fits(family, config)]
+    fitting = [family.name for family in list_families(plugins=not built_in) if _fits(family, config)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
         raise ConfigRefused(
-            f"config.json is that of {' and of '.join(fitting)}; say which it is: convert {fitting[0]} SOURCE, for one"
+            f"config.json fits {' and '.join(fitting)}; say which it is, for example: convert {fitting[0]} SOURCE"
         )
     known = ", ".join([MODEL_TYPE, *(t for family in list_families() for t in family.model_types)])
     said = config.get("model_type"), config.get("architectures")
     raise ConfigRefused(
-        f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; conversions know the types {known}"
+        f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; the known types are {known}"
     )
 
 

@@ -1,7 +1,7 @@
-"""A checkpoint in the form that transformers loads: safetensors, plain key names, a config that says its tie.
+"""A plain copy of a checkpoint that transformers can load: safetensors, plain key names, a config with the right tie.
 
-Nothing is mapped: names are unwrapped and bytes are copied. So it can stand for a source of another form (a pickle,
-wrapped keys, a head that only its tensors tell) as the reference of a verdict.
+Nothing is mapped: wrappers are removed from names, and bytes are copied. It is the reference of a verdict where
+transformers cannot load the source: a pickle, wrapped keys, a head that config.json does not tell.
 """
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ from converters.algebra.boxes import whole
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.json_files import as_bytes
 from converters.checkpoint.side_files import side_files
-from converters.engine.output_folder import new_folder, write_file
+from converters.engine.output_folder import copy_file, make_folders, new_folder, write_file
 from converters.engine.shard_layout import index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
 from converters.family import OURS, family_of, get_family
@@ -22,7 +22,7 @@ from converters.plan.rules import TargetTensor
 
 
 def is_plain(source: Checkpoint, *, own_head: bool = False) -> bool:
-    """Whether transformers loads the folder as it is, and as what it is."""
+    """Whether transformers loads the folder without changes, as the right model."""
     if family_of(source.config) == OURS:
         return True
     family = get_family(family_of(source.config))
@@ -55,6 +55,6 @@ def write_plain(source: Checkpoint, target: Path) -> Path:
         if index:
             write_file(folder / "model.safetensors.index.json", index.encode(), durable=False)
         for name, path in side_files(source.folder, home=False).items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            write_file(folder / name, path.read_bytes(), durable=False)
+            make_folders((folder / name).parent)
+            copy_file(path, folder / name, durable=False)
     return target

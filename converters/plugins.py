@@ -1,7 +1,7 @@
-"""Modules of other packages, found by their entry points.
+"""Plug-ins: modules of other packages, found by their entry points.
 
-They are looked up only when a family is asked for that is not built in, because to look through the installed packages
-takes a while.
+They are looked up only when a family is asked for that is not built in, because searching the installed packages takes
+a while.
 """
 
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from converters.errors import PluginRefused
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-ADVICE = "mend the package or uninstall it"
+ADVICE = "repair the package or uninstall it"
 
 
 class Plugin(NamedTuple):
-    """A module, the package that brings it, and how its entry point names it."""
+    """A module, its package, and the name in its entry point."""
 
     package: str
     named: str

@@ -1,19 +1,20 @@
-"""`conversion.json`: where an output came from, which key became which, and the sha256 of every file."""
+"""`conversion.json`: what an output was made from, which key became which, and the sha256 of every file."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from converters.checkpoint.cache_folders import named_sha256, snapshot_of
 from converters.checkpoint.casts import NAMES, header_dtype, step_record
 from converters.checkpoint.checkpoint import Checkpoint, FileState
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.side_files import side_files
-from converters.errors import ConversionError
+from converters.errors import ConversionError, UnsafeFile
 from converters.plan.options import Options
 from converters.plan.plan import Plan
 from converters.version import __version__
@@ -22,18 +23,25 @@ NAME = "conversion.json"
 
 
 def fingerprint(source: Checkpoint) -> dict[str, Any]:
-    """What tells one state of a source from another without reading its weights: sizes, times, config and headers."""
+    """A hash of a source that changes with its files, without reading weights: sizes, times, config and headers.
+
+    A source from the Hub is known by its repo, commit and the sha256 of its files, wherever the cache keeps them.
+    """
     digest = hashlib.sha256(json.dumps(source.config, sort_keys=True).encode())
     for key, tensor in source.tensors.items():
         digest.update(f"{key} {tensor.dtype} {tensor.shape} {tensor.shard} {tensor.begin}\n".encode())
     beside = side_files(source.folder, home=False).values()
+    if snapshot := snapshot_of(source.folder):
+        hashed = {path.name: named_sha256(path) for path in (*source.stored, *beside)}
+        about = {"name": snapshot.name, "repo": snapshot.repo, "commit": snapshot.commit}
+        return {**about, "files": hashed, "headers_sha256": digest.hexdigest()}
     files = {path.name: list(FileState.of(path)) for path in (*source.stored, *beside)}
     name = os.fsencode(source.folder.resolve().name).decode(errors="replace")
     return {"name": name, "files": files, "headers_sha256": digest.hexdigest()}
 
 
 def request(plan: Plan, max_shard_size: int | None, *, native: bool = False) -> dict[str, Any]:
-    """What was asked for: equal requests of equal versions give equal outputs."""
+    """The request: equal requests of equal versions give equal outputs."""
     return {
         "version": __version__,
         "family": plan.family,
@@ -60,42 +68,76 @@ def record(
     return {**asked, "lossy_steps": steps, "files": dict(sorted(files.items())), "keys": keys, "verdict": "UNVERIFIED"}
 
 
-def recorded_cast(folder: Path) -> str | None:
-    """The dtype that a folder's conversion.json says its tensors were cast to, or None."""
-    found = [step.get("dtype") for step in _recorded(folder, "cast")]
+def read_record(folder: Path) -> dict[str, Any]:
+    """A folder's conversion.json, empty where there is none. It may have been edited, so nothing in it is believed.
+
+    Raises:
+        UnsafeFile: it is no JSON object, or not what a conversion writes.
+    """
+    path = folder / NAME
+    if not folder.is_dir() or not (path.exists() or path.is_symlink()):
+        return {}
+    found = read_json(path)
+    if wrong := next(_wrong_fields(found), None):
+        raise UnsafeFile(f"{path} is not what a conversion writes: {wrong}; remove it, or convert again")
+    return found
+
+
+def _wrong_fields(record: Mapping[str, Any]) -> Iterator[str]:
+    steps, files = record.get("lossy_steps") or [], record.get("files") or {}
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        yield "lossy_steps is no list of objects"
+        return
+    for step in steps:
+        errors = step.get("max_error", {})
+        if not all(isinstance(step.get(name, ""), str) for name in ("step", "dtype")):
+            yield "a lossy step has a name or a dtype that is no text"
+        if not isinstance(errors, dict) or any(type(error) not in (int, float) for error in errors.values()):
+            yield "max_error of a lossy step holds something else than numbers"
+    if not isinstance(files, dict) or not all(_is_inside(name) for name in files):
+        yield "files names something else than files of the folder"
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a name is that of a file in a folder, or in one below it."""
+    parts = name.split("/")
+    return len(parts) <= 2 and "\0" not in name and not any(part in ("", ".", "..") for part in parts)
+
+
+def _cast_of(record: Mapping[str, Any]) -> str | None:
+    """The dtype that a record says the tensors were cast to, or None."""
+    found = [step.get("dtype") for step in _steps(record, "cast")]
     return found[0] if found and found[0] in NAMES else None
 
 
 def recorded_dequantisation(folder: Path) -> bool:
     """Whether a folder's conversion.json says that its tensors were quantised before."""
-    return bool(_recorded(folder, "dequantize"))
+    return bool(_steps(read_record(folder), "dequantize"))
 
 
-def _recorded(folder: Path, name: str) -> list[dict[str, Any]]:
-    """The lossy steps of that name in a folder's conversion.json; none where there is none to read."""
-    try:
-        steps = read_json(folder / NAME).get("lossy_steps")
-    except ConversionError:
-        return []
-    return [s for s in steps if isinstance(s, dict) and s.get("step") == name] if isinstance(steps, list) else []
+def _steps(record: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The lossy steps of that name in a record."""
+    return [step for step in record.get("lossy_steps") or [] if step.get("step") == name]
 
 
 def recorded_options(folder: Path) -> Options:
-    """What a folder's conversion.json says was asked of its conversion: the cast, waived fields, dropped buffers."""
-    try:
-        asked = read_json(folder / NAME).get("options")
-    except ConversionError:
-        asked = None
+    """What a folder's conversion.json says was asked of its conversion: the cast, waived fields, dropped buffers.
+
+    Raises:
+        UnsafeFile: it cannot be read; see `read_record`.
+    """
+    record = read_record(folder)
+    asked = record.get("options")
     found = asked if isinstance(asked, dict) else {}
     waived = found.get("waive")
     names = tuple(name for name in waived if isinstance(name, str)) if isinstance(waived, list) else ()
-    return Options(waive=names, drop_buffers=found.get("drop_buffers") is True, dtype=recorded_cast(folder))
+    return Options(waive=names, drop_buffers=found.get("drop_buffers") is True, dtype=_cast_of(record))
 
 
 def up_to_date(folder: Path, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The record of an output that answers the same request and still has all its files, or None."""
     try:
-        found = read_json(folder / NAME)
+        found = read_record(folder)
     except ConversionError:
         return None
     files = found.get("files")
@@ -105,7 +147,7 @@ def up_to_date(folder: Path, asked: Mapping[str, Any]) -> Mapping[str, Any] | No
 
 
 def written(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:
-    """Size and time of modification of each file in a folder, by name; of those that are there."""
+    """Size and time of modification of each existing file in a folder, by name."""
     found = {}
     for name in sorted(names):
         with suppress(OSError):

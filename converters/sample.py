@@ -1,20 +1,23 @@
-"""The built-in samples: small model folders with random "hot" weights, made with the standard library alone.
+"""The built-in samples: hot models, made with the standard library alone.
 
-Norm weights lie around 1 ± 0.2 and attention is peaked, so that a wrong conversion shows in the logits; in a freshly
-initialised model many faults cancel. Sizes are odd on purpose: fewer key-value heads than heads, head_dim apart from
-hidden_size / heads, a vocabulary that is no multiple of 64. The tokenizer is one token per byte.
+Norm weights are about 1 ± 0.2 and attention is peaked, so that a wrong conversion shows in the logits. A freshly
+initialised model hides many faults. No two sizes are equal by accident: fewer key-value heads than heads, head_dim is
+not hidden_size / heads, the vocabulary is no multiple of 64. The tokenizer is one token per byte.
 """
 
 import json
 import random
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converters.checkpoint.safetensors_header import build_header
 from converters.engine.output_folder import new_folder, write_file
 from converters.errors import TargetRefused, UsageError
+
+if TYPE_CHECKING:
+    from converters.family import Family, Sample
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -47,7 +50,7 @@ SPECIAL = ("<s>", "</s>", "<pad>")
 
 
 def write_sample(folder: Path, family: str = "llama") -> Path:
-    """Writes a family's sample, the same bytes every time; an existing complete one is left as it is.
+    """Writes a family's sample, the same bytes every time; an existing complete sample is left unchanged.
 
     Raises:
         TargetRefused: the folder cannot be written.
@@ -56,28 +59,32 @@ def write_sample(folder: Path, family: str = "llama") -> Path:
     if (folder / "model.safetensors").is_file():
         return folder
     if folder.exists() and any(folder.iterdir()):
-        raise TargetRefused(f"{folder} is where the sample goes, and holds something else; run in another folder")
+        raise TargetRefused(
+            f"the sample would be written to {folder}, which holds something else; run in another folder"
+        )
     with new_folder(folder, replace=False, durable=False) as fresh:
-        for name, data in _files(*(_llama() if family == "llama" else _plainest(family))):
+        for name, data in _files(*(_llama() if family == "llama" else _of_family(family))):
             write_file(fresh / name, data, durable=False)
     return folder
 
 
-Model = tuple[dict[str, Any], dict[str, tuple[int, ...]]]  # config.json, and the shape of each tensor
+Shapes = dict[str, tuple[int, ...]]
+Model = tuple[dict[str, Any], Shapes, "Sample | None"]  # config.json, tensors, and how a family of its own draws them
 
 
 def _llama() -> Model:
-    return CONFIG, dict(_shapes())
+    return CONFIG, dict(_shapes()), None
 
 
-def _plainest(family: str) -> Model:
-    """The plainest model that a family can express, in the sizes of a sample."""
+def _of_family(family: str) -> Model:
+    """The family's own sample, or the first plain model that it can hold, in the sizes of a sample."""
     from converters.config import layout
     from converters.family import get_family
-    from converters.plan.rules import bound_rules, theirs_shapes
     from converters.support_matrix import plainest
 
     found = get_family(family)
+    if found.sample:
+        return dict(found.sample.config), _shapes_of(found, found.sample.config), found.sample
     plain = None if found.dialect_of else plainest(found)
     if plain is None:
         raise UsageError(f"there is no built-in sample of {family}; give a SOURCE")
@@ -86,19 +93,28 @@ def _plainest(family: str) -> Model:
     tokens = {"bos_token_id": 256, "eos_token_id": 257, "dtype": "float32"}
     ours = layout.unflatten({**plain, **sizes, **tokens, "architecture.mixer.rotary_dim": rotary})
     config = found.config.to_theirs(ours, family)
-    resolved = layout.resolve(found.config.to_ours(config, family))
-    rules = bound_rules(found, resolved)
-    return config, theirs_shapes(rules, found.dims(resolved), found.tensors(resolved))
+    return config, _shapes_of(found, config), None
 
 
-def _files(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, bytes]]:
+def _shapes_of(family: "Family", config: Mapping[str, Any]) -> Shapes:
+    """The shape of each tensor that a config means."""
+    from converters.config import layout
+    from converters.plan.rules import bound_rules, theirs_shapes
+
+    resolved = layout.resolve(family.config.to_ours(config, family.name))
+    return theirs_shapes(bound_rules(family, resolved), family.dims(resolved), family.tensors(resolved))
+
+
+def _files(config: dict[str, Any], shapes: Shapes, sample: "Sample | None") -> Iterator[tuple[str, bytes]]:
     yield "config.json", _text(config)
     yield "generation_config.json", _text({"bos_token_id": 256, "eos_token_id": 257, "do_sample": False})
     yield "tokenizer.json", _text(_tokenizer())
     yield "tokenizer_config.json", _text(_tokenizer_config())
     draw = random.Random(20)
-    weights = b"".join(_values(draw, key, shape) for key, shape in shapes.items())
-    yield "model.safetensors", build_header((key, "F32", shape) for key, shape in shapes.items()) + weights
+    halves = {key for key in shapes if sample and key.endswith(sample.bfloat16)}
+    weights = [_values(_numbers(draw, key, shape, sample), half=key in halves) for key, shape in shapes.items()]
+    header = build_header((key, "BF16" if key in halves else "F32", shape) for key, shape in shapes.items())
+    yield "model.safetensors", header + b"".join(weights)
 
 
 def _text(content: dict[str, Any]) -> bytes:
@@ -124,22 +140,29 @@ def _shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "model.norm.weight", (d,)
 
 
-def _values(draw: random.Random, key: str, shape: tuple[int, ...]) -> bytes:
-    """Little-endian float32 of a tensor: norms 1 ± 0.2, biases ± 0.2, matrices by their inputs, q and k half as much
-    again."""
+def _numbers(draw: random.Random, key: str, shape: tuple[int, ...], sample: "Sample | None") -> list[float]:
+    """Norms 1 ± 0.2, biases ± 0.2, matrices by their inputs, q and k half as much again; scales as the family says."""
     if key.endswith("bias"):
-        numbers = [draw.uniform(-0.2, 0.2) for _ in range(shape[0])]
-    elif len(shape) == 1:
-        numbers = [1 + draw.uniform(-0.2, 0.2) for _ in range(shape[0])]
-    else:
-        reach = (1.5 if ("q_proj" in key or "k_proj" in key) else 1.0) * (3 / shape[1]) ** 0.5
-        numbers = [draw.uniform(-reach, reach) for _ in range(shape[0] * shape[1])]
+        return [draw.uniform(-0.2, 0.2) for _ in range(shape[0])]
+    if len(shape) == 1:
+        reach = next((r for end, r in sample.reach.items() if key.endswith(end)), None) if sample else None
+        if sample is None or reach is None:
+            return [1 + draw.uniform(-0.2, 0.2) for _ in range(shape[0])]
+        signs = (-1, 1) if key.endswith(sample.signed) else (1,)
+        return [draw.choice(signs) * draw.uniform(*reach) for _ in range(shape[0])]
+    most = (1.5 if ("q_proj" in key or "k_proj" in key) else 1.0) * (3 / shape[1]) ** 0.5
+    return [draw.uniform(-most, most) for _ in range(shape[0] * shape[1])]
+
+
+def _values(numbers: list[float], *, half: bool) -> bytes:
+    """Numbers as little-endian float32, or as bfloat16: the upper half of it."""
     values = array("f", numbers)
     if values.itemsize != 4:
         raise OSError("this platform has no 4-byte float")
     if array("H", b"\x01\x00")[0] != 1:
         values.byteswap()
-    return values.tobytes()
+    data = values.tobytes()
+    return b"".join(data[k + 2 : k + 4] for k in range(0, len(data), 4)) if half else data
 
 
 def _byte_characters() -> list[str]:

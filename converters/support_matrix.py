@@ -1,19 +1,19 @@
-"""What each family can express, asked of the families themselves: a table of variants that no one has to keep up.
+"""The support matrix: which variants each family can hold, found by asking the families.
 
-For each family the plainest MixFormer is found that it can express. A variant stands in the family's row if that
-model with the variant translates to the family's config and back without a change; then every checkpoint of it goes
-both ways.
+For each family the first plain MixFormer is taken that it can hold. A variant is supported if that model with the
+variant can be converted to the family's config and back without a change.
 """
 
 from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from converters.config.layout import BIASED_GLU, resolve, unflatten
+from converters.config.layout import BIASED_GLU, SOURCE_VOCAB, resolve, unflatten
 from converters.config.list_architecture import WINDOW, PerLayer, as_list
+from converters.config.ngpt_layout import NEUTRAL
 from converters.errors import ConfigRefused
 from converters.families.shared.transformers_fields import HEAD, MIXER, MLP, NORM
-from converters.family import Family, list_families
+from converters.family import Family, list_families, umbrellas
 
 Flat = Mapping[str, Any]
 PLAIN: Flat = {
@@ -54,7 +54,8 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "fewer key-value heads": {MIXER + "n_head_kv": 2},
         "head_dim apart from n_embd / n_head": {MIXER + "head_dim": 10, MIXER + "rotary_dim": 10},
         "normalised q and k": {MIXER + "qk_norm": True},
-        "plain q and k": {MIXER + "qk_norm": False},
+        "plain q and k": {MIXER + "qk_norm": False, MIXER + "qk_l2_norm": False},
+        "q and k of length 1, with a learned scale": {MIXER + "qk_l2_norm": True, MIXER + "qk_scale.init": 1.0},
     },
     "positions": {
         "learned positions, no rotary": {"embd_layer": "positional", MIXER + "rotary_dim": 0},
@@ -62,6 +63,7 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "another theta": {MIXER + "rotary_base": 5e5},
         "rope linear or dynamic": _rope("dynamic", factor=2.0),
         "rope yarn or llama3": _rope("llama3", factor=4.0, **BANDS),
+        "NVIDIA's odd turn": {MIXER + "rotary_style": "ngpt_nvidia"},
         "longrope": _rope("longrope", **FACTORS, original_max_position_embeddings=32),
     },
     "scores": {
@@ -69,47 +71,56 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "a window on some layers": {MIXER + WINDOW: PerLayer((None, "(15, 0)"))},
         "unscaled scores": {MIXER + "softmax_scale": 1.0},
         "scores scaled by layer": {MIXER + "scale_attn_by_inverse_layer_idx": True},
+        "no softmax": {MIXER + "attn_fn": "masked_linear", MIXER + "masked_score": -1e8},
     },
     "biases": {
         "no biases in attention": {MIXER + "bias": False, MIXER + "out_bias": False},
         "biases on q, k, v alone": {MIXER + "bias": True, MIXER + "out_bias": False},
         "biases in all of attention": {MIXER + "bias": True, MIXER + "out_bias": True},
+        "biases in attention and MLP": {MIXER + "bias": True, MIXER + "out_bias": True, MLP + "bias": True},
     },
     "MLP": {
         "GLU": {MLP + "mlp_cls": "glu"},
         "GLU with biases": {MLP + "mlp_cls": BIASED_GLU},
         "plain MLP with biases": {MLP + "mlp_cls": "mlp"},
         "another activation": {MLP + "act_fn": "relu"},
+        "GLU with a learned scale": {MLP + "mlp_cls": "glu_scaled"},
     },
     "blocks": {
         "parallel blocks": {"architecture.block_cls": "parallel"},
         "dropout of residuals": {"resid_pdrop": 0.1},
+        "normalised, branches added": {"architecture.block_cls": "ngpt", "architecture.residual": "add"},
+        "normalised, branches interpolated": {"architecture.block_cls": "ngpt", "architecture.residual": "lerp"},
     },
     "output head": {
         "head with a bias": {HEAD + "use_bias": True},
         "tied head": {"tie_word_embeddings": True},
         "untied head": {"tie_word_embeddings": False},
+        "logits with a learned scale": {HEAD + "logit_scale.init": 1.0},
     },
 }
 VARIANTS: dict[str, Flat] = {name: flat for column in COLUMNS.values() for name, flat in column.items()}
 
 
 def expresses(family: Family, flat: Flat) -> bool:
-    """Whether a model of ours, by dotted paths, is a model of the family and the same one when it comes back."""
+    """Whether the family can hold a model of ours, given by dotted paths, and gives it back unchanged."""
     ours = as_list(unflatten(flat))
     try:
         theirs = family.config.to_theirs(ours, family.name)
         back = resolve(family.config.read(theirs))
     except ConfigRefused:
         return False
-    return all(back.get(path) == value for path, value in flat.items() if path in VARIED)
+    return all(back.get(path, NEUTRAL.get(path)) == value for path, value in flat.items() if path in VARIED)
 
 
 VARIED = {path for variant in VARIANTS.values() for path in variant}
 
 
 def plainest(family: Family) -> Flat | None:
-    """The first of all plain models of ours that the family can express."""
+    """The family's own sample, or the first plain model of ours that it can hold."""
+    if family.sample:
+        flat = resolve(family.config.read(family.sample.config))
+        return {path: value for path, value in flat.items() if path != SOURCE_VOCAB}
     found: Iterator[Flat] = ({**PLAIN, **_merged(parts)} for parts in product(*BODIES))
     return next((flat for flat in found if expresses(family, flat)), None)
 
@@ -119,8 +130,9 @@ def _merged(parts: tuple[Flat, ...]) -> dict[str, Any]:
 
 
 def matrix() -> dict[str, dict[str, bool]]:
-    """Variant -> family -> whether it goes both ways; dialects have their family's function and are left out."""
-    bases = [(f, plainest(f)) for f in list_families(plugins=False) if not f.dialect_of]
+    """Variant -> family -> whether it converts both ways. Dialects that are forms of another family are left out."""
+    own = [f for f in list_families(plugins=False) if f.dialect_of in ("", *umbrellas())]
+    bases = [(f, plainest(f)) for f in own]
     return {
         name: {f.name: base is not None and expresses(f, {**base, **variant}) for f, base in bases}
         for name, variant in VARIANTS.items()

@@ -7,21 +7,23 @@ It is no guard against the owner of the folder.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoint.json_files import as_bytes, read_json
+from converters.checkpoint.cache_folders import sha256_of
+from converters.checkpoint.json_files import as_bytes
 from converters.checkpoint.opening import open_checkpoint
 from converters.engine.output_folder import replace_file
 from converters.errors import ConversionError
-from converters.provenance import NAME, fingerprint, written
+from converters.provenance import NAME, fingerprint, read_record, written
 
 LEVELS = frozenset({"L0", "L1", "L2", "L3", "L4"})  # of a run that may set the verdict
 KEPT = 8  # runs beside the one that set the verdict
 PASS, FAIL, UNVERIFIED = "PASS", "FAIL", "UNVERIFIED"
+BESIDE = (NAME, "README.md")  # never judged: the record itself, and the card of a repo
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,20 @@ class Run:
     golden: Path | None = None
 
 
-def record_run(folder: Path, run: Run) -> bool:
-    """Writes a run into a folder's conversion.json; gives whether there was one that could be written."""
+def record_run(folder: Path, run: Run, files: Mapping[str, str] | None = None) -> bool:
+    """Writes a run into a folder's conversion.json; gives whether there was one that could be written.
+
+    files: name -> sha256 of what the folder holds now, where that is no longer what the conversion wrote.
+    """
     path = folder / NAME
     try:
-        record = read_json(path)
+        record = read_record(folder)
     except ConversionError:
         return False
+    if not record:
+        return False
+    if files is not None:
+        record = {**record, "files": dict(files), "written": written(folder, files)}
     with suppress(OSError):
         replace_file(path, as_bytes(with_run(folder, record, run)))
         return True
@@ -89,24 +98,23 @@ def _entry(folder: Path, record: Mapping[str, Any], run: Run) -> dict[str, Any]:
 
 
 def _is_source(record: Mapping[str, Any], reference: Path) -> bool:
-    """Whether a reference is the source that the conversion read, by its headers, sizes and times."""
+    """Whether a reference is the source that the conversion read, by its config and headers. L1 compares the rest."""
     try:
-        found = fingerprint(open_checkpoint(reference))
+        found = fingerprint(open_checkpoint(reference, dequantize=True))
     except ConversionError:
         return False
     source = record.get("source")
-    said = {name: source.get(name) for name in ("files", "headers_sha256")} if isinstance(source, dict) else None
-    return said == {name: json.loads(json.dumps(found[name])) for name in ("files", "headers_sha256")}
+    return isinstance(source, dict) and source.get("headers_sha256") == found["headers_sha256"]
 
 
 def judged_hashes(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
     """Sha256 of each recorded file of a folder as it is now; of a file untouched since it was written, as recorded."""
     files = record.get("files")
-    known = files if isinstance(files, dict) else {}
+    known = {name: said for name, said in files.items() if name not in BESIDE} if isinstance(files, dict) else {}
     states, now = record.get("written"), written(folder, known)
     untouched = {name for name in now if isinstance(states, dict) and states.get(name) == now[name]}
     return {
-        name: str(known[name]) if name in untouched and known[name] else file_hash(folder / name)
+        name: str(known[name]) if name in untouched and known[name] else sha256_of(folder / name)
         for name in sorted(now)
     }
 
@@ -114,16 +122,10 @@ def judged_hashes(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
 def _hashes_of(path: Path) -> dict[str, str]:
     """Sha256 of a file, or of the weights and the config of a folder."""
     if path.is_file():
-        return {path.name: file_hash(path)}
+        return {path.name: sha256_of(path)}
     checkpoint = open_checkpoint(path)
     names: Iterable[Path] = {*checkpoint.stored, path / "config.json"}
-    return {file.name: file_hash(file) for file in sorted(names) if file.is_file()}
-
-
-def file_hash(path: Path) -> str:
-    """Sha256 of a file in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {file.name: sha256_of(file) for file in sorted(names) if file.is_file()}
 
 
 def checksum(record: Mapping[str, Any]) -> str:
@@ -132,32 +134,47 @@ def checksum(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
+def judged_files(folder: Path) -> dict[str, str]:
+    """Name -> sha256 of what was judged when the verdict of a folder was set.
+
+    Raises:
+        ConversionError: there is no record.
+    """
+    judged = read_record(folder).get("judged")
+    files = judged.get("files") if isinstance(judged, dict) else None
+    found = files if isinstance(files, dict) else {}
+    return {name: str(digest) for name, digest in found.items() if name not in BESIDE}
+
+
 def obstacle(folder: Path) -> str | None:
     """Why the record of a folder does not vouch for the files that lie there now; None if it does."""
     try:
-        record = read_json(folder / NAME)
+        record = read_record(folder)
     except ConversionError as error:
         return str(error)
+    if not record:
+        return f"{folder} has no {NAME}, so nothing says what it was made from or that it was judged"
     judged = record.get("judged")
     if record.get("verdict") != PASS or not isinstance(judged, dict):
-        return f"{folder / NAME} says {record.get('verdict', UNVERIFIED)}, not PASS"
+        return f"the verdict in {folder / NAME} is {record.get('verdict', UNVERIFIED)}, not PASS"
     if record.get("checksum") != checksum(record):
         return f"{folder / NAME} was edited after the verdict was written"
     if judged.get("verdict") != PASS or judged.get("against") != "source":
         return f"{folder / NAME} holds a verdict that was not reached against the source of the conversion"
-    return _changed(folder, judged.get("files"))
+    return next(_changes(folder), None)
 
 
-def _changed(folder: Path, judged: Any) -> str | None:
-    """What lies in a folder and is not what was judged, in a sentence."""
-    if not isinstance(judged, dict) or not judged:
-        return f"{folder / NAME} does not say which files were judged"
-    for name, expected in judged.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} was judged, and is gone"
-        if file_hash(path) != expected:
-            return f"{name} is not what was judged: its sha256 differs"
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    added = sorted(there - judged.keys() - {NAME, "README.md"})
-    return f"{added[0]} lies there and was not judged" if added else None
+def _changes(folder: Path) -> Iterator[str]:
+    """What lies in a folder and is not what was judged, a sentence each."""
+    judged = judged_files(folder)
+    if not judged:
+        yield f"{folder / NAME} does not say which files were judged"
+    listed = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    there = {path.relative_to(folder).as_posix() for path in listed} - {*BESIDE}
+    for name in sorted(judged.keys() - there):
+        yield f"{name} was judged and is gone"
+    for name in sorted(there - judged.keys()):
+        yield f"{name} was not there when the folder was judged"
+    for name in sorted(there):
+        if not (folder / name).is_file() or judged.get(name) != sha256_of(folder / name):
+            yield f"{name} is not the file that was judged: its sha256 differs"

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from golden.evidence.description import describe
     from golden.evidence.recording import record
     from golden.faults.self_testing import SelfTest, self_test
+    from golden.inputs import check_inputs
     from golden.report import trial_lines, verdict_lines
     from golden.verdict import LevelResult, Status, Verdict
 
 _HOME_OF = {
+    "check_inputs": "golden.inputs",
     "compare": "golden.comparison",
     "describe": "golden.evidence.description",
     "GoldenError": "golden.errors",
@@ -40,6 +42,7 @@ __all__ = [
     "SelfTest",
     "Status",
     "Verdict",
+    "check_inputs",
     "compare",
     "describe",
     "record",

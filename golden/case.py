@@ -11,7 +11,7 @@ from golden.evidence.calibration import LOW_PRECISION
 from golden.evidence.golden_file import GoldenEvidence
 from golden.evidence.live import Progress
 from golden.evidence.prompts import prompt_length
-from golden.models.loading import read_config, stored_elements
+from golden.models.folders import read_config, stored_elements
 from golden.models.memory import RunPlan, available_bytes, plan_run
 from golden.models.streamed_loading import largest_layer
 

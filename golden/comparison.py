@@ -6,15 +6,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from golden.case import ATTENTION, WIDE, Case
-from golden.errors import FolderError, MissingReferenceError, UnknownLevelError
+from golden.errors import MissingReferenceError, UnknownLevelError
 from golden.evidence.calibration import LOW_PRECISION
 from golden.evidence.golden_file import read_golden
 from golden.evidence.live import Progress
 from golden.evidence.versions import installed_versions
+from golden.inputs import check_inputs
 from golden.levels.against_golden import check_same_source, judge_structure_against
 from golden.levels.structure import judge_structure_and_weights
-from golden.models.loading import read_config
-from golden.models.lossy import recorded_steps
+from golden.models.failures import enough_memory
+from golden.models.folders import recorded_steps
 from golden.references import is_native
 from golden.session import MODEL_LEVELS, Outcome, run_session
 from golden.verdict import LEVELS, LevelResult, Status, Verdict, conclude
@@ -44,7 +45,8 @@ def compare(
         progress: called as ``progress(what, done, total)``.
 
     Raises:
-        FolderError: a folder cannot be read or built.
+        FolderError: a folder cannot be read.
+        CannotBuildError, CannotRunError, NoMemoryError: it can, and its model cannot be built or run.
         UnusableReferenceError, NondeterministicReferenceError: the reference cannot serve as one.
         MissingReferenceError: there is nothing to compare with.
         GoldenFileError, GoldenMismatchError: the golden file cannot be read, or was recorded from other files.
@@ -56,21 +58,25 @@ def compare(
     wanted = _known("level", levels if levels is not None else LEVELS, LEVELS)
     _known("dtype", [dtype] if dtype else [], [*WIDE, *LOW_PRECISION])
     _known("attention", [attn] if attn else [], ATTENTION)
-    if is_native(Path(candidate)):
+    judged, theirs, file = (None if path is None else Path(path) for path in (candidate, reference, golden))
+    assert judged is not None
+    check_inputs(judged, theirs, file)
+    if is_native(judged):
         wanted -= MODEL_LEVELS - {"L2"}  # golden.references has neither kernels nor `generate`
     case = Case(
-        candidate=_folder(candidate),
-        reference=None if reference is None else _folder(reference),
-        golden_path=None if golden is None else Path(golden),
-        golden=None if golden is None else read_golden(Path(golden)),
+        candidate=judged,
+        reference=theirs,
+        golden_path=file,
+        golden=None if file is None else read_golden(file),
         wanted=wanted,
         device=device,
         dtype=dtype,
         attn=attn,
         progress=progress,
-        lossy_steps=recorded_steps(Path(candidate)),
+        lossy_steps=recorded_steps(judged),
     )
-    return _judge(case)
+    with enough_memory(f"{judged} cannot be judged"):
+        return _judge(case)
 
 
 def _known(what: str, names: Sequence[str] | dict[str, str], known: Sequence[str] | dict[str, str]) -> frozenset[str]:
@@ -78,14 +84,6 @@ def _known(what: str, names: Sequence[str] | dict[str, str], known: Sequence[str
         if name not in known:
             raise UnknownLevelError(f"{what} {name!r} is not one of {', '.join(known)}")
     return frozenset(names)
-
-
-def _folder(path: Path | str) -> Path:
-    folder = Path(path)
-    if not folder.is_dir() and not is_native(folder):
-        raise FolderError(f"{folder}: not a folder; expected a model folder with config.json and safetensors files")
-    read_config(folder)
-    return folder
 
 
 def _judge(case: Case) -> Verdict:

@@ -12,7 +12,7 @@ class GoldenError(Exception):
 
 
 class FolderError(GoldenError):
-    """A model folder, its config or one of its weight files cannot be read or built."""
+    """A model folder, its config or one of its weight files cannot be read as a checkpoint."""
 
 
 class UnusableReferenceError(GoldenError):
@@ -41,6 +41,18 @@ class NondeterministicReferenceError(UnverifiableError):
 
 class MissingDeviceError(UnverifiableError):
     """This machine does not have the device or the kernel that was asked for."""
+
+
+class CannotBuildError(UnverifiableError):
+    """A model folder can be read, and what it says makes no model that can be built on this machine."""
+
+
+class CannotRunError(UnverifiableError, RuntimeError):
+    """A model was built and its forward pass fails. Levels take that of a candidate for a fault, as a RuntimeError."""
+
+
+class NoMemoryError(UnverifiableError):
+    """Memory ran out while a model was built or run."""
 
 
 class GoldenFileError(GoldenError):

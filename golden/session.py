@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,12 +12,14 @@ import torch
 
 from golden.case import Case
 from golden.diagnosis.diagnosis import Suspect, explain, first_divergence
+from golden.errors import CannotRunError
 from golden.evidence.live import Evidence, Opener, ReferenceTerms, reference_evidence
 from golden.evidence.prompts import reference_prompts
 from golden.levels.behaviour import judge_behaviour
 from golden.levels.function import FLOAT64, Budget, float32_budget, judge_function
 from golden.levels.kernels import check_device, judge_kernels
-from golden.models.loading import FLASH, MIXFORMER, check_flash, load_model, read_config
+from golden.models.folders import read_config
+from golden.models.loading import FLASH, MIXFORMER, check_flash, load_model
 from golden.models.lossy import cast_of
 from golden.models.memory import RunPlan
 from golden.models.running import ModelRunner
@@ -156,7 +158,8 @@ def _diagnose(case: Case, candidate: ModelRunner, evidence: Evidence, budget: Bu
     outcome.first_divergence = first_divergence(candidate, evidence, budget) or where
     with tempfile.TemporaryDirectory(prefix="golden-") as scratch:
         suspect = Suspect(case.candidate, candidate, outcome.first_divergence)
-        outcome.hypothesis = explain(suspect, evidence, budget, Path(scratch))
+        with suppress(CannotRunError):  # a hypothesis may make a config that cannot run
+            outcome.hypothesis = explain(suspect, evidence, budget, Path(scratch))
 
 
 def _judge_low(case: Case, evidence: Evidence) -> Iterator[LevelResult]:

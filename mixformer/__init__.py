@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from mixformer.configuration_mixformer_sequential import MixFormerSequentialConfig, PhiMsftConfig
+from mixformer.configuration_mixformer_sequential import (
+    MIXFORMER_SEQUENTIAL_MODEL_TYPE,
+    MixFormerSequentialConfig,
+    PhiMsftConfig,
+)
 from mixformer.errors import MixFormerError
 from mixformer.modeling_mixformer_sequential import (
     MixFormerSequentialForCausalLM,
@@ -15,6 +19,7 @@ from mixformer.modeling_mixformer_sequential import (
 )
 
 __all__ = [
+    "MIXFORMER_SEQUENTIAL_MODEL_TYPE",
     "MixFormerError",
     "MixFormerSequentialConfig",
     "MixFormerSequentialForCausalLM",

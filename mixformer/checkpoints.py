@@ -1,6 +1,6 @@
-"""Names and folders of weights that earlier generations and DeepSpeed wrote.
+"""Reading weights that earlier generations and DeepSpeed wrote: their key names and folders.
 
-What is saved again is always the current form.
+Weights are always saved in the current form.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def renamed(state_dict: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[
 
 
 def deepspeed_state_dict(folder: Path) -> dict[str, Tensor] | None:
-    """The weights in a DeepSpeed folder, or None if `folder` is none.
+    """The weights in a DeepSpeed folder, or None if `folder` is not one.
 
     Either `mp_rank_00_model_states.pt`, with the weights under "module", or one `layer_NN-model_states.pt` per layer of
     a pipeline. The folder may also be the one above, whose file `latest` names the step.
@@ -62,8 +62,8 @@ def deepspeed_state_dict(folder: Path) -> dict[str, Tensor] | None:
     sharded = [*folder.glob("*zero_pp_rank_*model_states.pt"), *folder.glob("mp_rank_0[1-9]_model_states.pt")]
     if sharded:
         raise CheckpointError(
-            f"{folder} holds weights sharded over processes ({sharded[0].name}): gather them first, "
-            "with the zero_to_fp32.py that DeepSpeed writes beside them."
+            f"{folder} holds weights sharded over processes ({sharded[0].name}): gather them first "
+            "with zero_to_fp32.py, which DeepSpeed wrote into the same folder."
         )
     whole = folder / "mp_rank_00_model_states.pt"
     layers = sorted(folder.glob(f"layer_*{_STATES}"))
@@ -88,4 +88,6 @@ def _read(file: Path) -> dict[str, Tensor]:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{file} holds objects that only running its code could restore: {error}") from error
+        raise CheckpointError(
+            f"{file} holds objects that only its own code could load, which is not run: {error}"
+        ) from error

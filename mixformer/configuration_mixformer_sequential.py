@@ -11,6 +11,7 @@ from mixformer.architecture import Architecture, is_first_generation, merged, no
 from mixformer.errors import ArchitectureTypeError, ConfigurationError, invalid
 from mixformer.generations import PHI_MSFT, as_current_generation
 
+MIXFORMER_SEQUENTIAL_MODEL_TYPE = "mixformer-sequential"
 # The first two generations rotated 32 dimensions where the configuration said nothing; this one rotates whole heads.
 FIRST_GENERATIONS_ROTARY_DIM = 32
 
@@ -26,7 +27,7 @@ class MixFormerSequentialConfig(PreTrainedConfig):
         n_inner: Width of the MLPs, None for 4 * n_embd.
         n_head: Query heads.
         n_head_kv: Key-value heads, None for n_head.
-        rotary_dim: Dimensions of a head that rotate; None or 0 for all of them.
+        rotary_dim: Dimensions of a head that rotate; None or 0 for n_embd // n_head, which then stands here.
         activation_function: A name in transformers' ACT2FN.
         embd_layer: A name in `EMBEDDINGS`.
         architecture: A dict (every block alike), a list of dicts (one per block) or None for the default dict.
@@ -45,7 +46,7 @@ class MixFormerSequentialConfig(PreTrainedConfig):
         ConfigurationError: naming the path, what was found and what was expected.
     """
 
-    model_type = "mixformer-sequential"
+    model_type = MIXFORMER_SEQUENTIAL_MODEL_TYPE
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
     attribute_map: ClassVar[dict[str, str]] = {
         "max_position_embeddings": "n_positions",
@@ -100,6 +101,7 @@ class MixFormerSequentialConfig(PreTrainedConfig):
             self.rotary_dim = min(FIRST_GENERATIONS_ROTARY_DIM, self.n_embd // self.n_head)
         first_generation_norm = {"norm_cls": "torch", "eps": self.layer_norm_epsilon}
         self.architecture: Architecture = normal_form(self.architecture, first_generation_norm)
+        self.rotary_dim = self.rotary_dim or self.n_embd // self.n_head
         self._check_task_keys()
 
     def _check_task_keys(self) -> None:

@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose, in one tree.
+"""The errors of this package, as one tree.
 
 All of them are also the built-in exception that transformers and torch users catch for the same kind of fault.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 
 class MixFormerError(Exception):
-    """Root of the tree; catch it to catch whatever this package refuses."""
+    """Base of all errors of this package; catch it to catch them all."""
 
 
 class ConfigurationError(MixFormerError, ValueError):

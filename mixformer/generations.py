@@ -1,6 +1,6 @@
-"""Configurations of earlier generations, read into the current form.
+"""Converting configurations of earlier generations to the current form.
 
-| generation | told by | said by omission |
+| generation | recognised by | what fields that are absent mean |
 | --- | --- | --- |
 | first | `architecture` with `mixer: {}` | mha, torch norm with `layer_norm_epsilon`, rotary_dim 32 |
 | second | no `architecture` | parallel, plain mlp, torch norm with `layer_norm_epsilon`, rotary_dim 32 |
@@ -18,7 +18,7 @@ from typing import Any
 PHI_MSFT = "phi-msft"
 FLAT_ROTARY_DIM = 32
 
-# Choices of kernel and loss fields that the flat generations wrote, none of which is part of the function.
+# Fields of the earlier generations that choose kernels and do not change the function.
 _FLAT_KERNEL_CHOICES = ("flash_rotary", "fused_dense", "flash_attn")
 
 

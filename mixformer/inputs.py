@@ -11,10 +11,14 @@ from transformers.cache_utils import Cache
 
 from mixformer.errors import InputError
 from mixformer.forward_context import ForwardContext
-from mixformer.samples import checked_sample_ids, sample_ids_from_boundaries, sample_ids_of
-
-# Where a cache remembers the samples of its tokens, for callers who pass new tokens only.
-_CACHED_SAMPLES = "mixformer_sample_ids"
+from mixformer.samples import (
+    boundaries_of,
+    checked_sample_ids,
+    remembered_samples,
+    sample_ids_from_boundaries,
+    samples_of_pass,
+    set_samples_of_pass,
+)
 
 
 def forward_context(
@@ -28,7 +32,10 @@ def forward_context(
     sample_ids: Tensor | None = None,
     **unknown: Any,
 ) -> tuple[ForwardContext, dict[str, Any]]:
-    """The context of a forward pass, and the arguments that mixers may ask for by name.
+    """The context of a forward pass, and the arguments that blocks and mixers may ask for by name.
+
+    These are `attention_mask`, `cu_seqlens` and `position_ids` as the SDK calls them: a layer that hands them to `MHA`
+    computes what one computes that hands on the context.
 
     Raises:
         InputError: for arguments that contradict each other or are unknown.
@@ -36,20 +43,71 @@ def forward_context(
     if unknown:
         raise InputError(f"unknown arguments {sorted(unknown)}.")
     batch, length, device = _sizes(input_ids, inputs_embeds)
-    past = _past_length(cache)
+    past = _past_length(cache, 0)
+    samples = _samples(cu_seqlens, sample_ids, batch, length, past)
+    if samples is None and config.cross_sample_token_id is not None and input_ids is not None:
+        samples = remembered_samples(input_ids, config.cross_sample_token_id, cache)
+    context = _context(config, (batch, length, device), cache, past, attention_mask, position_ids, samples)
+    set_samples_of_pass(cache, samples)
+    if cu_seqlens is None and samples is not None and samples.shape[1] == length:
+        cu_seqlens = boundaries_of(samples)
+    if sample_ids is not None:
+        attention_mask = (context.segments != 0).long()  # a 0 among the sample_ids is padding
+    return context, {
+        "attention_mask": attention_mask,
+        "cu_seqlens": cu_seqlens,
+        "position_ids": context.position_ids,
+    }
+
+
+def layer_context(
+    config: PreTrainedConfig,
+    hidden_states: Tensor,
+    cache: Cache | None,
+    layer_idx: int,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+) -> ForwardContext:
+    """The context of one attention layer that got no context, from the keywords with which the SDK calls a mixer.
+
+    Args:
+        config: The model's configuration.
+        hidden_states: (B, S, n_embd).
+        cache: Cache to append to, or None.
+        layer_idx: Which of the cache's layers is this one's.
+        attention_mask, position_ids, cu_seqlens: As in `MixFormerSequentialForCausalLM.forward`. Without cu_seqlens the
+            samples are those of the pass that the cache remembers, if it does.
+
+    Raises:
+        InputError: for arguments that contradict each other or the cache.
+    """
+    batch, length, device = _sizes(None, hidden_states)
+    past = _past_length(cache, layer_idx)
+    samples = _samples(cu_seqlens, None, batch, length, past)
+    if samples is None:
+        samples = samples_of_pass(cache, length, past)
+    return _context(config, (batch, length, device), cache, past, attention_mask, position_ids, samples)
+
+
+def _context(
+    config: PreTrainedConfig,
+    sizes: tuple[int, int, torch.device],
+    cache: Cache | None,
+    past: int | Tensor,
+    attention_mask: Tensor | None,
+    position_ids: Tensor | None,
+    samples: Tensor | None,
+) -> ForwardContext:
+    batch, length, device = sizes
     fixed = cache is not None and cache.is_compileable
     padding = _padding(attention_mask, batch, length, past, fixed)
-    samples = _samples(config, input_ids, cu_seqlens, sample_ids, batch, length, cache)
-    segments = _combined(padding, samples)
     if position_ids is None:
         position_ids = _positions(padding, past, length, device)
     elif position_ids.shape[-1] != length:
         raise InputError(f"position_ids must have {length} columns, but got shape {tuple(position_ids.shape)}.")
-    context = ForwardContext(
-        config._attn_implementation, position_ids.view(-1, length), None if segments is None else segments, past
-    )
-    names = {"attention_mask": attention_mask, "cu_seqlens": cu_seqlens, "position_ids": context.position_ids}
-    return context, names
+    backend = config._attn_implementation or "sdpa"
+    return ForwardContext(backend, position_ids.view(-1, length), _combined(padding, samples), past)
 
 
 def _sizes(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int, int, torch.device]:
@@ -61,8 +119,9 @@ def _sizes(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int,
     return tokens.shape[0], tokens.shape[1], tokens.device
 
 
-def _past_length(cache: Cache | None) -> int | Tensor:
-    past = 0 if cache is None else cache.get_seq_length()
+def _past_length(cache: Cache | None, layer_idx: int) -> int | Tensor:
+    """Tokens that a layer of the cache holds: the layers before it have appended those of this pass already."""
+    past = 0 if cache is None else cache.get_seq_length(layer_idx)
     # A static cache counts in place while layers append to it: every layer must see the count before.
     return past.clone() if isinstance(past, Tensor) else past
 
@@ -91,47 +150,18 @@ def _padding(mask: Tensor | None, batch: int, length: int, past: int | Tensor, f
 
 
 def _samples(
-    config: PreTrainedConfig,
-    input_ids: Tensor | None,
-    cu_seqlens: Tensor | None,
-    sample_ids: Tensor | None,
-    batch: int,
-    length: int,
-    cache: Cache | None,
+    cu_seqlens: Tensor | None, sample_ids: Tensor | None, batch: int, length: int, past: int | Tensor
 ) -> Tensor | None:
-    """(B, past + S) numbers of samples from 1, or None if rows are whole samples."""
+    """(B, past + S) numbers of samples from 1 as they are given, or None."""
     if cu_seqlens is not None and sample_ids is not None:
         raise InputError("give either cu_seqlens or sample_ids.")
     if sample_ids is not None:
         return checked_sample_ids(sample_ids)
-    if cu_seqlens is not None:
-        if cache is not None and not isinstance(cache.get_seq_length(), Tensor) and cache.get_seq_length():
-            raise InputError("cu_seqlens numbers the new tokens only: give sample_ids with a cache.")
-        return sample_ids_from_boundaries(cu_seqlens, batch, length)
-    if config.cross_sample_token_id is None or input_ids is None:
+    if cu_seqlens is None:
         return None
-    return _remembered(input_ids, config.cross_sample_token_id, cache)
-
-
-def _remembered(input_ids: Tensor, separator: int, cache: Cache | None) -> Tensor:
-    """Samples of new tokens behind those that the cache has seen."""
-    new = sample_ids_of(input_ids, separator)
-    if cache is None:
-        return new
-    past = int(cache.get_seq_length())
-    state = getattr(cache, _CACHED_SAMPLES, None)  # (samples, number of the sample the next token belongs to)
-    if past and state is None:
-        raise InputError("cross_sample_token_id is set and the cache does not know its samples: give sample_ids.")
-    samples, current = new, torch.ones_like(new[:, :1])
-    if past:
-        old_samples, old_ends = state[0][:, :past], state[1][:, :past]
-        current = old_samples[:, -1:] + old_ends[:, -1:].long()
-        samples = torch.cat((old_samples, new + current - 1), dim=1)
-        ends = torch.cat((old_ends, input_ids == separator), dim=1)
-    else:
-        ends = input_ids == separator
-    setattr(cache, _CACHED_SAMPLES, (samples, ends))
-    return samples
+    if not isinstance(past, Tensor) and past:
+        raise InputError("cu_seqlens numbers the new tokens only: give sample_ids with a cache.")
+    return sample_ids_from_boundaries(cu_seqlens, batch, length)
 
 
 def _combined(padding: Tensor | None, samples: Tensor | None) -> Tensor | None:

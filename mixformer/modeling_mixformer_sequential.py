@@ -46,6 +46,7 @@ class MixFormerSequentialForCausalLM(MixFormerSequentialPreTrainedModel, Generat
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        *,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
@@ -61,13 +62,15 @@ class MixFormerSequentialForCausalLM(MixFormerSequentialPreTrainedModel, Generat
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Logits of the next token at every position, and the loss if labels are given.
 
+        What follows attention_mask is given by name: generations differ in the order.
+
         Args:
             input_ids: (B, S) integers.
             attention_mask: (B, past + S), 1 for tokens and 0 for padding on either side.
             position_ids: (1 or B, S); by default they count the tokens that are no padding.
             past_key_values: Cache to go on from, and to append to.
             inputs_embeds: (B, S, n_embd) instead of input_ids.
-            labels: (B, S) integers, -100 where there is nothing to predict.
+            labels: (B, S) integers, or as many in one row, -100 where there is nothing to predict.
             use_cache: Whether to return a cache; by default `config.use_cache` outside training.
             output_hidden_states: Return the input of every block and the output of the last, L + 1 times
                 (B, S, n_embd).
@@ -138,7 +141,11 @@ class MixFormerSequentialForCausalLM(MixFormerSequentialPreTrainedModel, Generat
 
 
 class MixFormerSequentialForSequenceClassification(MixFormerSequentialPreTrainedModel):
-    """A MixFormer that classifies whole sequences by their last token.
+    """A MixFormer that classifies whole sequences by one token, as the SDK's: the last that is no padding.
+
+    It is the token before the first padding, or the last of a row that has no padding or begins with it. Padding is
+    `pad_token_id` (so a row ends at the first one, whatever stands behind it) and what attention_mask hides, which the
+    SDK does not ask; where that would still give a hidden token, it is the last one that the mask shows.
 
     Args:
         config: Its configuration, with `problem_type`.
@@ -158,6 +165,7 @@ class MixFormerSequentialForSequenceClassification(MixFormerSequentialPreTrained
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        *,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
@@ -165,20 +173,23 @@ class MixFormerSequentialForSequenceClassification(MixFormerSequentialPreTrained
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        cu_seqlens: Tensor | None = None,
+        sample_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> SequenceClassifierOutputWithPast | tuple[Any, ...]:
         """Scores of each class for each sequence, and the loss if labels are given.
 
         Args:
-            labels: (B,) integers or floats, or (B, num_labels), by `problem_type`.
+            labels: See `SequenceClassificationLoss.forward`.
             input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache, output_hidden_states,
-                return_dict: As in `MixFormerSequentialForCausalLM.forward`.
+                return_dict, cu_seqlens, sample_ids: As in `MixFormerSequentialForCausalLM.forward`.
 
         Returns:
             Loss, logits (B, num_labels), cache and hidden states.
 
         Raises:
-            InputError: if a batch has neither a padding mask nor a `pad_token_id` to find the last tokens by.
+            InputError: if a batch has neither an attention_mask nor a `pad_token_id` to find the last tokens by, or for
+                arguments that are unknown or contradict each other.
         """
         hidden_states, cache, collected = self.run_blocks(
             input_ids,
@@ -188,6 +199,8 @@ class MixFormerSequentialForSequenceClassification(MixFormerSequentialPreTrained
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             output_hidden_states=output_hidden_states,
+            cu_seqlens=cu_seqlens,
+            sample_ids=sample_ids,
             **kwargs,
         )
         scores = self.layers[-1](hidden_states)  # (B, S, num_labels)
@@ -201,15 +214,15 @@ class MixFormerSequentialForSequenceClassification(MixFormerSequentialPreTrained
         return output if self.returns_dict(return_dict) else output.to_tuple()
 
     def _last_token(self, input_ids: Tensor | None, attention_mask: Tensor | None, scores: Tensor) -> Tensor:
-        """Index of the last token of each row that is no padding, (B,)."""
+        """Index of the token that each row is classified by, (B,); see the class."""
         batch, length = scores.shape[:2]
-        positions = torch.arange(length, device=scores.device)
-        if attention_mask is not None:
-            kept = attention_mask[:, -length:].to(scores.device) != 0
-        elif input_ids is not None and self.config.pad_token_id is not None:
-            kept = input_ids.to(scores.device) != self.config.pad_token_id
-        elif batch == 1:
-            return positions[-1:]
-        else:
+        pad = self.config.pad_token_id if input_ids is not None else None
+        if attention_mask is None and pad is None and batch > 1:
             raise InputError("a batch of several sequences needs an attention_mask or config.pad_token_id.")
-        return (positions * kept).argmax(-1)
+        hidden = torch.zeros((batch, length), dtype=torch.bool, device=scores.device)
+        if attention_mask is not None:
+            hidden = attention_mask[:, -length:].to(scores.device) == 0
+        padding = hidden if pad is None else hidden | (input_ids.to(scores.device) == pad)
+        last = (padding.long().argmax(-1) - 1) % length
+        shown = (torch.arange(length, device=scores.device) * ~hidden).argmax(-1)
+        return torch.where(hidden.gather(1, last[:, None])[:, 0], shown, last)

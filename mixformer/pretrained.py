@@ -15,16 +15,17 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 
 from mixformer.blocks import BLOCKS, get_block
-from mixformer.blocks.branches import first
+from mixformer.blocks.branches import first, keywords_of, taken
 from mixformer.blocks.embeddings import get_embedding
 from mixformer.blocks.heads import get_head, get_loss
 from mixformer.blocks.learned_scale import LearnedScale
-from mixformer.blocks.mixers.mha import MHA
-from mixformer.blocks.norms.rms import FlashRMSNorm
+from mixformer.blocks.norms.rms import FlashRMSLayerNorm
+from mixformer.cache_layers import guesses_cache_support, number_cache_layers, unfilled_layer
 from mixformer.checkpoints import deepspeed_state_dict, legacy_names, renamed
 from mixformer.configuration_mixformer_sequential import MixFormerSequentialConfig
 from mixformer.derived_buffers import DerivedBuffers
 from mixformer.errors import ConfigurationError, InputError
+from mixformer.forward_context import ForwardContext
 from mixformer.inputs import forward_context
 
 # Where to find a folder on the Hub, for the configuration as for the weights.
@@ -63,8 +64,9 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         # Parts name the parameters whose values 8 bits of precision would spoil in an attribute `keep_in_fp32`.
         keep = {name for module in self.modules() for name in getattr(module, "keep_in_fp32", ())}
         self._keep_in_fp32_modules_strict = sorted(keep)
-        for cache_idx, attention in enumerate(m for m in self.modules() if isinstance(m, MHA)):
-            attention.cache_idx = cache_idx
+        number_cache_layers(self)
+        self._keywords = [keywords_of(layer) for layer in self.layers]
+        self._guesses_cache_support = guesses_cache_support(self)
 
     def _task_entry(self, kind: str) -> tuple[dict[str, Any], str]:
         """The sub-dict for head or loss and its path; it has to name this class's own task."""
@@ -143,7 +145,7 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, DerivedBuffers):
             module.reset_buffers()
-        if isinstance(module, FlashRMSNorm) and module.zero_centered_weight:
+        if isinstance(module, FlashRMSLayerNorm) and module.zero_centered_weight:
             init.zeros_(module.weight)  # transformers' own: it leaves alone what was loaded
         if isinstance(module, LearnedScale):
             init.constant_(module.weight, module.spec.scaling)
@@ -170,14 +172,34 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
             raise InputError("give either input_ids or inputs_embeds.")
         cache = self._cache(past_key_values, use_cache)
         context, mixer_inputs = forward_context(self.config, input_ids, inputs_embeds, cache, **inputs)
-        embedding = self.layers[0]
-        x = embedding(input_ids, inputs_embeds=inputs_embeds, position_ids=context.position_ids)
+        x = self._embed(input_ids, inputs_embeds=inputs_embeds, position_ids=context.position_ids)
+        layer_inputs = {"context": context, "past_key_values": cache, **mixer_inputs}
         wanted = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         collected = (x,) if wanted else None
-        for block in self.blocks:
-            x = self._run_block(block, x, context=context, past_key_values=cache, **mixer_inputs)
+        for block, names in zip(self.blocks, self._keywords[1:-1], strict=True):
+            x = self._run_block(block, x, **taken(layer_inputs, names))
             collected = (*collected, x) if wanted else None  # a list kept for nobody would hold every layer's memory
-        return x, cache, collected
+        return x, self._filled(cache, context, own=past_key_values is None), collected
+
+    def _embed(self, input_ids: Tensor | None, **inputs: Tensor | None) -> Tensor:
+        names = self._keywords[0]
+        if inputs["inputs_embeds"] is not None and names is not None and "inputs_embeds" not in names:
+            raise InputError("inputs_embeds was given, but the embedding of this model takes only input_ids.")
+        return first(self.layers[0](input_ids, **taken(inputs, names)))
+
+    def _filled(self, cache: Cache | None, context: ForwardContext, *, own: bool) -> Cache | None:
+        """The cache, if every attention has appended to it; one of our `own` that is not full is nobody's loss."""
+        if cache is None or not self._guesses_cache_support or torch.compiler.is_compiling():
+            return cache
+        layer = unfilled_layer(self, cache, context.past_length + context.position_ids.shape[1])
+        if layer is None:
+            return cache
+        if own:
+            return None
+        raise InputError(
+            f"layer {layer} of past_key_values was not filled: a block or mixer of this model does not hand it to its "
+            "attention. Set `supports_cache = False` on it, or call with use_cache=False."
+        )
 
     def _run_block(self, block: nn.Module, x: Tensor, **kwargs: Any) -> Tensor:
         if self.gradient_checkpointing and self.training:

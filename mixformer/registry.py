@@ -1,4 +1,4 @@
-"""From a name and keywords in a configuration to a module, with errors that list what exists."""
+"""Registries: finding the class that a configuration names, and checking its keywords."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mixformer.plugins import load_parts_of
 
 ModuleClass = type[nn.Module]
 
-# Supplied by the factories, so never to be given in a configuration.
+# The factories pass these, so a configuration cannot give them.
 SUPPLIED = frozenset({"self", "config", "layer_idx", "block_idx", "normalized_shape"})
 
 
@@ -52,7 +52,7 @@ def class_and_keywords(
 
 
 def check_keywords(module_class: ModuleClass, keywords: Mapping[str, Any], path: str) -> None:
-    """Refuse keywords that `module_class` neither names nor swallows with `**kwargs`.
+    """Refuse keywords that the constructor of `module_class` does not take.
 
     Raises:
         UnknownKeywordError: listing the keywords that exist.
@@ -68,10 +68,10 @@ def check_keywords(module_class: ModuleClass, keywords: Mapping[str, Any], path:
 def check_types(module_class: ModuleClass, keywords: Mapping[str, Any], path: str) -> None:
     """Refuse values that contradict the annotations of a class of this package: a string "false" is true in Python.
 
-    Classes from elsewhere may annotate as they like.
+    Classes of other packages are not checked, because their annotations may mean something else.
 
     Raises:
-        ConfigurationError: naming the keyword and the type it has to have.
+        ConfigurationError: naming the keyword and its type.
     """
     if not module_class.__module__.startswith(f"{__package__}."):
         return

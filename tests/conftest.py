@@ -111,6 +111,21 @@ def every_llama(request, llama) -> Path:
     return llama(request.param)
 
 
+def _module(name: str, path: Path) -> ModuleType:
+    """A file of the tests as a module."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def ngpt() -> ModuleType:
+    """Makers of nGPT's files, and the functions of its dialects."""
+    return _module("ngpt_makers", Path(__file__).parent / "ngpt_makers.py")
+
+
 @pytest.fixture(scope="session")
 def standin() -> ModuleType:
     """The kernels of flash-attn written in torch."""

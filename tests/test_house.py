@@ -22,7 +22,7 @@ FLOORS = {
     "converters": """
         converters
         converters.conversion converters.alignment converters.config_alignment converters.provenance \
-            converters.verdict_record converters.plain_copy converters.sample converters.support_matrix
+            converters.verdict_record converters.plain_copy converters.sample converters.support_matrix converters.norms
         converters.forms
         converters.families
         converters.families.shared
@@ -38,7 +38,7 @@ FLOORS = {
     "golden": """
         golden.conformance
         golden
-        golden.comparison golden.session golden.case golden.report
+        golden.comparison golden.session golden.case golden.inputs golden.report
         golden.diagnosis
         golden.faults
         golden.levels
@@ -167,7 +167,7 @@ def test_files_are_short(package):
         assert len(file.read_text().splitlines()) <= 300, file
 
 
-HEAVY = {"torch", "transformers", "numpy"}
+HEAVY = {"torch", "transformers", "numpy", "huggingface_hub"}
 
 
 def loaded_after(code: str, where: Path) -> set[str]:
@@ -195,6 +195,7 @@ def run(*words):
     [
         ["--help"],
         ["llama", "--help"],
+        ["push", "--help"],
         ["families"],
         ["llama", "--to", "mixformer", "--no-parity", "--no-hash"],
         ["mixformer", "--to", "llama", "--no-parity", "--no-hash"],

@@ -100,7 +100,7 @@ def test_a_refusal_without_a_name_fails_and_a_switch_that_is_never_on_is_told(in
     env = installed("duet", place, changed("duet", tmp_path / "code", changes))
     done = conformance("duet", env, "-k", "variant", where=ROOT if inside else tmp_path)
     assert "1 failed, 5 passed, 4 deselected" in done.stdout, done.stdout
-    assert "ConfigRefused: partial_rotary_factor 0.25 of head_dim 20 is 5, expected an even number" in done.stdout
+    assert "partial_rotary_factor 0.25 of head_dim 20 is 5 rotating dimensions, expected an even number" in done.stdout
     assert "NeverDrawn: duet: no variant has branch_scales = true; nothing was tested of it" in done.stdout
 
 
@@ -144,11 +144,11 @@ def test_a_plugin_is_listed_and_is_a_verb(place):
     [
         ("raise RuntimeError('no such luck')", "cannot be imported (no such luck)"),
         ("FAMILY = 3", "has no FAMILY"),
-        ("from converters.families.llama import FAMILY", "a name that is taken"),
+        ("from converters.families.llama import FAMILY", "that name is taken"),
         (
             "from dataclasses import replace\nfrom converters.families.llama import FAMILY as F\n"
             "FAMILY = replace(F, name='push')",
-            "'push', a name that is taken",
+            "'push', but that name is taken",
         ),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_config_that_fits_two_families_is_refused_until_one_is_chosen(place, t
 
     source = write_sample(tmp_path / "source")
     done = run("diff", source, source, env=env)
-    assert done.returncode == 3 and "of lama and of llama; say which it is" in done.stderr
+    assert done.returncode == 3 and "fits lama and llama; say which it is" in done.stderr
     for name in ("lama", "llama"):
         words = (name, source, "--to", "mixformer", "-o", tmp_path / f"{name}-out", "--no-parity")
         assert run(*words, env=env).returncode == 0

@@ -1,1 +1,1 @@
-"""Moves on strided boxes: which element goes where, and the proof that none is lost. Knows no checkpoint."""
+"""Moves, which say where each element of a tensor goes, and the proof that none is lost. Knows no checkpoint."""

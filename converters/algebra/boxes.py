@@ -1,4 +1,4 @@
-"""Strided boxes: which elements of a source tensor become which elements of a target tensor.
+"""Pieces: strided boxes that say which elements of a source tensor become which elements of a target tensor.
 
 A tensor is a flat, row-major run of elements. A `Piece` says that a block of `shape` elements goes from one set of
 strides to another. Three operations on pieces are enough for every move of the algebra:
@@ -18,7 +18,7 @@ from math import prod
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A strided box of elements on its way. Offsets and strides count elements, not bytes.
+    """A strided box copied from a source to a target tensor. Offsets and strides count elements, not bytes.
 
     source: key of the source tensor, or None for a fill with `value` (the bit pattern of one element).
     copy: the elements are also used elsewhere, by name (a tied head written twice).
@@ -242,7 +242,7 @@ def _clip(refined: Refined, start: int, stop: int) -> Iterator[Refined]:
         return
     dim = max((k for k, a in enumerate(refined.axes) if a == 1), key=lambda k: refined.steps[k])
     step, rest, size = refined.steps[dim], refined.spread(1, skip=dim), refined.piece.shape[dim]
-    inner = max(0, -(-(start - first) // step))  # first step that lies wholly inside
+    inner = max(0, -(-(start - first) // step))  # first step that lies inside as a whole
     outer = min(size, (stop - 1 - rest - first) // step + 1)  # one behind the last of them
     low = max(0, -(-(start - rest - first) // step))  # first step that reaches inside
     high = min(size, (stop - 1 - first) // step + 1)  # one behind the last of them

@@ -1,10 +1,10 @@
-"""Sizes that know their names, so that a message can say `[kv_rows = 512, n_embd = 4096]`."""
+"""Sizes with names, so that a message can say `[kv_rows = 512, n_embd = 4096]`."""
 
 from collections.abc import Iterator, Mapping
 
 
 class Size(int):
-    """A non-negative number of elements along one axis, with the name it goes by."""
+    """A non-negative number of elements along one axis, with its name."""
 
     name: str
 

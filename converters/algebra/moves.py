@@ -27,7 +27,7 @@ class Transpose:
     def __call__(self, views: Sequence[View], dims: Dims) -> Moved:
         (view,) = views
         if len(view.shape) != 2:
-            raise ShapeMismatch(f"a matrix is needed to transpose, this tensor is {describe(view.shape)}")
+            raise ShapeMismatch(f"only a matrix can be transposed, this tensor has shape {describe(view.shape)}")
         rows, columns = view.shape
         pieces = tuple(p for piece in view.pieces for p in permute(piece, view.shape, (1, 0)))
         return Moved((View((columns, rows), view.dtype, pieces),))
@@ -56,7 +56,7 @@ class Rows:
         (view,) = views
         grid = tuple(dims[f] if isinstance(f, str) else f for f in self.factors)
         if prod(grid) != view.shape[0]:
-            raise ShapeMismatch(f"{view.shape[0]} rows are not the grid {describe(grid)}")
+            raise ShapeMismatch(f"{view.shape[0]} rows cannot be read as the grid {describe(grid)}")
         columns = prod(view.shape[1:])
         order = (*self.order, len(grid))
         pieces = tuple(p for piece in view.pieces for p in permute(piece, (*grid, columns), order))
@@ -91,7 +91,9 @@ class Concat:
         for view, size in zip(views, sizes, strict=True):
             expected = (*first.shape[: self.axis], size, *first.shape[self.axis + 1 :])
             if view.shape != expected:
-                raise ShapeMismatch(f"a part to concatenate is {describe(view.shape)}, expected {describe(expected)}")
+                raise ShapeMismatch(
+                    f"a part to concatenate has shape {describe(view.shape)}, expected {describe(expected)}"
+                )
             if view.dtype != first.dtype:
                 raise ShapeMismatch(
                     f"parts of one tensor have dtypes {first.dtype} and {view.dtype};"
@@ -132,7 +134,9 @@ class Split:
         (view,) = views
         sizes = [dims[name] for name in self.sizes]
         if sum(sizes) != view.shape[self.axis]:
-            raise ShapeMismatch(f"axis {self.axis} of {describe(view.shape)} is not {' + '.join(map(_named, sizes))}")
+            raise ShapeMismatch(
+                f"axis {self.axis} of {describe(view.shape)} should have {' + '.join(map(_named, sizes))} elements"
+            )
         starts = [sum(sizes[:k]) for k in range(len(sizes))]
         return Moved(tuple(_cut(view, self.axis, start, size) for start, size in zip(starts, sizes, strict=True)))
 
@@ -148,7 +152,7 @@ def _cut(view: View, axis: int, start: int, size: int) -> View:
 
 @dataclass(frozen=True)
 class Pad:
-    """Rows of zeros behind the last, from size `rows` to size `to`."""
+    """Rows of zeros added after the last row, from size `rows` to size `to`."""
 
     rows: str
     to: str
@@ -175,7 +179,7 @@ class Pad:
 
 @dataclass(frozen=True)
 class Crop:
-    """Rows `to` of padding taken off down to size `rows`; they must be zero."""
+    """Rows of padding removed at the end, from size `to` to size `rows`; they must be zero."""
 
     rows: str
     to: str
@@ -200,7 +204,7 @@ class Crop:
 
 
 def _constant(view: View, value: int, why: str) -> tuple[Check, ...]:
-    """What remains to be checked of a view that should hold one bit pattern: nothing, if it is made of fills of it."""
+    """The checks of a view that should hold one bit pattern: none, if it is made of fills with it."""
     if any(piece.source is None and piece.value != value for piece in view.pieces):
         raise NotInvertible(f"{why}, but are not")
     return (Check(view, why, value),) if any(piece.source is not None for piece in view.pieces) else ()

@@ -1,9 +1,9 @@
-"""Proof, on boxes alone, that a set of strided boxes covers a tensor exactly once.
+"""The proof, from boxes alone, that a set of strided boxes covers a tensor exactly once.
 
 Boxes that lie inside a tensor, are disjoint and hold as many elements as it has cover each element exactly once; no
 element is ever looked at. Boxes whose spans do not overlap are disjoint at once. Those that interleave are cut into
 rectangles in the digits of the tensor's own axes, factored by their strides, and two rectangles are disjoint if on one
-axis their digits are. Boxes for which that cannot be shown are refused: a proof may be too careful, never too kind.
+axis their digits are. Boxes for which that cannot be shown are refused: the proof never accepts a wrong plan.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ def fault(shape: tuple[int, ...], boxes: Sequence[Box]) -> str | None:
         if box.offset < 0 or box.last >= size or min(box.strides, default=0) < 0:
             return f"{_named(box)} reaches from element {box.offset} to {box.last} of a tensor of {size}"
         if not _injective(box):
-            return f"{_named(box)} meets itself"
+            return f"{_named(box)} covers elements twice"
     for group in _overlapping(boxes):
         clash = _clash(shape, group) if len(group) > 1 else None
         if clash:
@@ -86,19 +86,19 @@ def _clash(shape: tuple[int, ...], boxes: list[Box]) -> str | None:
             if other[0].first > one[0].last:
                 break
             if not any(map(Span.misses, one, other)):
-                return f"{_named(first)} and {_named(second)} overlap, or interleave beyond proof"
+                return f"{_named(first)} and {_named(second)} overlap, or interleave so that nothing can be proved"
     return None
 
 
 class Span(NamedTuple):
-    """Where a box lies on one axis of a view: between two digits, at multiples of `step` from the first."""
+    """Where a box lies on one axis of a view: between two indices, at multiples of `step` from the first."""
 
     first: int
     last: int
     step: int
 
     def misses(self, other: "Span") -> bool:
-        """Whether no digit is in both."""
+        """Whether no index is in both."""
         if self.first > other.last or other.first > self.last:
             return True
         step = gcd(self.step, other.step)

@@ -1,6 +1,6 @@
-"""Strided pieces on data: a tensor put together in memory with numpy, for pieces that no ranged copy can move.
+"""Strided pieces on data: a tensor put together in memory with numpy, for pieces that are not runs of bytes.
 
-Elements are unsigned integers of the dtype's width, so every dtype, also one numpy does not know, passes untouched.
+Elements are unsigned integers of the dtype's width, so any dtype is copied unchanged, also one numpy does not know.
 numpy is imported inside the functions, because a conversion of contiguous ranges does not need it.
 """
 

@@ -1,11 +1,11 @@
 """Moves: how tensors of one side become tensors of the other, as functions on strided boxes.
 
-A `View` is a tensor that is not there yet: its shape, its dtype and the pieces it will be made of. A move takes views
-and gives views; it never sees an element. Every move is a partial bijection with an `inverse`, and what the inverse
-cannot know from headers alone (that padding rows are zero, that two heads are equal) it leaves behind as a `Check`,
-which is done on the data before a byte is written.
+A `View` describes a tensor that will be written: its shape, its dtype and its pieces. A move takes views and gives
+views; it reads no element. Every move is a partial bijection with an `inverse`. What the inverse cannot know from
+headers alone (that padding rows are zero, that two heads are equal) becomes a `Check`, which is done on the data before
+a byte is written.
 
-Sizes are names in `Dims`; a move computes none of its own, has no flags and no state. Here are the ways to combine
+Sizes are names in `Dims`; a move computes no sizes, and has no flags and no state. Here are the ways to combine
 moves (in sequence, side by side, in another order); the moves themselves are in `moves.py`.
 """
 
@@ -20,7 +20,7 @@ from converters.algebra.dims import Dims
 
 @dataclass(frozen=True)
 class View:
-    """A tensor to be: `shape`, safetensors `dtype` name, and the pieces that make it."""
+    """A tensor that will be written: `shape`, safetensors `dtype` name, and its pieces."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -34,7 +34,7 @@ class View:
 
 @dataclass(frozen=True)
 class Check:
-    """Elements that a move consumes without writing them.
+    """Elements that a move reads and does not write.
 
     `equal` None: every element of `view` has the bit pattern that its fill pieces or `value` say.
     Otherwise: the elements of `view` equal those of `equal`, bit for bit.
@@ -47,7 +47,7 @@ class Check:
 
 
 class Moved(NamedTuple):
-    """What a move gives: views, and what has to hold for them to be lossless."""
+    """The result of a move: views, and the checks that make it lossless."""
 
     views: tuple[View, ...]
     checks: tuple[Check, ...] = ()
@@ -68,7 +68,7 @@ class Move(Protocol):
 
     @property
     def inverse(self) -> "Move":
-        """The move that undoes this one, bit for bit, on everything it can make."""
+        """The move that undoes this one, bit for bit, on every result of it."""
         ...
 
     def __call__(self, views: Sequence[View], dims: Dims) -> Moved:
@@ -76,7 +76,7 @@ class Move(Protocol):
 
         Raises:
             ShapeMismatch: a view has other sizes than the move's names say.
-            NotInvertible: the views are nothing the inverse of this move could have made.
+            NotInvertible: the inverse of this move cannot give these views.
         """
         ...
 

@@ -1,1 +1,1 @@
-"""What lies on disk: headers, names and bytes of a checkpoint."""
+"""Reading checkpoints from disk: headers, names and bytes."""

@@ -1,7 +1,7 @@
-"""Casts between floating dtypes: the one change of elements, asked for by name, bounded, and recorded as a lossy step.
+"""Casts between floating dtypes: a lossy step that the user asks for, and that is recorded with its largest errors.
 
-Rounding is to nearest even, by way of float32, as torch's `Tensor.to` does it. NaN stays NaN. A finite number that the
-new dtype can only call infinite is refused. numpy is imported when the first cast runs.
+Rounding is to nearest even, by way of float32, as torch's `Tensor.to` does it. NaN stays NaN. A finite number that
+would become infinite in the new dtype is refused. numpy is imported when the first cast runs.
 """
 
 from collections.abc import Mapping
@@ -44,10 +44,10 @@ def cast(data: bytes | memoryview, was: str, to: str, key: str) -> Casted:
     """
     import numpy as np
 
-    wide = _as_float(data, was)
+    wide = as_float(data, was)
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = _from_float(wide, to)
-        back = _as_float(narrow, to)
+        back = as_float(narrow, to)
         lost = np.isfinite(wide) & ~np.isfinite(back)
         if lost.any():
             raise NotInvertible(f"{key} holds {wide[lost][0]:g}, which {to} cannot hold; choose bfloat16 or float32")
@@ -55,7 +55,8 @@ def cast(data: bytes | memoryview, was: str, to: str, key: str) -> Casted:
     return Casted(narrow, float(np.nanmax(np.where(np.isfinite(wide), difference, 0.0), initial=0.0)))
 
 
-def _as_float(data: bytes | memoryview, dtype: str) -> "np.ndarray[Any, np.dtype[np.floating[Any]]]":
+def as_float(data: bytes | memoryview, dtype: str) -> "np.ndarray[Any, np.dtype[np.floating[Any]]]":
+    """Elements as numbers: float64 as they are, narrower ones as float32."""
     import numpy as np
 
     if dtype == "BF16":

@@ -1,4 +1,4 @@
-"""A checkpoint on disk as a value: its config, and where each tensor's bytes lie."""
+"""A checkpoint on disk as a value: its config, and where the bytes of each tensor lie."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from converters.checkpoint.safetensors_header import BITS
 
 
 class FileState(NamedTuple):
-    """What tells one state of a file from another without reading it."""
+    """The state of a file without reading it: it differs after the file has changed."""
 
     nbytes: int
     modified_ns: int
@@ -54,13 +54,13 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model: its config as it stands in `config.json` or its form's own place, and its tensors by key.
+    """A model: its config, from `config.json` or from the file form, and its tensors by key.
 
     folder: the model folder, or the one file that holds everything. stored: its weight files. files: where the tensors
     are read, the same but for legacy pickles and quantised tensors. states: of `files`, when their headers were read.
     lossy: steps that opening it takes, as conversion.json records them. unpack: makes the last of `files` in a folder
     for temporary files; until then it does not exist, and only a plan can be made. said_by: what stands for config.json
-    where there is none.
+    where there is none. unsaid: fields that belong into the config, that nothing in the source says and a user may.
     """
 
     folder: Path
@@ -73,6 +73,7 @@ class Checkpoint:
     lossy: tuple[Mapping[str, Any], ...] = ()
     unpack: Callable[[Path], Path] | None = None
     said_by: str = ""
+    unsaid: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:

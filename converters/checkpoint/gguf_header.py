@@ -2,10 +2,11 @@
 
 Format (ggml `docs/gguf.md`): magic, version, number of tensors and of metadata entries; then the entries (name, type,
 value), then for each tensor its name, sizes (fastest axis first), type and offset into the data, which begin at the
-next multiple of `general.alignment`. All numbers are little-endian. Every count, length and offset is held against the
-size of the file before it is used, so that no header can make the reader allocate or seek beyond it.
+next multiple of `general.alignment`. All numbers are little-endian. Every count, length and offset is compared with
+the size of the file before it is used, so that no header can make the reader allocate or seek beyond it.
 """
 
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from converters.checkpoint.regular_files import open_regular
 from converters.checkpoint.safetensors_header import MOST_TENSORS
 from converters.errors import UnsafeFile
 
@@ -21,11 +23,12 @@ MAGIC = b"GGUF"
 ALIGNMENT = "general.alignment"
 MOST_ENTRIES = 1 << 16
 LONGEST_NAME = 1 << 10  # bytes
-MOST_WORDS = 1 << 22  # strings of an array; the largest vocabularies have a few hundred thousand
-LONGEST_STRING = 1 << 26  # bytes; a chat template has a few thousand
-KEPT = 64  # elements up to which an array is kept; the others, such as the words of a tokenizer, are skipped
+MOST_WORDS = 1 << 21  # strings of all arrays together; the largest vocabularies have a few hundred thousand
+LONGEST_STRING = 1 << 16  # bytes; longer strings, such as templates, are skipped
+MOST_KEPT = 1 << 23  # bytes of all strings that are kept
+KEPT = 64  # arrays of more elements, such as the words of a tokenizer, are skipped
 MOST_DIMS = 4
-WIDEST = 1 << 20  # the largest alignment that is believed, in bytes
+WIDEST = 1 << 20  # the largest alignment that is allowed, in bytes
 
 STRING, ARRAY = 8, 9
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -89,7 +92,7 @@ class GgufHeader:
 
 def is_gguf(path: Path) -> bool:
     """Whether a file begins with the magic number."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(4) == MAGIC
 
 
@@ -100,21 +103,26 @@ def read_gguf(path: Path) -> GgufHeader:
         UnsafeFile: truncated, malformed, of another version, or its tensors overlap or leave the file.
     """
     try:
-        with path.open("rb") as file:
-            return _parse(_Cursor(file, path.stat().st_size))
+        with open_regular(path) as file:
+            return _parse(_Cursor(file, os.fstat(file.fileno()).st_size))
     except OSError as error:
         raise UnsafeFile(f"{path} cannot be read: {error.strerror}") from None
     except UnsafeFile as error:
-        raise UnsafeFile(f"{path} is not a sound GGUF file: {error}") from None
+        raise UnsafeFile(f"{path} is not a valid GGUF file: {error}") from None
 
 
 @dataclass
 class _Cursor:
-    """A file read forward, `at` bytes from its start; nothing beyond its `size` is ever asked for."""
+    """A file read forward, `at` bytes from its start; nothing beyond its `size` is ever asked for.
+
+    kept: bytes of the strings that were kept. words: strings of the arrays that were skipped.
+    """
 
     file: BinaryIO
     size: int
     at: int = 0
+    kept: int = 0
+    words: int = 0
 
     def bytes(self, count: int, what: str) -> bytes:
         """The next `count` bytes."""
@@ -140,7 +148,22 @@ class _Cursor:
         """A string: its length in bytes, then UTF-8."""
         length = self.number("Q", what)
         if length > longest:
-            raise UnsafeFile(f"{what} claims {length} bytes, at most {longest} are read")
+            raise UnsafeFile(f"{what} should have {length} bytes, at most {longest} are allowed")
+        return self.letters(length, what)
+
+    def short_text(self, what: str) -> str | None:
+        """A string; None for one that is too long to be kept, which is passed over."""
+        length = self.number("Q", what)
+        if length > LONGEST_STRING:
+            self.skip(length, what)
+            return None
+        return self.letters(length, what)
+
+    def letters(self, length: int, what: str) -> str:
+        """`length` bytes of UTF-8."""
+        self.kept += length
+        if self.kept > MOST_KEPT:
+            raise UnsafeFile(f"its strings have more than {MOST_KEPT} bytes in all, with that of {what}")
         try:
             return self.bytes(length, what).decode()
         except UnicodeDecodeError:
@@ -154,11 +177,13 @@ def _parse(cursor: _Cursor) -> GgufHeader:
     if version not in (2, 3):
         big = int.from_bytes(version.to_bytes(4, "little"), "big")
         why = "it is big-endian" if big in (2, 3) else f"it is of version {version}"
-        raise UnsafeFile(f"{why}; little-endian files of version 2 and 3 are read. Convert it anew with llama.cpp")
+        raise UnsafeFile(
+            f"{why}; only little-endian files of versions 2 and 3 can be read. Convert it again with llama.cpp"
+        )
     tensors, entries = cursor.number("Q", "the number of tensors"), cursor.number("Q", "the number of entries")
     if tensors > MOST_TENSORS or entries > MOST_ENTRIES:
         raise UnsafeFile(
-            f"it claims {tensors} tensors and {entries} entries; {MOST_TENSORS} and {MOST_ENTRIES} at most"
+            f"its header says {tensors} tensors and {entries} entries; at most {MOST_TENSORS} and {MOST_ENTRIES} can be"
         )
     metadata = _metadata(cursor, entries)
     alignment = metadata.get(ALIGNMENT, 32)
@@ -169,20 +194,13 @@ def _parse(cursor: _Cursor) -> GgufHeader:
     return GgufHeader(version, metadata, _placed(raw, start, alignment, cursor.size))
 
 
-def _count(cursor: _Cursor, what: str, most: int) -> int:
-    count: int = cursor.number("Q", f"the number of {what}")
-    if count > most:
-        raise UnsafeFile(f"it claims {count} {what}, at most {most} are read")
-    return count
-
-
 def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     names = set[str]()
     for _ in range(count):
         name = cursor.text(LONGEST_NAME, "the name of an entry")
         if name in names:
-            raise UnsafeFile(f"the entry {name!r} stands twice")
+            raise UnsafeFile(f"the entry {name!r} appears twice")
         names.add(name)
         value = _value(cursor, cursor.number("I", f"the type of {name!r}"), name)
         if value is not None:
@@ -191,17 +209,17 @@ def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
 
 
 def _value(cursor: _Cursor, kind: int, name: str) -> Any:
-    """A value; None for an array that is too long to be a size."""
+    """A value; None for an array or a string that is too long to say anything of the model."""
     if kind in SCALARS:
         value = cursor.number(SCALARS[kind], name)
         return shortest(value) if SCALARS[kind] == "f" else value
     if kind == STRING:
-        return cursor.text(LONGEST_STRING, name)
+        return cursor.short_text(name)
     if kind != ARRAY:
         raise UnsafeFile(f"{name!r} is of the unknown type {kind}")
     inner, count = cursor.number("I", name), cursor.number("Q", name)
     if inner not in SCALARS and inner != STRING:
-        raise UnsafeFile(f"{name!r} is an array of type {inner}; only numbers and strings are read")
+        raise UnsafeFile(f"{name!r} is an array of type {inner}, expected numbers or strings")
     if count <= KEPT:
         return [_value(cursor, inner, name) for _ in range(count)]
     _skip(cursor, inner, count, name)
@@ -212,8 +230,9 @@ def _skip(cursor: _Cursor, kind: int, count: int, name: str) -> None:
     if kind in SCALARS:
         cursor.skip(count * struct.calcsize(f"<{SCALARS[kind]}"), name)
         return
-    if count > MOST_WORDS:
-        raise UnsafeFile(f"{name!r} claims {count} strings, at most {MOST_WORDS} are read")
+    cursor.words += count
+    if cursor.words > MOST_WORDS:
+        raise UnsafeFile(f"{name!r} should have {count} strings, at most {MOST_WORDS} are allowed in all")
     for _ in range(count):
         cursor.skip(cursor.number("Q", name), name)
 
@@ -237,7 +256,7 @@ def _tensor(cursor: _Cursor) -> tuple[str, int, tuple[int, ...], int]:
     name = cursor.text(LONGEST_NAME, "the name of a tensor")
     dims = cursor.number("I", f"the axes of {name!r}")
     if dims > MOST_DIMS:
-        raise UnsafeFile(f"{name!r} claims {dims} axes, at most {MOST_DIMS} are read")
+        raise UnsafeFile(f"{name!r} should have {dims} axes, at most {MOST_DIMS} are allowed")
     sizes = [cursor.number("Q", f"the sizes of {name!r}") for _ in range(dims)]
     kind, offset = cursor.number("I", f"the type of {name!r}"), cursor.number("Q", f"the place of {name!r}")
     if kind not in TYPES:
@@ -257,7 +276,7 @@ def _placed(
     for name, number, shape, offset in raw:
         kind, block, width = TYPES[number]
         if name in found:
-            raise UnsafeFile(f"the tensor {name!r} stands twice")
+            raise UnsafeFile(f"the tensor {name!r} appears twice")
         if (shape[-1] if shape else 1) % block:
             raise UnsafeFile(f"{name!r} has rows of {shape[-1]} elements, {kind} takes multiples of {block}")
         nbytes = prod(shape) // block * width

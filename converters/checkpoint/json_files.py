@@ -1,28 +1,29 @@
-"""JSON files of a checkpoint, read with care: bounded, UTF-8, objects with unique keys."""
+"""JSON files of a checkpoint: of limited size, UTF-8, objects with unique keys."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from converters.checkpoint.safetensors_header import parse_json
+from converters.checkpoint.json_text import parse_json
+from converters.checkpoint.regular_files import read_regular
 from converters.errors import UnsafeFile
 
-LARGEST_JSON = 100_000_000  # bytes
+LARGEST_JSON = 24_000_000  # bytes
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        UnsafeFile: unreadable, larger than 100 MB, or not an object with unique keys.
+        UnsafeFile: no regular file, unreadable, larger than 24 MB, or not an object with unique keys.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise UnsafeFile(f"it is larger than {LARGEST_JSON} bytes")
-        return parse_json(path.read_bytes())
+        text = read_regular(path, LARGEST_JSON)
     except OSError as error:
         raise UnsafeFile(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        return parse_json(text)
     except UnsafeFile as error:
         raise UnsafeFile(f"{path} cannot be used: {error}") from None
 

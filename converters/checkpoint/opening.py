@@ -1,4 +1,4 @@
-"""Opening a checkpoint: which form it is of, its config, and the headers of its weight files. No weights are read."""
+"""Opening a checkpoint: its form, its config, and the headers of its weight files. No weights are read."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import Any
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.checkpoint.file_forms import find_form, titles
 from converters.checkpoint.json_files import read_json
+from converters.checkpoint.regular_files import check_folder, check_regular
 from converters.checkpoint.safetensors_header import read_header
+from converters.checkpoint.users_word import said_n_head, with_n_head
 from converters.checkpoint.weight_files import SINGLE, check_index, weight_files
 from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageError
 
@@ -15,7 +17,8 @@ from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageE
 def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
     """Opens a model, whatever form it comes in: see `converters.checkpoint.file_forms`.
 
-    dequantize: quantised tensors may be turned into float32, which is a lossy step.
+    dequantize: quantised tensors may be converted to float32, which is a lossy step. A source that does not say its
+    number of heads has the one that was said: see `converters.checkpoint.users_word`.
 
     Raises:
         UsageError: there is no such folder or file.
@@ -23,7 +26,8 @@ def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
         UnsafeFile: a weight file or the index is broken, or they contradict each other.
     """
     found = find_form(source)
-    return found.form.read(found.path, dequantize) if found else open_folder(source)
+    checkpoint = found.form.read(found.path, dequantize) if found else open_folder(source)
+    return with_n_head(checkpoint, said_n_head())
 
 
 def open_folder(source: Path) -> Checkpoint:
@@ -33,6 +37,7 @@ def open_folder(source: Path) -> Checkpoint:
         UsageError, ConfigRefused, UnsafeFile: as `open_checkpoint`.
     """
     folder = _folder(source)
+    check_folder(folder)
     _refuse_adapter(folder)
     config = read_config(folder)
     stored, notes = weight_files(folder)
@@ -43,7 +48,7 @@ def open_folder(source: Path) -> Checkpoint:
         for tensor in tensors_of(file, shard):
             if tensor.key in tensors:
                 was = tensors[tensor.key].file.name
-                raise UnsafeFile(f"{tensor.key!r} lies in {was} and in {file.name}; one is needed")
+                raise UnsafeFile(f"{tensor.key!r} is in {was} and in {file.name}, expected in one file")
             tensors[tensor.key] = tensor
     if not tensors:
         raise CoverageRefused(f"{folder} holds no tensors")
@@ -93,14 +98,25 @@ def _refuse_adapter(folder: Path) -> None:
 def _folder(source: Path) -> Path:
     if source.is_file():
         if source.name not in (SINGLE, "config.json"):
+            _check_zip(source)
             raise UsageError(
-                f"{source} is a file of no form that is read; give a folder with config.json and {SINGLE}, or one of:"
+                f"{source} is not a file that can be read; give a folder with config.json and {SINGLE}, or one of:"
                 f" {'; '.join(titles())}"
             )
         return source.parent
+    if source.exists() and not source.is_dir():
+        check_regular(source)
     if not source.is_dir():
         raise UsageError(f"{source} does not exist; expected a folder with config.json and {SINGLE}")
     return source
+
+
+def _check_zip(file: Path) -> None:
+    """Raises UnsafeFile for a broken zip: what is in it cannot be told, so it may be one that is read."""
+    if _is_zip(file):
+        from converters.checkpoint.torch_zip import read_saved
+
+        read_saved(file)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -110,8 +126,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         ConfigRefused: it is missing, unreadable, or not a JSON object with unique keys.
     """
     path = folder / "config.json"
-    if not path.is_file():
-        raise ConfigRefused(f"{folder} has no config.json; a checkpoint needs it to know its sizes")
+    if not path.exists():
+        raise ConfigRefused(f"{folder} has no config.json, which says the sizes of the model; copy it there")
     try:
         return read_json(path)
     except UnsafeFile as error:

@@ -6,14 +6,16 @@ that it lacks: duplicate keys are refused.
 """
 
 import json
-from collections import Counter
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
-from converters.errors import NotProved, UnsafeFile
+from converters.checkpoint.json_text import members
+from converters.checkpoint.regular_files import open_regular
+from converters.errors import NotProved, UnsafeFile, shown
 
 BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E5M2FNUZ", "F8_E4M3FNUZ"), 8),
@@ -22,8 +24,10 @@ BITS = {
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
 }
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
-MOST_TENSORS = 1_000_000
+MOST_TENSORS = 1 << 17  # of one file; the largest models published so far have 140,000 in dozens of files
 MOST_DIMS = 8
+LONGEST_NAME = 1 << 10  # characters
+METADATA = "__metadata__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +59,15 @@ def read_header(path: Path) -> Header:
     """Reads and checks the header of a safetensors file.
 
     Raises:
-        UnsafeFile: the file is truncated, malformed, or its tensors overlap, leave holes or do not fill it.
+        UnsafeFile: the file is truncated, malformed, or its tensors overlap, leave gaps or do not fill it.
     """
     try:
-        with path.open("rb") as file:
-            return _parse(file, path.stat().st_size)
+        with open_regular(path) as file:
+            return _parse(file, os.fstat(file.fileno()).st_size)
     except OSError as error:
         raise UnsafeFile(f"{path} cannot be read: {error.strerror}") from None
     except UnsafeFile as error:
-        raise UnsafeFile(f"{path} is not a sound safetensors file: {error}") from None
+        raise UnsafeFile(f"{path} is not a valid safetensors file: {error}") from None
 
 
 def _parse(file: BinaryIO, size: int) -> Header:
@@ -71,56 +75,39 @@ def _parse(file: BinaryIO, size: int) -> Header:
         raise UnsafeFile(f"it has {size} bytes, a header needs at least 8")
     length = int.from_bytes(file.read(8), "little")
     if length > LARGEST_HEADER:
-        raise UnsafeFile(f"its header claims {length} bytes, the format allows {LARGEST_HEADER}")
+        raise UnsafeFile(f"its header should have {length} bytes, the format allows {LARGEST_HEADER}")
     if 8 + length > size:
-        raise UnsafeFile(f"its header claims {length} bytes, the file has {size}: truncated, or not safetensors")
-    content = parse_json(file.read(length))
-    metadata = content.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise UnsafeFile("__metadata__ is not an object of strings")
-    if len(content) > MOST_TENSORS:
-        raise UnsafeFile(f"it lists {len(content)} tensors, at most {MOST_TENSORS} are read")
-    entries = sorted((_entry(key, value, 8 + length) for key, value in content.items()), key=lambda e: (e.begin, e.end))
+        raise UnsafeFile(
+            f"its header should have {length} bytes, the file has {size}: it is truncated, or no safetensors file"
+        )
+    entries, metadata = _content(file, length)
+    entries.sort(key=lambda e: (e.begin, e.end))
     _check_tiling(entries, 8 + length, size)
     return Header(tuple(entries), metadata, 8 + length)
 
 
-def parse_json(text: bytes) -> dict[str, Any]:
-    """A JSON object without duplicate keys.
-
-    Raises:
-        UnsafeFile: not UTF-8, not JSON, nested too deeply, not an object, or a key stands twice.
-    """
-    try:
-        found = json.loads(
-            text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
-        )
-        if b"\\ud" in text or b"\\uD" in text:  # escapes can spell halves of characters, which no file can hold
-            json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise UnsafeFile(f"its JSON cannot be read ({error})") from None
-    if not isinstance(found, dict):
-        raise UnsafeFile("its JSON is not an object")
-    return found
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise UnsafeFile(f"the key {twice!r} stands twice")
-    return found
+def _content(file: BinaryIO, length: int) -> tuple[list[TensorEntry], dict[str, str]]:
+    """The tensors of a header and its metadata, checked one by one, so that a broken header is not read to its end."""
+    entries: dict[str, TensorEntry] = {}
+    metadata: dict[str, str] | None = None
+    for key, value in members(file, length):
+        if len(key) > LONGEST_NAME:
+            raise UnsafeFile(f"a name has {len(key)} characters, at most {LONGEST_NAME} are allowed: {key[:40]!r}...")
+        if key in entries or (key == METADATA and metadata is not None):
+            raise UnsafeFile(f"the key {key!r} appears twice")
+        if key == METADATA:
+            metadata = _strings(value)
+        elif len(entries) == MOST_TENSORS:
+            raise UnsafeFile(f"it lists more than {MOST_TENSORS} tensors, which are the most that are allowed")
+        else:
+            entries[key] = _entry(key, value, 8 + length)
+    return list(entries.values()), metadata or {}
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        raise UnsafeFile(f"the number {text} is too large")
-    return number
-
-
-def _no_constant(name: str) -> None:
-    raise UnsafeFile(f"{name} is not JSON")
+def _strings(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise UnsafeFile(f"{METADATA} is not an object of strings")
+    return value
 
 
 def _entry(key: str, value: Any, data_start: int) -> TensorEntry:
@@ -128,11 +115,11 @@ def _entry(key: str, value: Any, data_start: int) -> TensorEntry:
         raise UnsafeFile(f"the entry of {key!r} is not an object")
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise UnsafeFile(f"{key!r} has dtype {dtype!r}, known are {', '.join(BITS)}")
+        raise UnsafeFile(f"{key!r} has dtype {shown(dtype)}, known are {', '.join(BITS)}")
     if not _sizes(shape) or len(shape) > MOST_DIMS:
-        raise UnsafeFile(f"{key!r} has shape {shape!r}, expected at most {MOST_DIMS} non-negative integers")
+        raise UnsafeFile(f"{key!r} has shape {shown(shape)}, expected at most {MOST_DIMS} non-negative integers")
     if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise UnsafeFile(f"{key!r} has data_offsets {offsets!r}, expected [begin, end]")
+        raise UnsafeFile(f"{key!r} has data_offsets {shown(offsets)}, expected [begin, end]")
     begin, end = offsets
     if prod(shape) * BITS[dtype] // 8 != end - begin:
         raise UnsafeFile(f"{key!r} holds {end - begin} bytes, {dtype} {shape} takes {prod(shape) * BITS[dtype] // 8}")
@@ -144,24 +131,26 @@ def _sizes(value: Any) -> TypeGuard[list[int]]:
 
 
 def _check_tiling(entries: Sequence[TensorEntry], data_start: int, size: int) -> None:
-    """Tensors must follow one another without hole or overlap and fill the file."""
+    """Checks that tensors follow one another without gap or overlap and fill the file."""
     at, before = data_start, "the header"
     for entry in entries:
         if entry.begin != at:
-            what = "overlaps" if entry.begin < at else "leaves a hole behind"
+            what = "overlaps" if entry.begin < at else "leaves a gap after"
             raise UnsafeFile(f"{entry.key!r} {what} {before!r} ({entry.begin - at:+d} bytes)")
         at, before = entry.end, entry.key
     if at != size:
-        raise UnsafeFile(f"tensors end at byte {at}, the file has {size}: truncated, or something is appended")
+        raise UnsafeFile(
+            f"tensors end at byte {at}, the file has {size} bytes: it is truncated, or has data after them"
+        )
 
 
 def build_header(tensors: Iterable[tuple[str, str, tuple[int, ...]]], congruent: int = 0) -> bytes:
     """The header of a file that holds (key, dtype, shape) tensors in this order.
 
     Its length is padded with spaces so that the data begin at a multiple of 8 and, where that is possible, at
-    `congruent` modulo 4096: then a filesystem that can share ranges can share these.
+    `congruent` modulo 4096, so that a file system that can share ranges of files can share these.
     """
-    content: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    content: dict[str, Any] = {METADATA: {"format": "pt"}}
     at = 0
     for key, dtype, shape in tensors:
         if key in content:

@@ -1,4 +1,4 @@
-"""Temporary files without a name, which go with the process however it ends."""
+"""Temporary files without a name, which are gone when the process ends."""
 
 import atexit
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 def scratch_file(name: str, place: Path | None = None) -> Path:
     """A path to a fresh empty file: in the folder `place` on disk, or in memory where the system has that.
 
-    name: for a person who looks at open files. The descriptor stays open as long as the process lives.
+    name: shown in lists of open files. The descriptor stays open until the process ends.
     """
     proc = Path("/proc/self/fd")
     if place is not None and proc.is_dir():

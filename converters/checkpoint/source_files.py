@@ -50,13 +50,13 @@ class SourceFiles:
         return self._maps[stored.shard][stored.begin :]
 
     def check_length(self, key: str) -> None:
-        """Raises UnsafeFile if the file of a tensor has become shorter: to touch what is mapped would then be fatal."""
+        """Raises UnsafeFile if the file of a tensor has become shorter: reading it would then end the process."""
         shard = self.source.tensors[key].shard
         if os.fstat(self.descriptors[shard]).st_size < self.source.states[shard].nbytes:
             raise UnsafeFile(f"{self.source.files[shard]} became shorter while it was read")
 
     def check_unchanged(self) -> None:
-        """Raises UnsafeFile if a file is not what it was when its header was read."""
+        """Raises UnsafeFile if a file has changed since its header was read."""
         for path, fd, state in zip(self.source.files, self.descriptors, self.source.states, strict=True):
             if FileState.of(fd) != state:
                 raise UnsafeFile(f"{path} changed while it was converted; nothing was kept")

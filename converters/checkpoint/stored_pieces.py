@@ -1,4 +1,4 @@
-"""Pieces of tensors that lie in their file with strides of their own, as torch saves a transposed view.
+"""Pieces of tensors whose elements are not in row-major order in their file, as torch saves a transposed view.
 
 A piece counts the elements of its source row by row. Where the file has them in another order, the same elements are
 one or more boxes in the order of the file; they keep their places in the target.

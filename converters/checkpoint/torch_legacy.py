@@ -1,4 +1,4 @@
-"""`pytorch_model.bin` of the kind before torch 1.6: the one source that needs torch.
+"""Legacy `pytorch_model.bin`, as torch saved it before 1.6: the only source that needs torch.
 
 Its pickle is loaded with `weights_only=True`, which allows tensors and plain containers and no code; this is passed
 explicitly, because an environment variable can change the default. The tensors then lie in a safetensors file without a
@@ -9,13 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from converters.checkpoint.regular_files import open_regular
 from converters.checkpoint.safetensors_header import build_header
 from converters.checkpoint.scratch import scratch_file
+from converters.checkpoint.torch_pickle import LARGEST_PICKLE, unpickled
 from converters.errors import UnsafeFile
+
+PICKLES = 4
 
 
 def as_safetensors(path: Path) -> Path:
-    """A safetensors file with the tensors of a legacy pickle; it is gone when the interpreter ends, however it ends.
+    """A safetensors file with the tensors of a legacy pickle; it is gone when the process ends.
 
     Raises:
         UnsafeFile: the file is broken, asks for code, or holds something else than tensors by name.
@@ -30,7 +34,7 @@ def as_safetensors(path: Path) -> Path:
             for tensor in tensors.values():
                 file.write(_bytes(tensor))
     except (RuntimeError, TypeError, OSError) as error:
-        raise UnsafeFile(f"{path} cannot be laid out as safetensors: {error}") from None
+        raise UnsafeFile(f"{path} cannot be converted to safetensors: {error}") from None
     return target
 
 
@@ -54,11 +58,30 @@ def _dtype(path: Path, key: str, dtype: Any) -> str:
         "torch.bool": "BOOL",
     }
     if str(dtype) not in names:
-        raise UnsafeFile(f"{path}: {key!r} has dtype {dtype}, which is not read")
+        raise UnsafeFile(f"{path}: {key!r} has dtype {dtype}, which cannot be read")
     return names[str(dtype)]
 
 
+def _check_pickles(path: Path) -> None:
+    """Reads what torch would, without torch, so that a hostile file costs no more than its bytes.
+
+    Such a file begins with four pickles: a magic number, a version, facts about the machine, and the state dict.
+
+    Raises:
+        UnsafeFile: one of them is broken, asks for code, or is larger than that of any honest file.
+    """
+    at = 0
+    try:
+        with open_regular(path) as file:
+            data = file.read(LARGEST_PICKLE)
+        for _ in range(PICKLES):
+            _, at = unpickled(data, at)
+    except Exception as error:  # broken pickles raise almost anything; no code of theirs can have run
+        raise UnsafeFile(f"{path} cannot be loaded safely: {error}") from None
+
+
 def _loaded(path: Path) -> Mapping[str, Any]:
+    _check_pickles(path)
     import torch
 
     try:

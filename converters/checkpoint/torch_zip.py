@@ -1,47 +1,28 @@
-"""`pytorch_model.bin` without torch: where each tensor's bytes lie in the file, read from its pickle by a reader that
-knows five names and nothing else.
+"""`pytorch_model.bin` without torch: where each tensor's bytes lie in the file.
 
 Since torch 1.6 `torch.save` writes a zip of uncompressed entries: `<root>/data.pkl` describes the tensors, and
-`<root>/data/<n>` are their storages. The pickle is read with an `Unpickler` whose `find_class` gives harmless stand-ins
-for the names that a state dict needs and refuses every other by name, so no code of the file can run.
+`<root>/data/<n>` are their storages. `torch_pickle` reads the pickle; no code of the file can run. An entry that is
+compressed is refused, for a few bytes of it can stand for gigabytes.
 """
 
+import io
+import os
 import pickle
 import zipfile
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from converters.algebra.boxes import row_major
+from converters.checkpoint.regular_files import open_regular
 from converters.checkpoint.safetensors_header import MOST_TENSORS
-from converters.errors import UnsafeFile
+from converters.checkpoint.torch_pickle import LARGEST_PICKLE, LazyTensor, unpickled
+from converters.errors import UnsafeFile, shown
 
-DTYPES = {
-    "DoubleStorage": ("F64", 8),
-    "FloatStorage": ("F32", 4),
-    "HalfStorage": ("F16", 2),
-    "BFloat16Storage": ("BF16", 2),
-    "LongStorage": ("I64", 8),
-    "IntStorage": ("I32", 4),
-    "ShortStorage": ("I16", 2),
-    "CharStorage": ("I8", 1),
-    "ByteStorage": ("U8", 1),
-    "BoolStorage": ("BOOL", 1),
-}
-LARGEST_PICKLE = 100_000_000  # bytes
+LONGEST_WORD = 16  # bytes of the entry that says little or big
 LOCAL_HEADER = 30  # bytes of a zip entry's local header before its name (APPNOTE 4.3.7)
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """A run of `count` elements of one dtype, by the number of its zip entry."""
-
-    name: str
-    dtype: str
-    width: int
-    count: int
 
 
 @dataclass(frozen=True)
@@ -53,16 +34,6 @@ class ZippedTensor:
     shape: tuple[int, ...]
     strides: tuple[int, ...] | None
     begin: int
-
-
-@dataclass(frozen=True, slots=True)
-class LazyTensor:
-    """A tensor somewhere inside a pickle: what `_rebuild_tensor_v2` was called with."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -80,18 +51,18 @@ class Saved:
             UnsafeFile: it is something else, or a tensor does not lie inside its storage.
         """
         if not isinstance(named, Mapping) or len(named) > MOST_TENSORS:
-            raise UnsafeFile(f"{self.path} holds no state dict but {type(named).__name__}")
+            raise UnsafeFile(f"{self.path} holds a {type(named).__name__}, expected a state dict")
         found = []
         for key, value in named.items():
             if not isinstance(key, str) or not isinstance(value, LazyTensor):
-                raise UnsafeFile(f"{self.path} has {key!r}: {type(value).__name__}, expected tensors by name")
+                raise UnsafeFile(f"{self.path} has {shown(key)}: {type(value).__name__}, expected tensors by name")
             found.append(_placed(self.path, key, value, self.starts))
         return tuple(sorted(found, key=lambda tensor: (tensor.begin, tensor.key)))
 
 
 def is_zip(path: Path) -> bool:
     """Whether a .bin is of the zip form (else it is a legacy pickle)."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(4) == b"PK\x03\x04"
 
 
@@ -105,47 +76,98 @@ def read_zip(path: Path) -> tuple[ZippedTensor, ...]:
     return saved.tensors(_state_dict(path, saved.content))
 
 
-def read_saved(path: Path) -> Saved:
+def pickle_bytes(path: Path) -> bytes | None:
+    """The pickle of a zip written by `torch.save`, not unpickled; None where there is none that could be read."""
+    try:
+        with opened(path) as archive:
+            return pickle_of(archive)[1]
+    except Exception:  # broken zips raise almost anything
+        return None
+
+
+def read_saved(path: Path, unneeded: Collection[tuple[str, str]] = ()) -> Saved:
     """All that a zip written by `torch.save` holds; no element of a tensor is read.
+
+    unneeded: names (module, name) that the pickle may ask for although nothing of them is wanted: `NOTHING` stands for
+    what they make.
 
     Raises:
         UnsafeFile: the file is broken, or its pickle asks for a name that tensors in containers do not need.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            root, content = _pickle(archive)
+        with opened(path) as archive:
+            root, data = pickle_of(archive)
+            content, _ = unpickled(data, unneeded=unneeded)
             return Saved(path, content, _starts(path, archive, root))
     except pickle.UnpicklingError as error:
         raise UnsafeFile(f"{path} cannot be unpickled safely: {error}") from None
-    except Exception as error:  # broken zips and pickles raise almost anything; no code of theirs can have run
-        raise UnsafeFile(f"{path} is not a sound torch file, or cannot be read safely: {error}") from None
+    except Exception as error:  # broken zips and pickles raise many errors; no code in them has run
+        raise UnsafeFile(f"{path} is not a valid torch file, or cannot be read safely: {error}") from None
 
 
-def _pickle(archive: zipfile.ZipFile) -> tuple[str, Any]:
-    if len(set(archive.namelist())) != len(archive.namelist()):
-        raise ValueError("an entry of the zip stands twice")
+class _Bounded(io.BufferedReader):
+    """A file of which nobody reads much at once: the directory of a zip can be said to have gigabytes."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """The next bytes, all that are left without a size.
+
+        Raises:
+            ValueError: these are more than the directory of an honest file.
+        """
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        wanted = left if size is None or size < 0 else min(size, left)
+        if wanted > LARGEST_PICKLE:
+            raise ValueError(f"its directory or pickle has {wanted} bytes, at most {LARGEST_PICKLE} are allowed")
+        return super().read(wanted)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip as torch writes it: every entry lies uncompressed in the file, apart from the others.
+
+    Raises:
+        UnsafeFile, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError: it is something else.
+    """
+    raw = open_regular(path).detach()
+    with _Bounded(raw) as file, zipfile.ZipFile(file) as archive:
+        size = os.fstat(file.fileno()).st_size
+        infos = archive.infolist()
+        if len({info.filename for info in infos}) != len(infos):
+            raise ValueError("an entry of the zip appears twice")
+        for info in infos:
+            if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+                raise ValueError(f"{info.filename} is compressed")
+        if archive.comment or sum(info.file_size for info in infos) > size:
+            raise ValueError("its entries are larger than the file, or something follows them")
+        yield archive
+
+
+def pickle_of(archive: zipfile.ZipFile) -> tuple[str, bytes]:
+    """The folder of a torch file's entries in the zip, and its pickle.
+
+    Raises:
+        ValueError: it holds none or several, or was written on a big-endian machine.
+    """
     names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(names) != 1:
         raise ValueError(f"it holds {len(names)} data.pkl, expected one")
     root = names[0].removesuffix("data.pkl")
+    for name, most in ((root + "byteorder", LONGEST_WORD), (names[0], LARGEST_PICKLE)):
+        if name in archive.namelist() and archive.getinfo(name).file_size > most:
+            raise ValueError(f"{name} is larger than {most} bytes")
     if root + "byteorder" in archive.namelist() and archive.read(root + "byteorder") != b"little":
         raise ValueError("it was written on a big-endian machine")
-    if archive.getinfo(names[0]).file_size > LARGEST_PICKLE:
-        raise ValueError(f"data.pkl is larger than {LARGEST_PICKLE} bytes")
-    with archive.open(names[0]) as file:
-        return root, _Reader(file).load()
+    return root, archive.read(names[0])
 
 
 def _starts(path: Path, archive: zipfile.ZipFile, root: str) -> dict[str, tuple[int, int]]:
     """Storage number -> (first byte in the file, bytes), from the local headers."""
     starts = {}
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
         for info in archive.infolist():
             if not info.filename.startswith(root + "data/"):
                 continue
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{info.filename} is compressed")
             file.seek(info.header_offset)
             header = file.read(LOCAL_HEADER)
             if header[:4] != b"PK\x03\x04":
@@ -176,62 +198,14 @@ def _placed(path: Path, key: str, lazy: LazyTensor, starts: Mapping[str, tuple[i
         raise UnsafeFile(f"{path}: the storage of {key!r} is missing")
     begin, size = starts[storage.name]
     sizes = (*lazy.shape, *lazy.strides, lazy.offset)
-    if any(type(n) is not int or n < 0 for n in sizes) or len(lazy.shape) != len(lazy.strides):
-        raise UnsafeFile(f"{path}: {key!r} has shape {lazy.shape} and strides {lazy.strides}")
+    if any(not 0 <= n < 2**63 for n in sizes) or len(lazy.shape) != len(lazy.strides):
+        raise UnsafeFile(
+            f"{path}: {key!r} has shape {shown(lazy.shape)} and strides {shown(lazy.strides)}, expected as many"
+            " non-negative integers"
+        )
     last = lazy.offset + sum((n - 1) * stride for n, stride in zip(lazy.shape, lazy.strides, strict=True))
     if all(lazy.shape) and (last + 1) * storage.width > size:
         raise UnsafeFile(f"{path}: {key!r} reaches beyond its storage of {size} bytes")
     pairs = zip(lazy.shape, lazy.strides, row_major(lazy.shape), strict=True)
     strides = None if not all(lazy.shape) or all(n == 1 or a == b for n, a, b in pairs) else lazy.strides
     return ZippedTensor(key, storage.dtype, lazy.shape, strides, begin + lazy.offset * storage.width)
-
-
-@dataclass(frozen=True, slots=True)
-class _StorageKind:
-    """Stands for a class such as torch.FloatStorage."""
-
-    dtype: str
-    width: int
-
-
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> LazyTensor:
-    """rest: requires_grad, backward hooks, and since torch 1.12 metadata such as a sign bit."""
-    if not isinstance(storage, Storage):
-        raise pickle.UnpicklingError("a tensor without a storage")
-    if any(rest[2:]):
-        raise pickle.UnpicklingError(f"a tensor with metadata {rest[2:]}, such as a sign kept aside")
-    return LazyTensor(storage, offset, tuple(shape), tuple(strides))
-
-
-def _rebuild_parameter(data: Any, *_: Any) -> Any:
-    return data
-
-
-class _Reader(pickle.Unpickler):
-    """Builds dicts of `LazyTensor` and nothing else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Stand-ins for the names of a state dict.
-
-        Raises:
-            UnpicklingError: any other name, which may be code.
-        """
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild_tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _rebuild_parameter
-        if module == "torch" and name in DTYPES:
-            return _StorageKind(*DTYPES[name])
-        self._refuse(module, name)
-
-    def _refuse(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"its pickle asks for {module}.{name}, which a state dict does not need")
-
-    def persistent_load(self, pid: Any) -> Storage:
-        """A storage by the reference that torch writes: ("storage", kind, number, device, count)."""
-        kind, name, count = pid[1], pid[2], pid[4]
-        if pid[0] != "storage" or not isinstance(kind, _StorageKind) or not isinstance(name, str):
-            raise pickle.UnpicklingError(f"unknown reference {pid!r}")
-        return Storage(name, kind.dtype, kind.width, count)

@@ -1,1 +1,1 @@
-"""From one config to the other: tables of fields, and MixFormer's own layout."""
+"""Converting config.json: tables of fields, and the layout of a MixFormer."""

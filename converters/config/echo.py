@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.config.entries import Config
-from converters.config.kinds import same
+from converters.config.kinds import same, spelled
 from converters.errors import ConfigRefused
 
 
@@ -32,9 +32,10 @@ class Echo:
     def read(self, theirs: Config) -> dict[str, Any]:
         """Nothing, if it says the same."""
         if self.name in theirs and not self.written and not same(theirs[self.name], self.value(theirs)):
+            found, wanted = spelled(theirs[self.name]), spelled(self.value(theirs))
             raise ConfigRefused(
-                f"{self.name} is {theirs[self.name]!r}, and {self.words} {self.value(theirs)!r}; nothing reads the"
-                f" first, so it is unclear which is meant"
+                f"{self.name} is {found} and {self.words} {wanted}, which should be the same; correct the one that is"
+                f" wrong"
             )
         return {}
 

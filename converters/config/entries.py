@@ -1,14 +1,15 @@
-"""Entries of a config table: how one field of theirs stands in MixFormer's config, and which values are sound.
+"""Entries of a config table: how one field of theirs is written in a MixFormer config, and which values are allowed.
 
-An entry reads from a whole config of theirs and gives dotted paths of ours (`read`), and writes fields of theirs from a
-resolved config of ours (`write`). It holds no values of its own, so a table of entries is a fact about two formats.
+An entry reads a config of theirs and gives dotted paths of ours (`read`), and writes fields of theirs from a resolved
+config of ours (`write`). It has no state, so a table of entries is a description of two formats.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from converters.config.kinds import BOOL, Kind, same
+from converters.config.cannot_hold import CannotHold, cannot_hold, uses
+from converters.config.kinds import BOOL, Kind, same, spelled
 from converters.errors import ConfigRefused
 
 Config = Mapping[str, Any]
@@ -25,7 +26,7 @@ class Entry(Protocol):
 
     @property
     def ours(self) -> tuple[str, ...]:
-        """Paths of ours that carry the meaning: they are read back."""
+        """Paths of ours that hold the value and are read back."""
         ...
 
     @property
@@ -37,7 +38,7 @@ class Entry(Protocol):
         """Paths of ours and their values.
 
         Raises:
-            ConfigRefused: a value is missing or unsound.
+            ConfigRefused: a value is missing or not allowed.
         """
         ...
 
@@ -45,20 +46,20 @@ class Entry(Protocol):
         """Fields of theirs and their values, from a resolved config of ours.
 
         Raises:
-            ConfigRefused: theirs cannot express the value.
+            CannotHold: the family cannot hold the value.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field that stands on both sides with the same value.
+    """A field that both sides have, with the same value.
 
     name: theirs. ours: the paths that carry the value and are read back; they must agree. default: the value where
     theirs lacks the field, or a function of theirs that gives it. none: null in theirs means the default too. aliases:
     older names of the field in theirs. also: paths of ours that get the value and are not read back. unwritten: paths
-    of `ours` that are not written, because they follow from others. spelled: other words of theirs for a value, as
-    pairs of word and value.
+    of `ours` that are not written, because they follow from others. synonyms: other words of theirs for a
+    value, as pairs of word and value.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Field:
     aliases: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     unwritten: tuple[str, ...] = ()
-    spelled: tuple[tuple[Any, Any], ...] = ()
+    synonyms: tuple[tuple[Any, Any], ...] = ()
 
     @property
     def theirs(self) -> tuple[str, ...]:
@@ -80,14 +81,15 @@ class Field:
         """The value under each written path of ours."""
         value = self._value(theirs)
         if not self.kind.holds(value):
-            raise ConfigRefused(f"{self.name} is {value!r}, expected {self.kind.words}")
+            raise ConfigRefused(f"{self.name} is {spelled(value)}, expected {self.kind.words}")
         return {path: value for path in (*self.ours, *self.also) if path not in self.unwritten}
 
     def _value(self, theirs: Config) -> Any:
         given = {name: theirs[name] for name in self.theirs if name in theirs}
         values = [self._meant(value) for value in given.values()]
         if any(not same(value, values[0]) for value in values[1:]):
-            raise ConfigRefused(f"{' and '.join(f'{n} {v!r}' for n, v in given.items())} contradict each other")
+            said = " and ".join(f"{name} is {spelled(value)}" for name, value in given.items())
+            raise ConfigRefused(f"{said}; expected one value")
         if values and not (self.none and values[0] is None):
             return values[0]
         if self.default is _REQUIRED:
@@ -95,24 +97,23 @@ class Field:
         return self.default(theirs) if callable(self.default) else self.default
 
     def _meant(self, said: Any) -> Any:
-        return next((value for word, value in self.spelled if same(word, said)), said)
+        return next((value for word, value in self.synonyms if same(word, said)), said)
 
     def write(self, ours: Config) -> dict[str, Any]:
         """The value read back."""
         value = ours.get(self.ours[0])
         for path in self.ours[1:]:
             if not same(ours.get(path), value):
-                raise ConfigRefused(
-                    f"{path} is {ours.get(path)!r} and {self.ours[0]} {value!r}; {self.name} is one value"
-                )
+                found = uses((self.ours[0], value), (path, ours.get(path)))
+                raise CannotHold(found, "one value for both", f"{self.name} is one field for {self.ours[0]} and {path}")
         if not self.kind.holds(value):
-            raise ConfigRefused(f"{self.ours[0]} is {value!r}, expected {self.kind.words}")
+            raise CannotHold(uses((self.ours[0], value)), self.kind.words, self.ours[0])
         return {self.name: value}
 
 
 @dataclass(frozen=True)
 class Ours:
-    """A path of ours that theirs has no word for: only these values are the same function.
+    """A path of ours that theirs has no field for: only models with one of these values can be converted.
 
     The first value is what a conversion writes, unless `written` is off.
     """
@@ -133,11 +134,10 @@ class Ours:
         return {self.path: self.values[0]} if self.written else {}
 
     def write(self, ours: Config) -> dict[str, Any]:
-        """Nothing, if the value can be expressed."""
+        """Nothing, if the family can hold the value."""
         value = ours.get(self.path)
         if not any(same(value, known) for known in self.values):
-            known = " or ".join(repr(value) for value in self.values)
-            raise ConfigRefused(f"{self.path} is {value!r}; it cannot be expressed there, only {known} can")
+            raise cannot_hold(self.path, value, self.values)
         return {}
 
 
@@ -166,9 +166,9 @@ class Written:
 
 @dataclass(frozen=True)
 class Theirs:
-    """A field of theirs that ours has no word for: only these values are the same function.
+    """A field of theirs that ours has no field for: only models with one of these values can be converted.
 
-    The first of `values` is written on the way back, unless `written` is off. An absent field is sound. kind: further
+    The first of `values` is written on the way back, unless `written` is off. The field may be absent. kind: further
     values, too many to list. remedy: what to do about any other value.
     """
 
@@ -190,13 +190,12 @@ class Theirs:
         return any(same(value, known) for known in self.values) or (self.kind is not None and self.kind.holds(value))
 
     def read(self, theirs: Config) -> dict[str, Any]:
-        """Nothing, if the value can be expressed."""
+        """Nothing, if the value can be converted."""
         if self.name in theirs and not self.holds(theirs[self.name]):
-            known = " or ".join([*map(repr, self.values), *([self.kind.words] if self.kind else [])])
+            known = " or ".join([*map(spelled, self.values), *([self.kind.words] if self.kind else [])])
             remedy = f"; {self.remedy}" if self.remedy else ""
-            raise ConfigRefused(
-                f"{self.name} is {theirs[self.name]!r}, which is not converted, only {known} is{remedy}"
-            )
+            found = spelled(theirs[self.name])
+            raise ConfigRefused(f"this model cannot be converted: {self.name} is {found}, expected {known}{remedy}")
         return {}
 
     def write(self, ours: Config) -> dict[str, Any]:
@@ -229,7 +228,8 @@ class Choice:
         for one, other in self.pairs:
             if same(value, one):
                 return {self.path: other}
-        raise ConfigRefused(f"{self.name} is {value!r}, expected {' or '.join(repr(one) for one, _ in self.pairs)}")
+        known = " or ".join(spelled(one) for one, _ in self.pairs)
+        raise ConfigRefused(f"{self.name} is {spelled(value)}, expected {known}")
 
     def write(self, ours: Config) -> dict[str, Any]:
         """The value of theirs that goes with ours."""
@@ -237,13 +237,12 @@ class Choice:
         for one, other in self.pairs:
             if same(value, other):
                 return {self.name: one}
-        known = " or ".join(repr(other) for _, other in self.pairs)
-        raise ConfigRefused(f"{self.path} is {value!r}; it cannot be expressed there, only {known} can")
+        raise cannot_hold(self.path, value, [other for _, other in self.pairs])
 
 
 @dataclass(frozen=True)
 class Flag:
-    """A field of theirs that switches something on, under the same meaning in ours, where it is written only if on."""
+    """A switch that both sides have; in ours it is written only if it is on."""
 
     name: str
     path: str
@@ -260,15 +259,15 @@ class Flag:
         return (self.path,)
 
     def read(self, theirs: Config) -> dict[str, Any]:
-        """The path, if it is on."""
+        """The path, if the switch is on."""
         value = theirs.get(self.name, False)
         if not BOOL.holds(value):
-            raise ConfigRefused(f"{self.name} is {value!r}, expected {BOOL.words}")
+            raise ConfigRefused(f"{self.name} is {spelled(value)}, expected {BOOL.words}")
         return {self.path: True} if value else {}
 
     def write(self, ours: Config) -> dict[str, Any]:
-        """Whether it is on."""
+        """Whether the switch is on."""
         value = ours.get(self.path)
         if not BOOL.holds(value):
-            raise ConfigRefused(f"{self.path} is {value!r}, expected {BOOL.words}")
+            raise ConfigRefused(f"{self.path} is {spelled(value)}, expected {BOOL.words}")
         return {self.name: value}

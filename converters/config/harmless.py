@@ -156,7 +156,7 @@ REPEATED = (
 
 
 def _otherwise(name: str, fact: Harmless) -> str:
-    return f"that alone is known to mean nothing ({fact.why}). If you know that it changes nothing, pass --waive {name}"
+    return f"only these are known to mean nothing ({fact.why}). If your value does not either, pass --waive {name}"
 
 
 def harmless_fields(model_type: str) -> tuple[Theirs | Echo, ...]:

@@ -1,4 +1,4 @@
-"""Which values of a config field are sound, in words and as a test, and when two values are the same."""
+"""Kinds of values of a config field, each in words and as a test; how messages write a value; when two are the same."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class Kind:
     holds: Callable[[Any], bool]
 
 
-LARGEST = 2**31  # of any size: beyond it, nothing that follows from it could be counted
+LARGEST = 2**31  # of any size; a larger one is no size of a model
 
 
 def _whole(value: Any, least: int) -> bool:
@@ -41,9 +41,15 @@ def _id(value: Any) -> bool:
     return _whole(value, 0)
 
 
+def spelled(value: Any) -> str:
+    """A value as messages write it: true, false and null as in JSON, strings in quotes."""
+    names = {None: "null", True: "true", False: "false"}
+    return names[value] if value is None or isinstance(value, bool) else repr(value)
+
+
 def one_of(*values: Any) -> Kind:
     """One of a few values."""
-    return Kind(f"one of {', '.join(map(repr, values))}", lambda v: any(same(v, known) for known in values))
+    return Kind(f"one of {', '.join(map(spelled, values))}", lambda v: any(same(v, known) for known in values))
 
 
 def same(one: Any, other: Any) -> bool:

@@ -12,7 +12,9 @@ from converters.algebra.dims import Dims, Size
 from converters.config import ngpt_layout as ngpt
 from converters.config.kinds import BOOL, POSITIVE_INT
 from converters.config.list_architecture import as_dict
+from converters.config.mixer_defaults import positive, resolve_mixer, resolve_rotary, set_default
 from converters.config.paths import unflatten as unflatten
+from converters.config.spellings import in_one_spelling
 from converters.errors import ConfigRefused
 
 MODEL_TYPE = "mixformer-sequential"
@@ -49,29 +51,6 @@ PARTS: dict[str, dict[str, Any]] = {
 }
 
 SOURCE_VOCAB = "source_vocab_size"  # not a field of any config: a size that `resolve` adds
-
-MIXER: dict[str, Any] = {
-    "n_head": None,
-    "n_head_kv": None,
-    "head_dim": None,
-    "rotary_dim": None,
-    "flash_attn": True,
-    "causal": True,
-    "use_alibi": False,
-    "softmax_scale": None,
-    "window_size": None,
-    "dropout": 0.0,
-    "fused_dense": True,
-    "bias": True,
-    "out_bias": None,
-    "qk_norm": False,
-    "flash_rotary": True,
-    "rotary_base": 10000.0,
-    "rotary_scale_base": None,
-    "rope_scaling": None,
-}
-
-OURS_MIXER: dict[str, Any] = {"softcap": 0.0, "scale_attn_by_inverse_layer_idx": False}  # keywords the SDK lacks
 
 BIASED_GLU = "glu_bias"  # ours: the SDK has no biased GLU and raises on the name
 BLOCK_NORMS: dict[str, tuple[str, ...]] = {"parallel": ("ln",), "sequential": ("ln_1", "ln_2"), ngpt.BLOCK: ()}
@@ -123,15 +102,17 @@ def _resolve_sizes(flat: dict[str, Any]) -> None:
         raise ConfigRefused(f"pad_vocab_size_multiple is {multiple!r}, expected {POSITIVE_INT.words} or null")
     if type(multiple) is int and multiple > 0 and type(flat["vocab_size"]) is int:
         flat["vocab_size"] = -(-flat["vocab_size"] // multiple) * multiple
+    resolve_rotary(flat)
     if flat["architecture.mixer.mixer_cls"] == "mha":
-        _resolve_mixer(flat)
+        resolve_mixer(flat)
     flat[SOURCE_VOCAB] = _source_vocab(flat)
     if flat["architecture.norm.norm_cls"] != ngpt.NORM:
-        _default(flat, "architecture.norm.eps", 1e-5)
+        set_default(flat, "architecture.norm.eps", 1e-5)
     if flat["architecture.mlp.mlp_cls"] in MLPS:
-        _default(flat, "architecture.mlp.act_fn", flat["activation_function"])
-        _default(flat, "architecture.mlp.n_inner", flat["n_inner"] or 4 * _positive(flat, "n_embd"))
-    _default(flat, "architecture.head.use_bias", flat["architecture.head.head_cls"] == "causal_lm")
+        set_default(flat, "architecture.mlp.act_fn", flat["activation_function"])
+        set_default(flat, "architecture.mlp.n_inner", flat["n_inner"] or 4 * positive(flat, "n_embd"))
+    set_default(flat, "architecture.head.use_bias", flat["architecture.head.head_cls"] == "causal_lm")
+    in_one_spelling(flat)
 
 
 def _source_vocab(flat: Mapping[str, Any]) -> Any:
@@ -141,31 +122,6 @@ def _source_vocab(flat: Mapping[str, Any]) -> Any:
     if isinstance(padding, dict) and padding.get("padded") == flat["vocab_size"]:
         return padding.get("vocab_size")
     return flat["vocab_size"]
-
-
-def _resolve_mixer(flat: dict[str, Any]) -> None:
-    path = "architecture.mixer."
-    for name, default in {**MIXER, **OURS_MIXER}.items():
-        flat.setdefault(path + name, default)
-    _default(flat, path + "n_head", _positive(flat, "n_head"))
-    n_head = _positive(flat, path + "n_head")
-    width = _positive(flat, "n_embd")
-    _default(flat, path + "n_head_kv", flat["n_head_kv"] or n_head)
-    _default(flat, path + "head_dim", width // n_head)
-    _default(flat, path + "rotary_dim", flat["rotary_dim"] or flat[path + "head_dim"])
-    _default(flat, path + "out_bias", flat[path + "bias"])
-
-
-def _default(flat: dict[str, Any], path: str, value: Any) -> None:
-    if flat.get(path) is None:
-        flat[path] = value
-
-
-def _positive(flat: Mapping[str, Any], path: str) -> int:
-    value = flat[path]
-    if not POSITIVE_INT.holds(value):
-        raise ConfigRefused(f"{path} is {value!r}, expected {POSITIVE_INT.words}")
-    return int(value)
 
 
 def _check_flags(resolved: Mapping[str, Any]) -> None:
@@ -184,10 +140,10 @@ def dims_of(resolved: Mapping[str, Any]) -> Dims:
     _one_of(resolved, mixer + "mixer_cls", ("mha",))
     _one_of(resolved, "architecture.mlp.mlp_cls", MLPS)
     names = ("vocab_size", SOURCE_VOCAB, "n_positions", "n_embd", "n_layer")
-    sizes = {name: _positive(resolved, name) for name in names}
-    sizes["n_inner"] = _positive(resolved, "architecture.mlp.n_inner")
+    sizes = {name: positive(resolved, name) for name in names}
+    sizes["n_inner"] = positive(resolved, "architecture.mlp.n_inner")
     for name in ("n_head", "n_head_kv", "head_dim"):
-        sizes[name] = _positive(resolved, mixer + name)
+        sizes[name] = positive(resolved, mixer + name)
     if sizes["n_head"] % sizes["n_head_kv"]:
         raise ConfigRefused(f"n_head {sizes['n_head']} is not a multiple of n_head_kv {sizes['n_head_kv']}")
     sizes["q_rows"] = sizes["n_head"] * sizes["head_dim"]

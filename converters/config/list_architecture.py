@@ -1,4 +1,4 @@
-"""A list architecture whose items are alike but for their windows, as the one dict that it means, and back."""
+"""A list architecture as the one dict that it means, and back. Its items may differ in their windows only."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,8 +12,8 @@ HEAD = {"head_cls": "causal_lm"}
 
 WINDOW = "window_size"
 SECTIONS = ("block_cls", "norm", "mixer", "mlp", "head")
-# A keyword of ours with its neutral value: a list's head and final norm stand where the SDK ignores them, so each mixer
-# of a list has a keyword on which the SDK raises (docs/sdk-extensions.md).
+# A keyword of ours with its neutral value. The SDK ignores the head and the final norm of a list, so each mixer of a
+# list has a keyword that the SDK refuses (docs/sdk-extensions.md).
 UNKNOWN_TO_SDK = {"softcap": 0.0}
 
 
@@ -27,7 +27,7 @@ class PerLayer(tuple[Any, ...]):
 
 
 def per_layer(values: Sequence[Any]) -> Any:
-    """The one value of all layers, or all of them."""
+    """The value of all layers, or one for each where they differ."""
     return values[0] if all(same(value, values[0]) for value in values) else PerLayer(values)
 
 
@@ -62,8 +62,8 @@ def as_dict(config: Mapping[str, Any], items: Sequence[Any]) -> tuple[dict[str, 
             if not same(block.get(name), blocks[0].get(name)):
                 was, first = block.get(name), blocks[0].get(name)
                 raise ConfigRefused(
-                    f"architecture[{k}].{name} is {was!r} and architecture[0].{name} {first!r}; only one architecture"
-                    f" for all layers can be expressed there"
+                    f"architecture[{k}].{name} is {was!r} and architecture[0].{name} is {first!r}; only models whose"
+                    f" layers are alike can be converted"
                 )
     for k, block in enumerate(blocks):
         if not isinstance(block.get("norm", {}), dict):
@@ -74,7 +74,8 @@ def as_dict(config: Mapping[str, Any], items: Sequence[Any]) -> tuple[dict[str, 
     final, norm = config.get("final_norm") or default, blocks[0].get("norm") or DEFAULT_NORM
     if not same({"eps": 1e-5, **final}, {"eps": 1e-5, **norm}):
         raise ConfigRefused(
-            f"final_norm is {final!r} and the blocks' norm {norm!r}; only one norm can be expressed there"
+            f"final_norm is {final!r} and the norm of the blocks is {norm!r}; only models with one kind of norm can be"
+            f" converted"
         )
     top = {name: value for name, value in config.items() if name not in ("head", "loss", "final_norm")}
     top["n_layer"] = len(blocks)
@@ -88,7 +89,7 @@ def as_dict(config: Mapping[str, Any], items: Sequence[Any]) -> tuple[dict[str, 
 
 
 def _without_windows(blocks: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], Any]:
-    """Blocks without their windows, and these; None where there are none."""
+    """The blocks without their windows, and the windows; None where there are none."""
     if not all(isinstance(block.get("mixer"), dict) for block in blocks):
         return list(blocks), None
     mixers = [block["mixer"] for block in blocks]

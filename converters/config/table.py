@@ -1,8 +1,8 @@
-"""Config conversion with the same accounting as tensors: every field is mapped, waived by a list, or refused by name.
+"""Config tables: the conversion of config.json. Every field is mapped, waived or refused by name, as tensors are.
 
-What theirs says and ours has no word for is kept in ours as `converted_from: {family, fields, absent}` (the residue).
-On the way back the config is first derived from the live fields of ours; then each field that still means the same
-takes its old spelling again. So an untouched conversion gives an equal config, and an edited one gives the edits.
+The residue is what has no counterpart in ours. It is kept in config.json under `converted_from: {family, fields,
+absent}`. On the way back the config is first made from the fields of ours. Then each field that still means the same
+gets its old value and spelling. So an untouched MixFormer gives an equal config, and an edited one gives the edits.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.config import ngpt_layout
+from converters.config.cannot_hold import CannotHold
 from converters.config.entries import Config, Entry, Ours, Theirs
 from converters.config.kinds import same
 from converters.config.layout import ARCHITECTURE, MODEL_TYPE, resolve, unflatten
@@ -35,7 +36,7 @@ BASE = frozenset(
     """.split()
 )
 
-# Fields of ours that choose an implementation or drive training, never the function.
+# Fields of ours that choose an implementation or belong to training. They do not change the function.
 OURS_FREE = frozenset(
     """
     model_type architectures converted_from head loss final_norm gradient_checkpointing
@@ -54,25 +55,27 @@ OURS_FIXED: Mapping[str, Any] = {"cross_sample_token_id": None}
 class ConfigTable:
     """The config side of a family.
 
-    entries: how fields map. free: fields of theirs that say nothing about the function, besides the base ones.
-    unread: paths of ours that say nothing about a block of the family's own.
+    entries: how fields map. free: fields of theirs that do not change the function, besides those of `BASE`.
+    unread: paths of ours that do not change a block of the family's own. called: the family's name as people write it,
+    for messages.
     """
 
     entries: tuple[Entry, ...]
     free: frozenset[str] = frozenset()
     unread: frozenset[str] = frozenset()
+    called: str = ""
 
     def to_ours(
         self, theirs: Config, family: str, waived: Collection[str] = (), extra: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """A MixFormer config with the residue of theirs; `extra` joins the residue.
+        """A MixFormer config with the residue of theirs; `extra` is added to the residue.
 
         Raises:
-            ConfigRefused: a field is unknown, unsound, or cannot be expressed.
+            ConfigRefused: a field is unknown, or has a value that is not allowed or that MixFormer cannot hold.
         """
         self._account(theirs, waived)
         ours = self.read({name: value for name, value in theirs.items() if name not in waived})
-        derived = self._derive(resolve(ours))
+        derived = self._derive(resolve(ours), family)
         fields = {k: v for k, v in theirs.items() if k not in derived or not _alike(derived[k], v)}
         residue: dict[str, Any] = {"family": family, **(extra or {}), "fields": fields}
         residue["absent"] = sorted(name for name in derived if name not in theirs)
@@ -85,11 +88,11 @@ class ConfigTable:
         """The config of theirs that a MixFormer config means, in its old spelling where it came from this family.
 
         Raises:
-            ConfigRefused: theirs cannot express a field, or a field is unknown.
+            ConfigRefused: the family cannot hold a value, or a field is unknown.
         """
         live = resolve(ours)
-        self._account_ours(live, waived)
-        derived = self._derive(live, waived)
+        self._account_ours(live, family, waived)
+        derived = self._derive(live, family, waived)
         residue = residue_of(ours, family)
         kept = {**derived, **residue.get("fields", {})}
         kept = {name: value for name, value in kept.items() if name not in residue.get("absent", ())}
@@ -117,18 +120,21 @@ class ConfigTable:
         """Fields of theirs that the table accounts for."""
         return frozenset(name for entry in self.entries for name in entry.theirs) | self.free | BASE
 
-    def _derive(self, live: Config, waived: Collection[str] = ()) -> dict[str, Any]:
+    def _derive(self, live: Config, family: str, waived: Collection[str] = ()) -> dict[str, Any]:
         derived: dict[str, Any] = {}
         for entry in self._judged(waived):
-            derived.update(entry.write(live))
+            try:
+                derived.update(entry.write(live))
+            except CannotHold as unheld:
+                raise ConfigRefused(unheld.of(family, self.called or family)) from None
         return derived
 
     def _judged(self, waived: Collection[str]) -> list[Entry]:
-        """Entries that are not waived; only what theirs has no word for can be."""
+        """Entries that are not waived. Only paths of ours that theirs has no field for can be waived."""
         return [entry for entry in self.entries if not (isinstance(entry, Ours) and entry.path in waived)]
 
     def _means(self, entry: Entry, theirs: Config, derived: Config) -> bool:
-        """Whether an old config of theirs says, for this entry, what the one derived from the live config says."""
+        """Whether two configs of theirs mean the same for this entry."""
         try:
             return same(entry.read(theirs), entry.read(derived))
         except ConfigRefused:
@@ -139,13 +145,13 @@ class ConfigTable:
         fixed = {name for entry in self.entries if not isinstance(entry, Theirs) for name in entry.theirs}
         for name in waived:
             if name not in theirs or name in fixed:
-                why = "is converted" if name in theirs else "is no field of config.json"
+                why = "is converted" if name in theirs else "is not a field of config.json"
                 raise ConfigRefused(f"--waive {name}: it {why}, so there is nothing to waive")
         unknown = [name for name in theirs if name not in known | self.free | BASE and name not in waived]
         if unknown:
             raise ConfigRefused(_unknown(unknown, known))
 
-    def _account_ours(self, live: Config, waived: Collection[str]) -> None:
+    def _account_ours(self, live: Config, family: str, waived: Collection[str]) -> None:
         if fixed := sorted(ngpt_layout.CHANGES_FUNCTION.intersection(waived)):
             raise ConfigRefused(f"--waive {fixed[0]}: it changes what the model computes, so it cannot be ignored")
         known = {path for entry in self.entries for path in (*entry.ours, *entry.also)} | self.unread
@@ -158,14 +164,17 @@ class ConfigTable:
         known |= OURS_FIXED.keys()
         unknown = [path for path in live if path not in known | OURS_FREE | BASE]
         if telling := [path for path in unknown if path in ngpt_layout.CHANGES_FUNCTION]:
-            raise ConfigRefused(f"{', '.join(telling)}: parts of the function that cannot be expressed there")
+            raise ConfigRefused(
+                f"{family} cannot hold this model: it uses {', '.join(telling)}, which {self.called or family} does not"
+                f" have"
+            )
         unknown = [path for path in unknown if path not in waived]
         if unknown:
             raise ConfigRefused(_unknown(unknown, known))
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """Whether two values are equal and written alike: of 10000 and 10000.0 the old spelling is kept."""
+    """Whether two values are equal and have one spelling: 10000 and 10000.0 have two."""
     return same(one, other) and type(one) is type(other)
 
 
@@ -174,8 +183,8 @@ def _unknown(names: Iterable[str], known: Iterable[str]) -> str:
     listed = ", ".join(f"{name}{nearest(name, known)}" for name in names[:most])
     listed += f" and {len(names) - most} more" if len(names) > most else ""
     return (
-        f"config.json has fields that no rule accounts for: {listed}. They may change what the model computes; "
-        f"if you know that they do not, pass --waive FIELD for each"
+        f"config.json has unknown fields: {listed}. They may change what the model computes. "
+        f"If you know that they do not, pass --waive FIELD for each"
     )
 
 
@@ -185,7 +194,7 @@ def _listed(residue: Mapping[str, Any]) -> list[Any]:
 
 
 def residue_of(ours: Config, family: str) -> Mapping[str, Any]:
-    """What an earlier conversion from this family left, or nothing."""
+    """The residue of an earlier conversion from this family, empty if there is none."""
     residue = ours.get(RESIDUE)
     if not isinstance(residue, dict) or residue.get("family") != family:
         return {}
@@ -193,6 +202,6 @@ def residue_of(ours: Config, family: str) -> Mapping[str, Any]:
     names = (*absent, *_listed(residue)) if isinstance(absent, list) else (absent,)
     if not isinstance(fields, dict) or not all(isinstance(name, str) for name in names):
         raise ConfigRefused(
-            f"{RESIDUE} is not what a conversion writes; remove it to convert with the family's defaults"
+            f"{RESIDUE} in config.json was changed by hand; remove it to convert with the family's defaults"
         )
     return residue

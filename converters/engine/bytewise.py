@@ -1,18 +1,14 @@
 """Bytes of a tensor as a plan would make them, compared with the bytes that a checkpoint holds."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from math import prod
 
 from converters.algebra.boxes import whole
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.source_files import SourceFiles, opened
 from converters.checkpoint.stored_pieces import stored_pieces
-from converters.engine.chunks import Maker, Space
-from converters.engine.digest import CHUNK
-from converters.engine.steps import Gather, Sheet, tensor_steps
-from converters.engine.tiles import part_of
+from converters.engine.chunks import Maker, made
+from converters.engine.tiles import cut_pieces
 from converters.engine.transposing import SPACE, fill
 from converters.plan.rules import TargetTensor
 
@@ -42,20 +38,6 @@ def differing_element(source: Checkpoint, tensor: TargetTensor, held: Checkpoint
     return None
 
 
-def made(maker: Maker, tensor: TargetTensor) -> Iterator[memoryview]:
-    """The tensor's bytes in order, in chunks of whole elements; each is valid until the next."""
-    buffer, space = memoryview(bytearray(CHUNK)), cache(Space)
-    for step in tensor_steps(tensor, 0, maker.files.source):
-        if isinstance(step, Gather | Sheet):
-            for part in maker.moved(step):
-                yield from part(space())
-            continue
-        for start in range(0, step.length, CHUNK):
-            into = buffer[: min(CHUNK, step.length - start)]
-            maker.fill(step, start, into)
-            yield into
-
-
 @dataclass(frozen=True)
 class _Held:
     """The bytes of a stored tensor, row by row, however it lies in its file."""
@@ -70,9 +52,8 @@ class _Held:
         if stored.strides is None:
             self.files.read_tensor(self.key, at, into)
             return into
-        pieces = part_of(
-            (whole(self.key, stored.shape),), prod(stored.shape), at // stored.width, length // stored.width
-        ).pieces
+        all_of_it, first = whole(self.key, stored.shape), at // stored.width
+        pieces = cut_pieces((all_of_it,), prod(stored.shape), first, length // stored.width)
         fill(stored_pieces(pieces, self.files.source.tensors), stored.width, into, self.space, self.files)
         return into
 

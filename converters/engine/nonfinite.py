@@ -11,8 +11,7 @@ from itertools import accumulate
 
 from converters.checkpoint.safetensors_header import BITS
 from converters.checkpoint.source_files import SourceFiles
-from converters.engine.bytewise import made
-from converters.engine.chunks import Maker
+from converters.engine.chunks import Maker, made
 from converters.engine.shard_layout import Shard
 from converters.plan.rules import TargetTensor, unmoved
 

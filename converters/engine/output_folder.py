@@ -7,16 +7,21 @@ target that was moved aside for `--force` and not replaced is put back.
 
 import ctypes
 import fcntl
+import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
+from converters.checkpoint.regular_files import open_regular
 from converters.errors import TargetRefused
 
 RENAME_EXCHANGE = 2  # linux/fs.h
 AT_FDCWD = -100
+FOLDER_MODE = 0o755
+PIECE = 1 << 20  # bytes
 
 
 def check_target(source: Path, target: Path, *, force: bool) -> None:
@@ -55,7 +60,7 @@ def new_folder(target: Path, *, replace: bool, durable: bool) -> Iterator[Path]:
     """
     target = Path(os.path.abspath(target))  # noqa: PTH100  (a path like a/.. must not stay)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
         with _held(target.parent):
             _recover(target)
             partial, lock = _create(target)
@@ -80,8 +85,17 @@ def new_folder(target: Path, *, replace: bool, durable: bool) -> Iterator[Path]:
 def _create(target: Path) -> tuple[Path, int]:
     partial = target.parent / f".{target.name}.partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    make_folders(partial)
     return partial, _locked(partial)
+
+
+def make_folders(folder: Path) -> None:
+    """A folder and those above it that are missing, of mode 0755, whatever the umask."""
+    if folder.is_dir():
+        return
+    make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(folder.stat().st_mode & ~0o777 | FOLDER_MODE)
 
 
 @contextmanager
@@ -170,10 +184,33 @@ def sync_folder(folder: Path) -> None:
 
 def write_file(path: Path, data: bytes, *, durable: bool) -> None:
     """A new file of mode 0644 with these bytes; never through a link, never over a file."""
+    _write(path, [data], durable=durable)
+
+
+def copy_file(source: Path, path: Path, *, durable: bool) -> str:
+    """A new file as `write_file` makes it, with the bytes of another; gives their sha256.
+
+    Raises:
+        UnsafeFile: the source is no regular file.
+    """
+    digest = hashlib.sha256()
+    with open_regular(source) as file:
+        _write(path, _hashed(file, digest.update), durable=durable)
+    return digest.hexdigest()
+
+
+def _hashed(file: BinaryIO, take: Callable[[bytes], object]) -> Iterator[bytes]:
+    while data := file.read(PIECE):
+        take(data)
+        yield data
+
+
+def _write(path: Path, pieces: Iterable[bytes], *, durable: bool) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
     with os.fdopen(os.open(path, flags, 0o644), "wb") as file:
         os.fchmod(file.fileno(), 0o644)  # whatever the umask
-        file.write(data)
+        for data in pieces:
+            file.write(data)
         file.flush()
         if durable:
             os.fsync(file.fileno())

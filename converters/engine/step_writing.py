@@ -1,15 +1,15 @@
-"""Steps written into a file, in chunks, each told to a digest and to whoever watches."""
+"""Steps written into a file, part by part, each told to a digest and to whoever watches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Event
 
-from converters.engine.chunks import Maker, Spaces
-from converters.engine.clone import Cloning
-from converters.engine.digest import CHUNK, Digest, windows
-from converters.engine.outlet import PAGE, Outlet
-from converters.engine.steps import Cast, Copy, Gather, Literal, Sheet, Step
+from converters.engine.buffers import BufferPool
+from converters.engine.chunks import Maker
+from converters.engine.digest import Digest
+from converters.engine.output_file import OutputFile
+from converters.engine.steps import CHUNK, Step, parts
 from converters.errors import Interrupted
 
 
@@ -32,54 +32,32 @@ class Writing:
 
 @dataclass(frozen=True)
 class Writer:
-    """Does steps; several threads may share one writer."""
+    """Writes steps; several threads may share one writer, and its buffers."""
 
     maker: Maker
     how: Writing
-    spaces: Spaces = field(default_factory=Spaces)
+    pool: BufferPool
 
-    def uncloned(self, step: Step, fd: int, cloning: Cloning) -> Sequence[Step]:
-        """Clones what it can of a step; gives what remains to be written."""
-        if not isinstance(step, Copy):
-            return [step]
-        rest = list(cloning.rest(step, self.maker.files.descriptors[step.file], fd))
-        self.how.progress(step.length - sum(part.length for part in rest))
-        return rest
+    def write(self, steps: Iterable[Step], file: OutputFile, digest: Digest) -> None:
+        """Writes steps into a file, telling the digest every byte in the order of the file.
 
-    def write(self, steps: Sequence[Step], outlet: Outlet, digest: Digest) -> None:
-        """Writes steps into a file, telling the digest every byte in the order of the file."""
+        Raises:
+            Interrupted: another thread failed, or the user stopped the run.
+        """
         for step in steps:
-            outlet.expect(step.at, step.length)
-            for length in self._written(step, outlet, digest):
+            for part in parts(step, CHUNK):
+                self._write(part, file, digest)
                 if self.how.stop.is_set():
                     raise Interrupted("stopped")
-                self.how.progress(length)
+                self.how.progress(part.length)
 
-    def _written(self, step: Step, outlet: Outlet, digest: Digest) -> Iterator[int]:
-        """Writes a step chunk by chunk; yields how many bytes."""
-        if isinstance(step, Gather | Sheet):
-            return self._moved(step, outlet, digest)
-        return self._chunks(step, outlet, digest)
-
-    def _chunks(self, step: Copy | Literal | Cast, outlet: Outlet, digest: Digest) -> Iterator[int]:
-        # a cast needs whole elements, and a window of the file may end within one
-        parts = windows(0, step.length, CHUNK - PAGE) if isinstance(step, Cast) else windows(step.at, step.length)
-        for start, length in parts:
-            at = step.at + start
-            buffer = digest.buffer()
-            data = buffer[at % PAGE :][:length]
-            self.maker.fill(step, start, data)
-            digest.take(buffer, data, outlet.write(data, at))
-            yield length
-
-    def _moved(self, step: Gather | Sheet, outlet: Outlet, digest: Digest) -> Iterator[int]:
-        at = step.at
-        for part in self.maker.moved(step):
-            space = self.spaces.take()
-            try:
-                for data in part(space):
-                    digest.lend(data, outlet.write(data, at))
-                    yield len(data)
-                    at += len(data)
-            finally:
-                digest.lend(memoryview(b""), None, partial(self.spaces.give, space))
+    def _write(self, part: Step, file: OutputFile, digest: Digest) -> None:
+        buffer = self.pool.get()
+        give_back = partial(self.pool.put, buffer)
+        try:
+            data = self.maker.make(part, buffer)
+            file.write(data, part.at)
+        except BaseException:
+            give_back()  # or the other threads would wait for it for ever
+            raise
+        digest.take(data, give_back)

@@ -1,16 +1,21 @@
-"""A shard as a list of steps in file order: ranged copies wherever pieces are contiguous, tiles elsewhere."""
+"""What is to be written into a file, as a list of steps in the order of its bytes.
 
-from collections.abc import Iterator, Sequence
+Where elements lie in a row in source and target, a step is a copy of a range; elsewhere it gathers elements by strides.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 
-from converters.algebra.boxes import Piece
+from converters.algebra.boxes import Piece, normal, row_major
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.safetensors_header import BITS
 from converters.checkpoint.stored_pieces import stored_pieces
 from converters.engine.shard_layout import Shard
-from converters.engine.strips import cut_sheet, sheet_of
-from converters.engine.tiles import Tile, tiles
+from converters.engine.tiles import tile_size
 from converters.plan.rules import TargetTensor
+
+CHUNK = 1 << 20  # bytes that are made, written and hashed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,10 @@ class Copy:
     at: int
     length: int
 
+    def part(self, start: int, length: int) -> "Copy":
+        """`length` bytes of it from byte `start` on."""
+        return Copy(self.file, self.begin + start, self.at + start, length)
+
 
 @dataclass(frozen=True, slots=True)
 class Literal:
@@ -31,52 +40,83 @@ class Literal:
     at: int
     length: int
 
-
-@dataclass(frozen=True, slots=True)
-class Gather:
-    """A tile of a tensor put together from strided pieces, at byte `at` of the target file."""
-
-    tensor: TargetTensor
-    tile: Tile
-    at: int
-
-    @property
-    def length(self) -> int:
-        """Bytes of the tile."""
-        return self.tile.count * BITS[self.tensor.dtype] // 8
+    def part(self, start: int, length: int) -> "Literal":
+        """`length` bytes of it from byte `start` on."""
+        first = start % len(self.pattern)
+        return Literal(self.pattern[first:] + self.pattern[:first], self.at + start, length)
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
     """`count` elements from byte `begin` of a source file (by number), as another dtype at byte `at` of the target."""
 
+    tensor: TargetTensor
     file: int
     begin: int
     at: int
     count: int
-    tensor: TargetTensor
+
+    @property
+    def width(self) -> int:
+        """Bytes of an element in the source."""
+        return _width(self.tensor.cast_from or self.tensor.dtype)
 
     @property
     def length(self) -> int:
         """Bytes that are written."""
-        return self.count * BITS[self.tensor.dtype] // 8
+        return self.count * _width(self.tensor.dtype)
+
+    def part(self, start: int, length: int) -> "Cast":
+        """`length` bytes of it from byte `start` on; whole elements."""
+        first, count = start // _width(self.tensor.dtype), length // _width(self.tensor.dtype)
+        return Cast(self.tensor, self.file, self.begin + first * self.width, self.at + start, count)
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """Elements of `width` bytes in another order than in their file, for the run of bytes from byte `at` on."""
+class Gather:
+    """Elements first..first + count of what pieces put together, an array of `shape`, at byte `at` of the target."""
 
-    piece: Piece
-    width: int
+    tensor: TargetTensor
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+    first: int
+    count: int
     at: int
+
+    @property
+    def width(self) -> int:
+        """Bytes of an element in the source."""
+        return _width(self.tensor.cast_from or self.tensor.dtype)
 
     @property
     def length(self) -> int:
         """Bytes that are written."""
-        return self.piece.count * self.width
+        return self.count * _width(self.tensor.dtype)
+
+    def part(self, start: int, length: int) -> "Gather":
+        """`length` bytes of it from byte `start` on; whole elements."""
+        first, count = start // _width(self.tensor.dtype), length // _width(self.tensor.dtype)
+        return replace(self, first=self.first + first, count=count, at=self.at + start)
+
+    def whole_rows(self, wanted: int) -> int:
+        """About `wanted` bytes, in whole rows where a row is shorter."""
+        return tile_size(self.shape, self.pieces, self.width, wanted) * _width(self.tensor.dtype)
 
 
-Step = Copy | Literal | Gather | Cast | Sheet
+Step = Copy | Literal | Cast | Gather
+
+
+def _width(dtype: str) -> int:
+    return BITS[dtype] // 8
+
+
+def parts(step: Step, wanted: int) -> Iterator[Step]:
+    """A step cut into steps of about `wanted` bytes, in order; copies end at multiples of that in the target file."""
+    size = step.whole_rows(wanted) if isinstance(step, Gather) else wanted
+    ahead = step.at % size if isinstance(step, Copy) else 0
+    for end in range(size - ahead, step.length + size, size):
+        start = max(0, end - size)
+        yield step.part(start, min(end, step.length) - start)
 
 
 def steps_of(shard: Shard, source: Checkpoint) -> list[Step]:
@@ -106,28 +146,26 @@ def tensor_steps(tensor: TargetTensor, at: int, source: Checkpoint) -> Iterator[
     """How one tensor is written, from byte `at` of its file on."""
     if not tensor.nbytes:
         return
-    pieces = stored_pieces(tensor.pieces, source.tensors)
-    width = BITS[tensor.dtype] // 8
-    sheets = [None if contiguous(piece) else sheet_of(piece) for piece in pieces]
-    scattered = not all(sheet or contiguous(piece) for sheet, piece in zip(sheets, pieces, strict=True))
-    if scattered or (tensor.cast_from and any(sheets)):
-        for tile in tiles(tensor.shape, pieces, BITS[tensor.cast_from or tensor.dtype] // 8):
-            yield Gather(tensor, tile, at + tile.first * width)
+    pieces = tuple(sorted(map(normal, stored_pieces(tensor.pieces, source.tensors)), key=lambda p: p.target_offset))
+    if not all(piece.target_strides == row_major(piece.shape) for piece in pieces):
+        yield Gather(tensor, tensor.shape, pieces, 0, prod(tensor.shape), at)
         return
-    for piece, sheet in zip(pieces, sheets, strict=True):
-        place = at + piece.target_offset * width
-        if piece.source is None:
-            yield Literal(piece.value.to_bytes(width, "little"), place, piece.count * width)
-            continue
-        if sheet:
-            yield Sheet(sheet, width, place)
-            continue
-        stored = source.tensors[piece.source]
-        begin = stored.begin + piece.source_offset * stored.width
-        if tensor.cast_from:
-            yield Cast(stored.shard, begin, place, piece.count, tensor)
-        else:
-            yield Copy(stored.shard, begin, place, piece.count * width)
+    for piece in pieces:
+        yield _run(tensor, piece, at + piece.target_offset * _width(tensor.dtype), source)
+
+
+def _run(tensor: TargetTensor, piece: Piece, at: int, source: Checkpoint) -> Step:
+    """How a piece that is one run of its tensor is written."""
+    width = _width(tensor.dtype)
+    if piece.source is None:
+        return Literal(piece.value.to_bytes(width, "little"), at, piece.count * width)
+    if not contiguous(piece):
+        return Gather(tensor, piece.shape, (replace(piece, target_offset=0),), 0, piece.count, at)
+    stored = source.tensors[piece.source]
+    begin = stored.begin + piece.source_offset * stored.width
+    if tensor.cast_from:
+        return Cast(tensor, stored.shard, begin, at, piece.count)
+    return Copy(stored.shard, begin, at, piece.count * width)
 
 
 def in_ranges(tensor: TargetTensor, source: Checkpoint) -> bool:
@@ -138,18 +176,3 @@ def in_ranges(tensor: TargetTensor, source: Checkpoint) -> bool:
 def contiguous(piece: Piece) -> bool:
     """Whether a piece is one run of elements on both sides."""
     return piece.target_strides in ((), (1,)) and (piece.source is None or piece.source_strides in ((), (1,)))
-
-
-def pieces_of_work(steps: Sequence[Step], largest: int) -> Iterator[Step]:
-    """The steps with long ones cut, so that several threads can share one file."""
-    for step in steps:
-        if isinstance(step, Copy):
-            for start in range(0, step.length, largest):
-                length = min(largest, step.length - start)
-                yield Copy(step.file, step.begin + start, step.at + start, length)
-        elif isinstance(step, Sheet):
-            begin = step.at - step.piece.target_offset * step.width
-            for part in cut_sheet(step.piece, step.width, largest):
-                yield replace(step, piece=part, at=begin + part.target_offset * step.width)
-        else:
-            yield step

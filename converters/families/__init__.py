@@ -1,1 +1,1 @@
-"""One file a family: what differs, and nothing else does. A file here that defines `FAMILY` is a family."""
+"""The families, one file each: names, config table and rules. Every file here that defines `FAMILY` is a family."""

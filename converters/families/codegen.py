@@ -1,7 +1,7 @@
 """CodeGen: a parallel MixFormer with partial rotary embeddings, LayerNorm and a head bias.
 
-Source: transformers 5.23 `models/codegen`. The rows of `qkv_proj` lie in four shards (once one for each core), each of
-them q, v, k; and rotary pairs are neighbours there, halves here.
+Source: transformers 5.23 `models/codegen`. The rows of `qkv_proj` lie in four shards (one for each core of the training
+machine), each with q, v and k. Its rotary pairs are interleaved; ours are half-split.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ QKV = Then(
     )
 )
 CONFIG = ConfigTable(
+    called="CodeGen",
     entries=(*model("codegen", "CodeGenForCausalLM", "CodeGenModel", bos=50256, eos=50256), *gptj_block()),
     free=frozenset({"n_ctx", "gradient_checkpointing", "scale_attn_weights"}),
 )
@@ -40,7 +41,7 @@ def dims(ours: Mapping[str, Any]) -> Any:
     """Our sizes, and the rows of one of q, k or v in a shard."""
     sizes = dims_of(ours)
     if sizes["n_head"] % SHARDS:
-        raise ConfigRefused(f"n_head is {sizes['n_head']}; a CodeGen has its heads in {SHARDS} shards of one size")
+        raise ConfigRefused(f"n_head is {sizes['n_head']}, CodeGen needs a multiple of {SHARDS}")
     return sizes.with_size("shard_rows", sizes["q_rows"] // SHARDS)
 
 

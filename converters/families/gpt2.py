@@ -30,7 +30,7 @@ from converters.family import Family, Rule
 from converters.plan.known_buffers import Table
 
 BLOCK = "transformer.h.{i}."
-BIASES = (  # and their sizes, that are zero where ours has none
+BIASES = (  # with their sizes; zero where ours has no biases
     (BLOCK + "ln_1", "n_embd"),
     (BLOCK + "ln_2", "n_embd"),
     (BLOCK + "attn.c_attn", "qkv_rows"),
@@ -38,6 +38,7 @@ BIASES = (  # and their sizes, that are zero where ours has none
     ("transformer.ln_f", "n_embd"),
 )
 CONFIG = ConfigTable(
+    called="GPT-2",
     entries=(
         *model(
             "gpt2", "GPT2LMHeadModel", "GPT2Model", tied=True, bos=50256, eos=50256, beside=("GPT2DoubleHeadsModel",)
@@ -55,7 +56,7 @@ CONFIG = ConfigTable(
         Ours(MIXER + "rotary_base", (10000.0,), written=False),
         Choice("scale_attn_weights", MIXER + "softmax_scale", ((True, None), (False, 1.0))),
         Flag("scale_attn_by_inverse_layer_idx", MIXER + "scale_attn_by_inverse_layer_idx"),
-        Theirs("add_cross_attention", (False,), "only decoders on their own are converted", written=False),
+        Theirs("add_cross_attention", (False,), "only models without an encoder can be converted", written=False),
     ),
     free=frozenset({"reorder_and_upcast_attn", "gradient_checkpointing"}),
 )
@@ -84,7 +85,7 @@ def _conv(theirs: str, ours: str, has_bias: bool = True) -> list[Rule]:
 
 FAMILY = Family(
     name="gpt2",
-    title="GPT-2 and everything of its shape",
+    title="GPT-2 and models of its architecture",
     model_types=("gpt2",),
     config=CONFIG,
     rules=rules,

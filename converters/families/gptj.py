@@ -1,6 +1,6 @@
-"""GPT-J: the function of CodeGen, with q, k and v apart.
+"""GPT-J: the function of CodeGen, with q, k and v as three tensors.
 
-Source: transformers 5.23 `models/gptj`. Rotary pairs are neighbours there, halves here.
+Source: transformers 5.23 `models/gptj`. Its rotary pairs are interleaved; ours are half-split.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ from converters.plan.known_buffers import Table
 
 QKV = Then((Each((HALVES, HALVES, SAME)), Concat(("q_rows", "q_rows", "q_rows"))))
 CONFIG = ConfigTable(
+    called="GPT-J",
     entries=(*model("gptj", "GPTJForCausalLM", "GPTJModel", bos=50256, eos=50256), *gptj_block()),
     free=frozenset({"n_ctx", "gradient_checkpointing", "scale_attn_weights", "rotary"}),
 )
@@ -33,7 +34,7 @@ def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
 
 FAMILY = Family(
     name="gptj",
-    title="GPT-J 6B and its like",
+    title="GPT-J 6B and models of its architecture",
     model_types=("gptj",),
     config=CONFIG,
     rules=rules,

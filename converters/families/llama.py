@@ -1,7 +1,7 @@
 """LLaMA: a sequential MixFormer with a GLU and RMS norms.
 
-Source: transformers 5.23 `models/llama` (`LlamaConfig`, `LlamaForCausalLM`). q, k and v are one matrix in ours; in the
-GLU, ours has `up` before `gate`. Both sides use half-split rotary embeddings, so no row changes its place.
+Source: transformers 5.23 `models/llama` (`LlamaConfig`, `LlamaForCausalLM`). q, k and v are one matrix in ours. In the
+GLU, ours has `up` before `gate`. Both sides use half-split rotary embeddings, so no rows are re-ordered.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ from converters.family import Family, Rule
 from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
+    called="LLaMA",
     entries=(
         *model("llama", "LlamaForCausalLM", "LlamaModel", bos=1, eos=2),
         *llama_decoder(),
@@ -38,7 +39,7 @@ CONFIG = ConfigTable(
         Choice("mlp_bias", MLP + "mlp_cls", ((False, "glu"), (True, BIASED_GLU))),
         Field("attention_bias", (MIXER + "bias", MIXER + "out_bias"), BOOL, False),
         Rope(),
-        Theirs("sliding_window", (None,), "LLaMA ignores it; if it was trained with one, it is a mistral", False),
+        Theirs("sliding_window", (None,), "LLaMA ignores it; for a model with a window set model_type mistral", False),
         Theirs("rope_interleaved", (False,), "transformers ignores it for LLaMA, so its meaning is unclear", False),
     ),
     free=frozenset({"pretraining_tp"}),
@@ -52,7 +53,7 @@ def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
 
 FAMILY = Family(
     name="llama",
-    title="LLaMA 1-3 and everything of its shape (SmolLM2, TinyLlama, Yi, ...)",
+    title="LLaMA 1-3 and models of its architecture (SmolLM2, TinyLlama, Yi, ...)",
     model_types=("llama",),
     config=CONFIG,
     rules=rules,

@@ -1,6 +1,6 @@
-"""llama2.c: a LLaMA under Meta's names, with constants for theta and eps, and float32 throughout.
+"""llama2.c: a LLaMA under Meta's names in float32, with fixed theta and eps.
 
-Source: llama2.c at 350e04f, `model.py`, and `run.c`, which passes over the rotary tables in files of version 0.
+Source: llama2.c at 350e04f, `model.py`, and `run.c`, which skips the rotary tables in files of version 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from converters.families.shared.transformers_fields import MIXER, MLP, NORM, bia
 from converters.family import Family, Rule
 
 CONFIG = ConfigTable(
+    called="llama2.c",
     entries=(
         *dialect("llama2c"),
         TIE,

@@ -1,4 +1,4 @@
-"""LLaMA in a GGUF file of llama.cpp: interleaved rotary pairs, as Meta has them.
+"""LLaMA in a GGUF file of llama.cpp, with interleaved rotary pairs, as Meta has them.
 
 Source: names and metadata as in the `gguf` package 0.19 (`constants.py`), rows as transformers 5.23 reads them.
 """

@@ -1,7 +1,7 @@
 """LLaMA as Meta releases it: interleaved rotary pairs, and each tensor cut for the model-parallel ranks.
 
-Source: `model.py` of Meta's `llama` and `llama3` repositories. Matrices that make activations were cut along their
-rows, those that take them along their columns; norms are in every rank.
+Source: `model.py` of Meta's `llama` and `llama3` repositories. Matrices whose outputs are split between ranks were cut
+along their rows, the others along their columns. Norms are in every rank.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from converters.plan.known_buffers import Table
 
 
 def _length(theirs: Mapping[str, Any]) -> int:
-    """The positions that each generation was trained on; params.json does not say."""
+    """The longest sequence of each generation, which params.json does not say."""
     if theirs.get("use_scaled_rope"):
         return 131072
     return 8192 if theirs.get("rope_theta") == 500000.0 else 2048
@@ -48,12 +48,15 @@ def ranks_of(ours: Mapping[str, Any]) -> tuple[int, bool]:
     """How many ranks the checkpoint was cut for, and whether its embedding was cut along its rows.
 
     Raises:
-        ConfigRefused: the residue says something that no conversion writes.
+        ConfigRefused: the residue was changed by hand.
     """
     fields = residue_of(ours, "llama-meta").get("fields", {})
     count, by_rows = fields.get("model_parallel", 1), fields.get("vocab_parallel", False)
     if type(count) is not int or not 1 <= count <= MOST_RANKS or type(by_rows) is not bool:
-        raise ConfigRefused(f"converted_from.fields has model_parallel {count!r} and vocab_parallel {by_rows!r}")
+        raise ConfigRefused(
+            f"converted_from.fields in config.json was changed by hand: model_parallel is {count!r} and vocab_parallel"
+            f" {by_rows!r}"
+        )
     return count, by_rows
 
 
@@ -62,7 +65,7 @@ def dims(ours: Mapping[str, Any]) -> Dims:
     found, (count, by_rows) = dims_of(ours), ranks_of(ours)
     for name in cut_sizes(ours, by_rows) if count > 1 else ():
         if found[name] % count:
-            raise ConfigRefused(f"{name} is {found[name]}, which {count} model-parallel ranks cannot share evenly")
+            raise ConfigRefused(f"{name} is {found[name]}, which cannot be cut into {count} equal parts for the ranks")
         found = found.with_size(part(name, count), found[name] // count)
     return found
 

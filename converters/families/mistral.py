@@ -1,4 +1,4 @@
-"""Mistral: a LLaMA without biases whose queries see a window.
+"""Mistral: a LLaMA without biases and with a sliding window.
 
 Source: transformers 5.23 `models/mistral`. A window of W tokens includes the query's own, so it is W - 1
 keys to the left in ours.
@@ -23,6 +23,7 @@ from converters.family import Family
 from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
+    called="Mistral",
     entries=(
         *model("mistral", "MistralForCausalLM", "MistralModel", bos=1, eos=2),
         *llama_decoder(),
@@ -38,7 +39,7 @@ CONFIG = ConfigTable(
 
 FAMILY = Family(
     name="mistral",
-    title="Mistral 7B and its like",
+    title="Mistral 7B and models of its architecture",
     model_types=("mistral",),
     config=CONFIG,
     rules=llama_like,

@@ -1,7 +1,7 @@
-"""nanoGPT: a GPT-2 with exact GELU, matrices as (outputs, inputs), and biases only where it is told so.
+"""nanoGPT: a GPT-2 with exact GELU, matrices as (outputs, inputs), and biases as an option.
 
-Source: nanoGPT at 3adf61e, `model.py`. A model without biases has none in its MLP either, and ours always has them
-there: they are zero, which is the same function, and leave again on the way back. Head and embedding are one tensor,
+Source: nanoGPT at 3adf61e, `model.py`. A model without biases has none in its MLP either, but ours always has them
+there: they are zero, which is the same function, and are removed on the way back. Head and embedding are one tensor,
 stored under both names.
 """
 
@@ -27,6 +27,7 @@ MLP_BIASES = (("fc1", "n_inner"), ("fc2", "n_embd"))
 
 
 CONFIG = ConfigTable(
+    called="nanoGPT",
     entries=(
         *dialect("nanogpt"),
         *gpt2_block(bias=None),

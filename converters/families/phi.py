@@ -1,6 +1,6 @@
-"""Phi-1, Phi-1.5 and Phi-2: a parallel MixFormer with LayerNorm and a bias wherever there can be one.
+"""Phi-1, Phi-1.5 and Phi-2: a parallel MixFormer with LayerNorm and biases everywhere.
 
-Source: transformers 5.23 `models/phi`. These models were MixFormers once; q, k and v were taken apart since.
+Source: transformers 5.23 `models/phi`. These models were published as MixFormers; today q, k and v are apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,6 +34,7 @@ from converters.family import Family, Rule
 from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
+    called="Phi",
     entries=(
         *model("phi", "PhiForCausalLM", "PhiModel", bos=1, eos=2),
         *block("parallel", head_bias=True),

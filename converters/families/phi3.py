@@ -1,6 +1,6 @@
 """Phi-3 and Phi-4: a LLaMA with q, k, v in one matrix and gate before up in another.
 
-Source: transformers 5.23 `models/phi3`. Part of a head may rotate; dropouts, a window and longrope are expressed.
+Source: transformers 5.23 `models/phi3`. Part of a head may rotate. Dropouts, a window and longrope are converted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,6 +32,7 @@ from converters.family import Family, Rule
 from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
+    called="Phi-3",
     entries=(
         *model("phi3", "Phi3ForCausalLM", "Phi3Model", bos=1, eos=32000, pad=32000),
         *block("sequential"),

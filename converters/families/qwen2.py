@@ -1,4 +1,4 @@
-"""Qwen2 and Qwen2.5: a LLaMA with biases on q, k and v alone, and windows that may differ from layer to layer.
+"""Qwen2 and Qwen2.5: a LLaMA with biases on q, k and v only, and windows that may differ from layer to layer.
 
 Source: transformers 5.23 `models/qwen2`. Layers with different windows are a list architecture in ours.
 """
@@ -22,6 +22,7 @@ from converters.family import Family
 from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
+    called="Qwen2",
     entries=(
         *model("qwen2", "Qwen2ForCausalLM", "Qwen2Model", bos=None, eos=None),
         *llama_decoder(),

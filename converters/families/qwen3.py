@@ -26,6 +26,7 @@ from converters.family import Family, Rule
 from converters.plan.known_buffers import Table
 
 CONFIG = ConfigTable(
+    called="Qwen3",
     entries=(
         *model("qwen3", "Qwen3ForCausalLM", "Qwen3Model", bos=None, eos=None),
         *llama_decoder(),

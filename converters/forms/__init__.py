@@ -1,1 +1,1 @@
-"""Readers and writers of file forms that are no Hugging Face folder, one file a form."""
+"""Readers and writers of file forms other than Hugging Face folders, one file for each form."""

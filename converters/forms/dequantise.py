@@ -1,4 +1,4 @@
-"""Quantised tensors of a GGUF file as float32: a lossy step, for no conversion can make the blocks again.
+"""Dequantising tensors of a GGUF file to float32: a lossy step, because no conversion back gives the same blocks.
 
 The arithmetic is that of the `gguf` package, which is kept by the authors of the format; it is an optional dependency.
 Rows are read, dequantised and written a few megabytes at a time.
@@ -11,10 +11,11 @@ from typing import BinaryIO
 
 from converters.checkpoint.gguf_header import TYPES, GgufTensor
 from converters.checkpoint.scratch import scratch_file
+from converters.counts import counted
 from converters.errors import NotInvertible, UnsafeFile
 
 AT_ONCE = 4 << 20  # elements
-INTERNAL = ("Q8_1", "Q8_K")  # types that ggml computes with and no file holds
+INTERNAL = ("Q8_1", "Q8_K")  # types that ggml uses in computation only
 
 
 def check_types(path: Path, tensors: Sequence[GgufTensor], *, allowed: bool) -> None:
@@ -25,12 +26,13 @@ def check_types(path: Path, tensors: Sequence[GgufTensor], *, allowed: bool) -> 
     """
     if not tensors:
         return
-    first, more = tensors[0], f" and {len(tensors) - 1} more tensors" if len(tensors) > 1 else ""
+    first, rest = tensors[0], len(tensors) - 1
+    named = f"{first.key} and {counted(rest, 'more tensor')} are" if rest else f"{first.key} is"
     if not allowed:
         kinds = ", ".join(sorted({tensor.kind for tensor in tensors}))
         raise NotInvertible(
-            f"{path}: {first.key}{more} are quantised ({kinds}); pass --dequantize to convert them as float32, which is"
-            f" a lossy step, or convert a GGUF with F32, F16 or BF16 tensors"
+            f"{path}: {named} quantised ({kinds}); pass --dequantize to convert to float32, which is a lossy step, or"
+            f" convert a GGUF file with F32, F16 or BF16 tensors"
         )
     for tensor in tensors:
         if tensor.kind in INTERNAL:
@@ -69,6 +71,6 @@ def _write(source: BinaryIO, tensor: GgufTensor, out: BinaryIO) -> None:
     for start in range(0, rows, step):
         count = min(step, rows - start)
         data = np.frombuffer(source.read(count * row), np.uint8).reshape(count, row)
-        with np.errstate(all="ignore"):  # a scale may be anything; what comes out is looked at by the verdict
+        with np.errstate(all="ignore"):  # a scale may have any value; the verdict judges the result
             numbers = quants.dequantize(data, GGMLQuantizationType[tensor.kind])
         out.write(np.ascontiguousarray(numbers, "<f4").tobytes())

@@ -1,4 +1,4 @@
-"""GGUF files of LLaMAs and GPT-2s, as llama.cpp writes them: `general.architecture` llama or gpt2.
+"""Reading GGUF files of LLaMA and GPT-2, as llama.cpp writes them: `general.architecture` llama or gpt2.
 
 Tensors of type F32, F16 and BF16 are read in place. The others are quantised: they are refused, or dequantised on
 request. The config is the file's own metadata; what describes the file (`general.*`), its tokenizer and its
@@ -40,15 +40,15 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     header = read_gguf(path)
     architecture = header.metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
-        known = " and ".join(ARCHITECTURES)
-        raise ConfigRefused(f"{path} has general.architecture {architecture!r}; GGUF files of {known} are read")
+        known = " or ".join(ARCHITECTURES)
+        raise ConfigRefused(f"{path} has general.architecture {architecture!r}, expected {known}")
     if header.metadata.get("split.count", 0) not in (0, 1):
         raise UnsafeFile(f"{path} is one of several parts; merge them first: llama-gguf-split --merge {path.name} ...")
     quantised = [tensor for tensor in header.tensors if tensor.kind not in BITS]
     check_types(path, quantised, allowed=dequantize)
     tensors = {tensor.key: tensor for tensor in (_as_float32 if quantised else _in_place)(path, header.tensors)}
     config = {"model_type": f"{architecture}-gguf", **_config(path, header, str(architecture), tensors)}
-    notes = ("the tokenizer inside the file is not carried; take tokenizer files from the original model",)
+    notes = ("the tokenizer inside the file was not converted; copy the tokenizer files of the original model",)
     unpack = partial(as_float32, path, header.tensors) if quantised else None
     lossy = (_step(quantised),) if quantised else ()
     states, said_by = (FileState.of(path),), f"the metadata of {path.name}"
@@ -61,7 +61,7 @@ def _in_place(path: Path, tensors: Sequence[GgufTensor]) -> Iterator[StoredTenso
 
 
 def _as_float32(path: Path, tensors: Sequence[GgufTensor]) -> Iterator[StoredTensor]:
-    """Where each tensor will lie once all are float32, one after the other."""
+    """Where each tensor will lie after all are float32, one after the other."""
     at = 0
     for tensor in tensors:
         yield StoredTensor(tensor.key, tensor.key, "F32", tensor.shape, path, 0, at)

@@ -1,4 +1,4 @@
-"""llama2.c's `.bin`: a header of seven integers and float32 tensors in a fixed order, kind by kind over all layers.
+"""Reading llama2.c's `.bin`: seven integers, then float32 tensors in a fixed order, all layers of one kind together.
 
 Version 0 has no magic number: dim, hidden_dim, n_layers, n_heads, n_kv_heads, vocab_size (negative: a head of its own)
 and seq_len as int32, then the tensors, among them the rotary tables of cosines and sines. Version 1 begins with `ak42`,
@@ -14,6 +14,7 @@ from typing import Any
 
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.checkpoint.file_forms import Form
+from converters.checkpoint.regular_files import open_regular
 from converters.errors import UnsafeFile
 
 MAGIC = 0x616B3432  # "ak42"
@@ -49,7 +50,7 @@ ORDERS: dict[int, tuple[Kind, ...]] = {
 
 def recognises(path: Path) -> bool:
     """Whether a file begins as llama2.c's do: a magic number, or seven sizes that can be a model's."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(HEADERS[0])
     if len(head) < HEADERS[0]:
         return False
@@ -70,14 +71,14 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     """Opens a llama2.c file; its size must be exactly what its header says.
 
     Raises:
-        UnsafeFile: it is truncated, its sizes make no model, or it is quantised.
+        UnsafeFile: it is truncated, has sizes that no model can have, or is quantised.
     """
     config = _header(path)
     tensors = {tensor.key: tensor for tensor in _tensors(path, config)}
     end = max(tensor.begin + tensor.nbytes for tensor in tensors.values())
     state = FileState.of(path)
     if end != state.nbytes:
-        raise UnsafeFile(f"{path} should have {end} bytes by its header, it has {state.nbytes}: {_listed(config)}")
+        raise UnsafeFile(f"{path} should have {end} bytes by its header, but has {state.nbytes}: {_listed(config)}")
     config = {"model_type": "llama2c", **config, "dtype": "float32"}
     said_by = f"the header of {path.name}"
     return Checkpoint(path, config, tensors, (path,), (path,), states=(state,), said_by=said_by)
@@ -85,7 +86,7 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
 
 def _header(path: Path) -> dict[str, Any]:
     """Sizes by name, the version, and whether head and embedding are one."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(HEADERS[1])
     version, at = 0, 0
     if head[:4] == MAGIC.to_bytes(4, "little"):
@@ -93,10 +94,12 @@ def _header(path: Path) -> dict[str, Any]:
         if version == 2:
             raise UnsafeFile(f"{path} is quantised to int8 (version 2 of llama2.c); export version 0 or 1 instead")
         if version != 1 or len(head) < HEADERS[1] or head[36] > 1 or any(head[37:]):
-            raise UnsafeFile(f"{path} has a broken header of version {version}; versions 0 and 1 of llama2.c are read")
+            raise UnsafeFile(
+                f"{path} has a broken header, or is of version {version}; expected version 0 or 1 of llama2.c"
+            )
     sizes = dict(zip(SIZES, struct.unpack("<7i", head[at : at + 28]), strict=True))
     if not _sound(sizes) or (version and sizes["vocab_size"] < 0):
-        raise UnsafeFile(f"{path} has sizes that make no model: {_listed(sizes)}")
+        raise UnsafeFile(f"{path} has sizes that no model can have: {_listed(sizes)}")
     tied = bool(head[36]) if version else sizes["vocab_size"] > 0
     return {**sizes, "vocab_size": abs(sizes["vocab_size"]), "version": version, "tie_word_embeddings": tied}
 

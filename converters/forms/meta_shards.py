@@ -1,4 +1,4 @@
-"""Meta's own release of a LLaMA: `params.json` and one `consolidated.NN.pth` for each model-parallel rank.
+"""Reading a LLaMA as Meta releases it: `params.json` and one `consolidated.NN.pth` for each model-parallel rank.
 
 Every rank has the same keys. Its parts of a tensor are told apart by a prefix: those of rank 0 keep their names, those
 of rank 1 are called `01.layers.0...`, and so on. Along which axis parts belong together is known by their family; only
@@ -54,7 +54,7 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
 
 
 def _notes(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """What params.json leaves open and a person should decide."""
+    """Notes on what params.json does not say and the user should check."""
     if params.get("use_scaled_rope") is not True or params.get("rope_scaling_factor") is not None:
         return ()
     return (
@@ -72,7 +72,7 @@ def _params(path: Path) -> dict[str, Any]:
         if type(params.get(name)) is not int or params[name] < 1:
             raise ConfigRefused(f"{path} has {name} {params.get(name)!r}, expected a positive integer")
     for name in OWN & params.keys():
-        raise ConfigRefused(f"{path} has {name} {params[name]!r}; the shards themselves say that, take it out")
+        raise ConfigRefused(f"{path} has {name} {params[name]!r}, which the shards tell; remove it")
     return params
 
 
@@ -89,7 +89,7 @@ def shard_files(folder: Path) -> tuple[Path, ...]:
     ranks = [number for number, _ in numbered]
     if len(numbered) != len(files) or ranks != list(range(len(files))) or len(files) > MOST_RANKS:
         names = ", ".join(file.name for file in files[:8])
-        raise UnsafeFile(f"{folder} holds {names}; expected one shard for each rank from 00 on, none missing")
+        raise UnsafeFile(f"{folder} holds {names}, expected one shard for each rank from 00 on")
     return tuple(file for _, file in numbered)
 
 
@@ -100,12 +100,12 @@ def _check_alike(files: Sequence[Path], ranks: Sequence[Rank]) -> None:
         if rank.keys() != first.keys():
             key = min(rank.keys() ^ first.keys())
             here, there = (file.name, files[0].name) if key in rank else (files[0].name, file.name)
-            raise CoverageRefused(f"{key} is in {here} and not in {there}; shards of one model hold the same keys")
+            raise CoverageRefused(f"{key} is in {here} and not in {there}, expected the same keys in all shards")
         for key, tensor in rank.items():
             if (tensor.shape, tensor.dtype) != (first[key].shape, first[key].dtype):
                 found = f"{tensor.dtype} {list(tensor.shape)} in {file.name}"
                 other = f"{first[key].dtype} {list(first[key].shape)} in {files[0].name}"
-                raise ShapeMismatch(f"{key} is {found} and {other}: shards of unequal model-parallel degree")
+                raise ShapeMismatch(f"{key} is {found} and {other}, expected shards of one model-parallel size")
 
 
 def _found(params: Mapping[str, Any], ranks: Sequence[Rank]) -> dict[str, Any]:

@@ -1,13 +1,13 @@
-"""Writing a form of its own where that is simple: llama2.c's `model.bin` and nanoGPT's `ckpt.pt`.
+"""Writing native files: llama2.c's `model.bin`, and what torch.save writes.
 
-A llama2.c file is a header and float32 tensors in a row, which is what the engine writes anyway. A ckpt.pt is a zip
-that torch.save makes, of the safetensors file that was written first; torch is imported for that alone.
+A llama2.c file is a header and float32 tensors in a row, which is what the engine writes anyway. A ckpt.pt and a bare
+state dict are zips that torch.save makes, of the safetensors file that was written first; torch is imported for that.
 """
 
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ from converters.engine.shard_layout import Shard, lay_out
 from converters.engine.shard_writing import Writing
 from converters.errors import NotInvertible, UsageError
 from converters.families.shared.sinusoids import COSINES, SINES
+from converters.forms import nanogpt_file, nvidia_ngpt_file
 from converters.forms.llama2c_file import HEADERS, MAGIC, SIZES, TABLES, keys_in_order
-from converters.forms.nanogpt_file import KEPT
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
 
@@ -25,20 +25,25 @@ if TYPE_CHECKING:
     import torch
 
 ARGUMENTS = ("n_layer", "n_head", "n_embd", "block_size", "bias", "vocab_size", "dropout")
+NVIDIA_ARGUMENTS = ("use_nGPT", *ARGUMENTS[:4], "base_scale", *ARGUMENTS[4:])
 
 
 @dataclass(frozen=True)
 class NativeForm:
-    """A form that is written: its one file, how the engine lays it out, and what is done to that afterwards."""
+    """A form that is written: its one file, how the engine lays it out, and what is done to that afterwards.
+
+    left_out: what the programs of that form write beside a model, and we do not.
+    """
 
     name: str
     lay_out: Callable[[Plan], tuple[Shard, ...]]
     finish: Callable[[Plan, Path], None] | None = None
+    left_out: str = ""
 
     def finished(
         self, plan: Plan, folder: Path, digests: Mapping[str, str | None], how: Writing
     ) -> dict[str, str | None]:
-        """Ends what the engine began; gives the sha256 of the file, None where nothing is hashed."""
+        """Completes the file of the engine; returns its sha256, None where nothing is hashed."""
         if self.finish is None:
             return dict(digests)
         self.finish(plan, folder)
@@ -53,10 +58,10 @@ def native_form(family: str) -> NativeForm:
     """How a family writes its own form.
 
     Raises:
-        UsageError: it is written as safetensors alone.
+        UsageError: the family has no native form that is written.
     """
     if family not in FORMS:
-        known = " and ".join(f"--to {name}" for name in FORMS)
+        known = ", ".join(f"--to {name}" for name in FORMS)
         raise UsageError(f"--format native is for {known}; {family} is written as a safetensors folder")
     return FORMS[family]
 
@@ -68,7 +73,9 @@ def _llama2c(plan: Plan) -> tuple[Shard, ...]:
         tensors |= {key: table for key, table in _tables(config).items() if key not in tensors}
     for tensor in tensors.values():
         if tensor.dtype != "F32":
-            raise NotInvertible(f"{tensor.key} is {tensor.dtype}; llama2.c knows float32 alone: pass --dtype float32")
+            raise NotInvertible(
+                f"{tensor.key} is {tensor.dtype}, but llama2.c holds float32 only: pass --dtype float32"
+            )
     ordered = [tensors[key] for key, _ in keys_in_order(config)]
     return (Shard("model.bin", _header(config), tuple(ordered)),)
 
@@ -83,24 +90,54 @@ def _header(config: Mapping[str, Any]) -> bytes:
 
 
 def _tables(config: Mapping[str, Any]) -> dict[str, TargetTensor]:
-    """The rotary tables by their formula, for a model that never had any."""
+    """The rotary tables by their formula, for a model that had none."""
     positions, half = config["seq_len"], config["dim"] // config["n_heads"] // 2
     views = (rule.view("F32", f"{positions} {half} 10000.0 -") for rule in (COSINES, SINES))
     pairs = zip(TABLES, views, strict=True)
     return {key: TargetTensor(key, view.dtype, view.shape, view.pieces, ()) for key, view in pairs}
 
 
+def _one_file(plan: Plan) -> tuple[Shard, ...]:
+    return lay_out(plan, 2**62)
+
+
 def _nanogpt(plan: Plan, folder: Path) -> None:
-    """Exchanges the safetensors file for a ckpt.pt with the content that nanoGPT's sample.py and train.py load."""
-    import torch
+    """Replaces the safetensors file by a ckpt.pt that nanoGPT's sample.py and train.py can load."""
+    weights = _loaded(folder)
+    _share(weights)
+    _save(_content(plan, weights, ARGUMENTS, nanogpt_file.KEPT), folder / "ckpt.pt")
+
+
+def _nvidia(plan: Plan, folder: Path) -> None:
+    """Replaces the safetensors file by a ckpt.pt with what NVIDIA's class needs: `model` and `model_args`."""
+    _save(_content(plan, _loaded(folder), NVIDIA_ARGUMENTS, nvidia_ngpt_file.KEPT), folder / "ckpt.pt")
+
+
+def _state_dict(plan: Plan, folder: Path) -> None:
+    """Replaces the safetensors file by a bare state dict."""
+    _save(_loaded(folder), folder / "model.pt")
+
+
+def _content(
+    plan: Plan, weights: "dict[str, torch.Tensor]", arguments: Sequence[str], kept: Sequence[str]
+) -> dict[str, Any]:
+    """`model`, `model_args`, and what is known of the training run."""
+    said, known = ({name: plan.config[name] for name in names if name in plan.config} for names in (arguments, kept))
+    return {"model": weights, "model_args": said, **known}
+
+
+def _loaded(folder: Path) -> "dict[str, torch.Tensor]":
     from safetensors.torch import load_file
 
-    weights = load_file(folder / "model.safetensors")
-    _share(weights)
-    arguments = {name: plan.config[name] for name in ARGUMENTS if name in plan.config}
-    known = {name: plan.config[name] for name in KEPT if name in plan.config}
-    torch.save({"model": weights, "model_args": arguments, **known}, folder / "ckpt.pt")
-    (folder / "model.safetensors").unlink()
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def _save(content: Mapping[str, Any], path: Path) -> None:
+    """Writes a file of torch and takes the safetensors file away."""
+    import torch
+
+    torch.save(content, path)
+    (path.parent / "model.safetensors").unlink()
 
 
 def _share(weights: "dict[str, torch.Tensor]") -> None:
@@ -112,5 +149,7 @@ def _share(weights: "dict[str, torch.Tensor]") -> None:
 
 FORMS = {
     "llama2c": NativeForm("model.bin", _llama2c),
-    "nanogpt": NativeForm("ckpt.pt", lambda plan: lay_out(plan, 2**62), _nanogpt),
+    "nanogpt": NativeForm("ckpt.pt", _one_file, _nanogpt, "the state of the optimizer"),
+    "ngpt-nvidia": NativeForm("ckpt.pt", _one_file, _nvidia, ", ".join(nvidia_ngpt_file.LEFT_OUT.values())),
+    "ngpt-tutorial": NativeForm("model.pt", _one_file, _state_dict, "the number of heads, which a .pt cannot say"),
 }

@@ -1,1 +1,1 @@
-"""From a checkpoint and a family to a proved plan."""
+"""Making a proved plan from a checkpoint and a family."""

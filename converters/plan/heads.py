@@ -1,4 +1,4 @@
-"""The output head and its tie to the embedding, decided from tensors and config together.
+"""The output head: whether it is tied to the embedding, decided from tensors and config together.
 
 | config says | head stored | what it is | ours |
 | --- | --- | --- | --- |
@@ -6,7 +6,7 @@
 | untied | yes | the usual untied model | untied |
 | tied | yes, equal | a redundant copy | tied; the copy returns on the way back |
 | tied | yes, another | what transformers 5 runs is untied | untied; the config returns on the way back |
-| untied | no | nothing but a tie gives it a head | tied, and said so; the config returns on the way back |
+| untied | no | only a tie gives it a head | tied, with a note; the config returns on the way back |
 """
 
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from converters.errors import ConfigRefused, CoverageRefused
 
 TIE = "tie_word_embeddings"
 ABSENT = "absent"
-WITH_HEAD = ("ForCausalLM", "LMHeadModel", "DoubleHeadsModel")  # how transformers calls classes that have a head
+WITH_HEAD = ("ForCausalLM", "LMHeadModel", "DoubleHeadsModel")  # ends of the class names in transformers with a head
 TIED = {"redundant": True, "missing": True, "own": False}
 NOTES = {
-    "redundant": "tied, and stored with a redundant copy of the head; the copy returns on the way back",
-    "missing": "config.json says untied, but there is no head: converted as tied",
-    "own": "config.json says tied, but the head differs from the embedding: converted as untied",
+    "redundant": "the head is tied and also stored; the copy is left out, and written again on the way back",
+    "missing": "config.json says untied, but there is no head: the model is converted as tied",
+    "own": "config.json says tied, but the head differs from the embedding: the model is converted as untied",
 }
 
 
 @dataclass(frozen=True)
 class Head:
-    """`kind` of disagreement, empty for none; `said`: what config.json had for the tie (`absent` for nothing)."""
+    """`kind`: how tensors and config disagree, empty if they agree; `said`: the tie in config.json, or `absent`."""
 
     kind: str = ""
     said: Any = ABSENT
@@ -39,20 +39,20 @@ class Head:
         return {**config, TIE: TIED[self.kind]} if self.kind else dict(config)
 
     def residue(self) -> dict[str, Any]:
-        """What has to be remembered for the way back."""
+        """What the residue keeps for the way back."""
         return {"head": {"kind": self.kind, "said": self.said}} if self.kind else {}
 
     def restored(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """The config of theirs with its old word on the tie."""
+        """The config of theirs with its old value for the tie."""
         if not self.kind or self.said == ABSENT:
             return {name: value for name, value in config.items() if not (self.kind and name == TIE)}
         return {**config, TIE: self.said}
 
 
 def find_head(source: Checkpoint, head: str, *, own: bool, tied: bool = False) -> Head:
-    """What the head of a checkpoint is; `own`: it was looked at and differs from the embedding.
+    """The head of a checkpoint; `own`: its data were compared and differ from the embedding.
 
-    `tied` is what a config means that says nothing.
+    tied: what a config without the field means.
 
     Raises:
         CoverageRefused: the checkpoint is a bare decoder, so it has no head and none can be made.
@@ -67,18 +67,17 @@ def find_head(source: Checkpoint, head: str, *, own: bool, tied: bool = False) -
         names = source.config.get("architectures")
         if names and not any(kind in str(names) for kind in WITH_HEAD):
             raise CoverageRefused(
-                f"{head} is missing: {names} is a bare decoder without an output head. Save it as a causal language"
-                f" model first"
+                f"{head} is missing: {names} has no output head. Save the model as a causal language model first"
             )
         return Head("missing", said)
     return Head()
 
 
 def head_of(config: Mapping[str, Any]) -> Head:
-    """The disagreement that a conversion remembered, if the live config of ours still is what it made of it.
+    """The disagreement in the residue, if the tie of ours was not changed since.
 
     Raises:
-        ConfigRefused: it is nothing that a conversion writes.
+        ConfigRefused: the residue was changed by hand.
     """
     residue = config.get("converted_from")
     said = residue.get("head") if isinstance(residue, dict) else None
@@ -86,6 +85,6 @@ def head_of(config: Mapping[str, Any]) -> Head:
         return Head()
     kind, was = (said.get("kind"), said.get("said", ABSENT)) if isinstance(said, dict) else (None, None)
     if not isinstance(kind, str) or kind not in TIED or not (isinstance(was, bool) or was == ABSENT):
-        raise ConfigRefused(f"converted_from.head is {said!r}, which no conversion writes; remove it")
+        raise ConfigRefused(f"converted_from.head in config.json was changed by hand: it is {said!r}; remove it")
     live = bool(config.get(TIE, False))
     return Head(kind, was) if TIED[kind] == live else Head()

@@ -1,8 +1,8 @@
-"""Buffers that old checkpoints carry although a formula gives them: checked, remembered, and written again.
+"""Known buffers: tensors of old checkpoints that a formula gives. They are checked, kept in the residue, written again.
 
-A rotary table (`inv_freq`) or a causal mask was once saved with every layer. It must be what its formula says, up to
-the rounding of its dtype and of the library that computed it. What the formula leaves open (those roundings) is kept in
-the residue, so that the way back restores the very bytes.
+Old files hold a rotary table (`inv_freq`) or a causal mask for every layer. It must be what its formula gives, up to
+the rounding of its dtype and of the library that computed it. These roundings are kept in the residue, so that the way
+back writes the same bytes.
 """
 
 import struct
@@ -35,7 +35,9 @@ class Table:
     def content(self, tensor: StoredTensor, resolved: Mapping[str, Any]) -> str:
         """Its bytes, in hexadecimal."""
         if tensor.nbytes > LARGEST or tensor.dtype not in TOLERANCE:
-            raise NotInvertible(f"{tensor.key} is {tensor.dtype} {list(tensor.shape)}, which no formula gives")
+            raise NotInvertible(
+                f"{tensor.key} is {tensor.dtype} {list(tensor.shape)}, which its formula cannot give; {ADVICE}"
+            )
         data, expected = stored_bytes(tensor), self.formula(resolved)
         numbers = _numbers(tensor.dtype, data)
         if len(numbers) != len(expected) or len(tensor.shape) != (0 if self.scalar else 1):
@@ -92,7 +94,7 @@ Found = tuple[BufferRule, str, Any]  # a rule, a dtype, a content
 
 @dataclass(frozen=True)
 class Buffers:
-    """Buffers of a checkpoint by key: the rule that knows each, its dtype and its content."""
+    """Buffers of a checkpoint by key: the rule that fits each, its dtype and its content."""
 
     found: Mapping[str, Found] = field(default_factory=dict)
 
@@ -101,7 +103,7 @@ class Buffers:
         return set(self.found)
 
     def residue(self) -> dict[str, Any]:
-        """What has to be remembered: each content once, with the keys that hold it."""
+        """What the residue keeps: each content once, with the keys that hold it."""
         groups: dict[tuple[str, str, Any], list[str]] = {}
         for key, (rule, dtype, content) in self.found.items():
             groups.setdefault((dtype, rule.name, content), []).append(key)
@@ -109,7 +111,7 @@ class Buffers:
         return {"buffers": listed} if listed else {}
 
     def views(self) -> dict[str, View]:
-        """Each buffer as a tensor of fills; those of one content share theirs."""
+        """Each buffer as a tensor of fills; buffers of one content share it."""
         made: dict[Any, View] = {}
         for rule, dtype, content in self.found.values():
             if (dtype, rule.name, content) not in made:
@@ -118,10 +120,10 @@ class Buffers:
 
 
 def find_buffers(source: Checkpoint, rules: Sequence[BufferRule], resolved: Mapping[str, Any]) -> Buffers:
-    """The buffers of a checkpoint, each held against its formula; of several rules for a key one has to fit.
+    """The buffers of a checkpoint, each compared with its formula; of several rules for a key one has to fit.
 
     Raises:
-        NotInvertible: a buffer is not what its formula says.
+        NotInvertible: a buffer is not what its formula gives.
     """
     found: dict[str, Found] = {}
     for key, tensor in source.tensors.items():
@@ -137,13 +139,13 @@ def find_buffers(source: Checkpoint, rules: Sequence[BufferRule], resolved: Mapp
 
 
 def used(tensor: StoredTensor) -> Check:
-    """The accounting of a buffer: its elements were checked and are used nowhere."""
+    """The check that accounts for a buffer: its elements were compared and are used nowhere."""
     view = View(tensor.shape, tensor.dtype, (whole(tensor.key, tensor.shape),))
     return Check(view, "known by formula", equal=view)
 
 
 def still_true(remembered: Buffers, resolved: Mapping[str, Any], keys: Collection[str]) -> Buffers:
-    """Those buffers that the live model still has: of a layer that exists, and what its formula says today."""
+    """The buffers that the model still has: of a layer that exists, and equal to what its formula gives today."""
     kept = {}
     for key, (rule, dtype, content) in remembered.found.items():
         owner = key.removesuffix(rule.suffix).rstrip(".")
@@ -154,10 +156,10 @@ def still_true(remembered: Buffers, resolved: Mapping[str, Any], keys: Collectio
 
 
 def buffers_of(residue: Mapping[str, Any], rules: Sequence[BufferRule], resolved: Mapping[str, Any]) -> Buffers:
-    """The buffers that a conversion remembered.
+    """The buffers in the residue.
 
     Raises:
-        ConfigRefused: they are nothing that a conversion writes.
+        ConfigRefused: the residue was changed by hand.
     """
     found: dict[str, Found] = {}
     try:
@@ -167,5 +169,5 @@ def buffers_of(residue: Mapping[str, Any], rules: Sequence[BufferRule], resolved
                 rule.holds(group["dtype"], group[rule.name], resolved)
                 found[key] = (rule, group["dtype"], group[rule.name])
     except (TypeError, KeyError, ValueError, AttributeError, StopIteration, struct.error):
-        raise ConfigRefused("converted_from.buffers is nothing that a conversion writes; remove it") from None
+        raise ConfigRefused("converted_from.buffers in config.json was changed by hand; remove it") from None
     return Buffers(found)

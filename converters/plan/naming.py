@@ -1,7 +1,7 @@
-"""Wrappings around a family's own key names, taken off before planning and put on again on the way back.
+"""Key names that a wrapper changed: its prefix is removed before planning and added again on the way back.
 
-`torch.compile` puts `_orig_mod.` before every key, DataParallel and its kin `module.`, and a checkpoint of the bare
-decoder leaves `model.` out.
+`torch.compile` puts `_orig_mod.` before every key, DataParallel and DistributedDataParallel put `module.`, and a
+checkpoint of the model without a head has no `model.`.
 """
 
 import re
@@ -28,18 +28,18 @@ class Naming:
         return self.prefix + (key.removeprefix(self.base) if self.bare else key)
 
     def own(self, stored: str, heads: tuple[str, ...]) -> str:
-        """A stored key as the family names it; keys of the head never had the base prefix."""
+        """The family's key for a stored key; keys of the head have no base prefix."""
         key = stored.removeprefix(self.prefix)
         return self.base + key if self.bare and not key.startswith(heads) else key
 
     def residue(self) -> dict[str, Any]:
-        """What has to be remembered for the way back."""
+        """What the residue keeps for the way back."""
         found: dict[str, Any] = {"prefix": self.prefix} if self.prefix else {}
         return {**found, "bare": True} if self.bare else found
 
 
 def find_naming(keys: Mapping[str, object], base: str, heads: tuple[str, ...]) -> Naming:
-    """The wrapping of a set of stored keys: one that all of them share."""
+    """The prefix of a set of stored keys, if all of them have it."""
     prefix, rest = "", list(keys)
     while shared := next((w for w in WRAPPERS if rest and all(key.startswith(w) for key in rest)), None):
         prefix += shared
@@ -51,10 +51,10 @@ def find_naming(keys: Mapping[str, object], base: str, heads: tuple[str, ...]) -
 
 
 def naming_of(residue: Mapping[str, Any], base: str) -> Naming:
-    """The wrapping that a conversion remembered.
+    """The naming in the residue.
 
     Raises:
-        ConfigRefused: it is nothing that a conversion writes.
+        ConfigRefused: the residue was changed by hand.
     """
     said = residue.get("keys", {})
     prefix = said.get("prefix", "") if isinstance(said, dict) else None
@@ -64,11 +64,11 @@ def naming_of(residue: Mapping[str, Any], base: str) -> Naming:
         or not re.fullmatch(r"(_orig_mod\.|module\.)*", prefix)
         or not isinstance(bare, bool)
     ):
-        raise ConfigRefused(f"converted_from.keys is {said!r}, which no conversion writes")
+        raise ConfigRefused(f"converted_from.keys in config.json was changed by hand: it is {said!r}; remove it")
     return Naming(prefix, base, bare)
 
 
 def unwrapped(source: Checkpoint, naming: Naming, heads: tuple[str, ...]) -> Checkpoint:
-    """The checkpoint under the family's own names; each tensor remembers the name it is stored under."""
+    """The checkpoint under the family's own key names; each tensor keeps the name it is stored under."""
     tensors = {naming.own(name, heads): tensor for name, tensor in source.tensors.items()}
     return replace(source, tensors={key: replace(tensor, key=key) for key, tensor in tensors.items()})

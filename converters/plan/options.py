@@ -1,4 +1,4 @@
-"""What may be asked of a plan."""
+"""The options of a plan."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 class Options:
     """Requests that change what a plan makes.
 
-    waive: fields of config.json that may be ignored although no rule knows them. drop_buffers: stored buffers that a
-    formula gives are left out, whatever they hold. pad_vocab: rows of the vocabulary in ours become a multiple of this.
-    own_head: the head of a model that says it is tied was found to differ from the embedding. dtype: floating tensors
-    are cast to this one. dequantize: quantised tensors are turned into float32.
+    waive: unknown fields of config.json that are ignored. drop_buffers: leave out stored buffers that a formula gives,
+    whatever values they have. pad_vocab: the vocabulary of ours is padded to a multiple of this. own_head: config.json
+    says tied, but the head was found to differ from the embedding. dtype: floating-point tensors are cast to it.
+    dequantize: quantised tensors are converted to float32. n_head: what the user says, where the source does not say
+    it. trained: tensors that the source did not store, because all of their values were equal, have other values now.
     """
 
     waive: tuple[str, ...] = ()
@@ -19,6 +20,8 @@ class Options:
     own_head: bool = False
     dtype: str | None = None
     dequantize: bool = False
+    n_head: int | None = None
+    trained: bool = False
 
 
 DEFAULTS = Options()

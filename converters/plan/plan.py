@@ -1,4 +1,4 @@
-"""The plan: every target tensor as pieces of source tensors, made from headers alone and proved before it runs."""
+"""The plan: every target tensor as pieces of source tensors, made from headers only and proved before it runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +10,9 @@ from converters.algebra.views import Check
 from converters.checkpoint.casts import header_dtype
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.opening import open_checkpoint
+from converters.checkpoint.users_word import N_HEAD, check_n_head, with_n_head
 from converters.errors import NotProved, Refused, UsageError
-from converters.family import OURS, dialect_of, family_of, get_family
+from converters.family import OURS, dialect_of, family_of, get_family, target_family
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.rules import TargetTensor, casted, in_order
 from converters.plan.translation import as_it_is, to_ours, to_theirs
@@ -21,7 +22,7 @@ from converters.plan.translation import as_it_is, to_ours, to_theirs
 class Plan:
     """What a conversion will do. `tensors` in the order in which they are written, `checks` done before writing.
 
-    notes: what a person should know, a sentence each. dropped: stored keys that are left out on request.
+    notes: sentences for the user. dropped: stored keys that are left out on request.
     """
 
     source: Checkpoint
@@ -47,9 +48,9 @@ def make_plan(
 
     Args:
         source: a model folder, or one that is open already.
-        family: what the checkpoint is; left out, it is found by `model_type`.
-        to: the family to convert to. Between two others the way leads through a MixFormer that is never written.
-        options: what else was asked for.
+        family: the family of the source; None: it is found by `model_type`.
+        to: the family to convert to. Between two other families the plan goes by way of a MixFormer, not written.
+        options: further requests.
 
     Raises:
         UsageError: no such source or family, or a pair that is not converted.
@@ -58,22 +59,39 @@ def make_plan(
     checkpoint = (
         source if isinstance(source, Checkpoint) else open_checkpoint(Path(source), dequantize=options.dequantize)
     )
-    found = family_of(checkpoint.config, family)
+    checkpoint = _with_word(checkpoint, options)
+    found, to = family_of(checkpoint.config, family), target_family(to, checkpoint.config)
     if family not in (None, found) and family != dialect_of(found):
         by = "its form" if checkpoint.said_by else "its model_type"
-        raise UsageError(f"{checkpoint.folder} is a {found} checkpoint by {by}, not {family}")
+        raise UsageError(f"{checkpoint.folder} is a {found} checkpoint by {by}, not {family}; run `convert {found}`")
     if found == to:
         raise UsageError(f"{checkpoint.folder} is a {to} checkpoint already")
     if options.pad_vocab is not None and (options.pad_vocab < 1 or to != OURS):
-        raise UsageError(f"--pad-vocab {options.pad_vocab} is for conversions to {OURS}, and at least 1")
+        raise UsageError(f"--pad-vocab is {options.pad_vocab}; expected at least 1, and a conversion to {OURS}")
     try:
         plan = _planned(checkpoint, found, to, options)
     except Refused as error:
         if checkpoint.said_by:
-            error.add_note(f"where config.json is named, {checkpoint.said_by} is meant")
+            error.add_note(f"this source has no config.json: the fields are those of {checkpoint.said_by}")
         raise
     prove(plan)
     return plan
+
+
+def _with_word(checkpoint: Checkpoint, options: Options) -> Checkpoint:
+    """The checkpoint with the number of heads that a user says, where it says none itself.
+
+    Raises:
+        UsageError: the checkpoint says its number of heads, and it is not that.
+        ConfigRefused: nobody says it.
+    """
+    checkpoint = with_n_head(checkpoint, options.n_head)
+    said = checkpoint.config.get(N_HEAD)
+    if options.n_head is not None and said != options.n_head:
+        own = f"{N_HEAD} {said}" if said is not None else "its number of heads itself"
+        raise UsageError(f"--n-head {options.n_head}: {checkpoint.folder} says {own}")
+    check_n_head(checkpoint)
+    return checkpoint
 
 
 def _planned(checkpoint: Checkpoint, family: str, to: str, options: Options) -> Plan:
@@ -83,7 +101,9 @@ def _planned(checkpoint: Checkpoint, family: str, to: str, options: Options) -> 
         model = to_theirs(model, target, options) if target else model
     except Refused as error:
         if family != OURS:
-            error.add_note(f"fields are those of the MixFormer between; a {to} cannot say what this {family} says")
+            error.add_note(
+                f"the fields are those of the MixFormer that this {family} is converted to on the way to {to}"
+            )
         raise
     tensors, config = list(model.tensors.values()), model.config
     if options.dtype:
@@ -93,16 +113,16 @@ def _planned(checkpoint: Checkpoint, family: str, to: str, options: Options) -> 
 
 
 def prove(plan: Plan) -> None:
-    """Proves on boxes that every source element is used exactly once and every target element made exactly once.
+    """Proves on boxes that every source element is read exactly once and every target element written exactly once.
 
     Raises:
-        NotProved: with the tensor and what is wrong with its cover.
+        NotProved: with the tensor, and which elements are missing or double.
     """
     used: dict[str, list[Box]] = {key: [] for key in plan.source.tensors}
     for tensor in plan.tensors:
         why = fault(tensor.shape, [target_box(piece, f"from {piece.source}") for piece in tensor.pieces])
         if why:
-            raise NotProved(f"{tensor.key} is not made exactly once: {why}")
+            raise NotProved(f"the plan does not write each element of {tensor.key} exactly once: {why}")
         for piece in tensor.pieces:
             if piece.source is not None and not piece.copy:
                 used[piece.source].append(source_box(piece, f"in {tensor.key}"))
@@ -113,4 +133,4 @@ def prove(plan: Plan) -> None:
     for key, boxes in used.items():
         why = fault(plan.source.tensors[key].shape, boxes)
         if why:
-            raise NotProved(f"{key} is not used exactly once: {why}")
+            raise NotProved(f"the plan does not read each element of {key} exactly once: {why}")

@@ -1,4 +1,4 @@
-"""Rules at work: the tensors of one side as views of the other, with every key and shape accounted for."""
+"""Applying rules: the tensors of one side become views of the other side's, and every key and shape is checked."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from typing import Any
 from converters.algebra.boxes import Piece
 from converters.algebra.dims import Dims, describe
 from converters.algebra.views import Check, Move, View
-from converters.checkpoint.casts import FLOATS
+from converters.checkpoint.casts import FLOATS, cast
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.safetensors_header import BITS
 from converters.errors import ConversionError, CoverageRefused, NotInvertible, NotProved, ShapeMismatch, nearest
@@ -17,7 +17,7 @@ from converters.family import Family, Rule
 
 @dataclass(frozen=True)
 class TargetTensor:
-    """A tensor to be written: its pieces in the order of their elements, and the keys they come from.
+    """A tensor to be written: its pieces in the order of their elements, and the source keys.
 
     cast_from: the dtype of its elements before a cast, None if there is none.
     """
@@ -52,7 +52,7 @@ def bound_rules(family: Family, resolved: Mapping[str, Any]) -> list[Rule]:
 
 
 def theirs_shapes(rules: Sequence[Rule], dims: Dims, ours: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The shapes of theirs, got by moving the shapes of ours back; sizes keep their names."""
+    """The shapes of theirs, found by applying the inverse moves to the shapes of ours; sizes keep their names."""
     found: dict[str, tuple[int, ...]] = {}
     for rule in (rule for rule in rules if rule.theirs):
         views = [View(tuple(ours[key]), "U8", ()) for key in rule.ours]
@@ -63,12 +63,12 @@ def theirs_shapes(rules: Sequence[Rule], dims: Dims, ours: Mapping[str, tuple[in
 def check_keys(
     given: Mapping[str, TargetTensor], expected: Mapping[str, tuple[int, ...]], known: Collection[str] = ()
 ) -> None:
-    """Every key has its rule, every rule its key, every shape its sizes, and weights are floating-point numbers.
+    """Checks that every key has a rule, every rule its keys, every shape its sizes, and all weights are floating-point.
 
-    known: keys that are known by formula.
+    known: keys of buffers that a formula gives.
 
     Raises:
-        CoverageRefused, ShapeMismatch: with the first key that does not fit, and what it may have been meant to be.
+        CoverageRefused, ShapeMismatch: with the first key that does not fit, and the most similar known key.
     """
     unmapped = sorted(set(given) - set(expected) - set(known))
     missing = sorted(set(expected) - set(given))
@@ -77,7 +77,7 @@ def check_keys(
     for key, shape in expected.items():
         found = given[key].shape
         if found != shape:
-            raise ShapeMismatch(f"{key} is {describe(found)}, expected {describe(shape)} by config.json")
+            raise ShapeMismatch(f"{key} has shape {describe(found)}, expected {describe(shape)} by config.json")
         if not given[key].dtype.startswith(("F", "BF")):
             raise CoverageRefused(f"{key} is {given[key].dtype}, expected floating-point numbers")
 
@@ -86,14 +86,18 @@ def _unmapped(keys: Sequence[str], expected: Mapping[str, object]) -> str:
     if not keys:
         return ""
     hint = nearest(keys[0], expected)
-    return f"{len(keys)} tensors have no rule, first: {keys[0]}{hint}"
+    if len(keys) == 1:
+        return f"no rule knows the tensor {keys[0]}{hint}"
+    return f"no rule knows {len(keys)} tensors, the first is {keys[0]}{hint}"
 
 
 def _missing(keys: Sequence[str], given: Mapping[str, object]) -> str:
     if not keys:
         return ""
     hint = nearest(keys[0], given)
-    return f"{len(keys)} tensors are missing, first: {keys[0]}{hint}"
+    if len(keys) == 1:
+        return f"the tensor {keys[0]} is missing{hint}"
+    return f"{len(keys)} tensors are missing, the first is {keys[0]}{hint}"
 
 
 def apply(
@@ -102,10 +106,10 @@ def apply(
     dims: Dims,
     expected: Mapping[str, tuple[int, ...]],
 ) -> tuple[dict[str, TargetTensor], tuple[Check, ...]]:
-    """Moves tensors, given as pieces of a source; what comes out must be exactly what is expected.
+    """Applies moves to tensors, given as pieces of a source. The result must be exactly the expected tensors.
 
     Raises:
-        ShapeMismatch, NotInvertible, NotProved: with the keys in question as notes.
+        ShapeMismatch, NotInvertible, NotProved: with the keys as notes.
     """
     tensors, checks = dict[str, TargetTensor](), list[Check]()
     for from_keys, move, to_keys in moves:
@@ -119,9 +123,11 @@ def apply(
         tensors.update((key, _target(key, view, sources)) for key, view in zip(to_keys, moved.views, strict=True))
     for tensor in tensors.values():
         if tensor.shape != expected[tensor.key]:
-            raise ShapeMismatch(f"{tensor.key} would be {describe(tensor.shape)}, not {describe(expected[tensor.key])}")
+            raise ShapeMismatch(
+                f"{tensor.key} would have shape {describe(tensor.shape)}, expected {describe(expected[tensor.key])}"
+            )
     if tensors.keys() != expected.keys():
-        raise NotProved(f"no rule makes {', '.join(sorted(tensors.keys() ^ expected.keys())[:3])}")
+        raise NotProved(f"no rule writes {', '.join(sorted(tensors.keys() ^ expected.keys())[:3])}")
     return tensors, tuple(checks)
 
 
@@ -136,7 +142,7 @@ def in_order(source: Checkpoint, tensors: Sequence[TargetTensor]) -> tuple[Targe
 
 
 def home(source: Checkpoint, tensor: TargetTensor) -> tuple[int, int]:
-    """(shard, byte) of the first source element of a target tensor; one made of fills alone is at home at the end."""
+    """(shard, byte) of the first source element of a target tensor; for one made of fills only, after all others."""
     for piece in tensor.pieces:
         if piece.source is not None:
             stored = source.tensors[piece.source]
@@ -152,7 +158,19 @@ def casted(tensors: Sequence[TargetTensor], dtype: str) -> list[TargetTensor]:
     """
     for tensor in tensors:
         if tensor.dtype not in FLOATS:
-            raise NotInvertible(
-                f"{tensor.key} is {tensor.dtype}, which is not cast; only {', '.join(sorted(FLOATS))} are"
-            )
-    return [t if t.dtype == dtype else replace(t, dtype=dtype, cast_from=t.dtype) for t in tensors]
+            raise NotInvertible(f"{tensor.key} is {tensor.dtype}; --dtype can cast {', '.join(sorted(FLOATS))}")
+    return [t if t.dtype == dtype else _cast(t, dtype) for t in tensors]
+
+
+def _cast(tensor: TargetTensor, dtype: str) -> TargetTensor:
+    """The tensor as another dtype; what is filled in is cast here, what is read when it is read."""
+    pieces = tuple(
+        p if p.source is not None or p.value == 0 else replace(p, value=_cast_bits(p.value, tensor, dtype))
+        for p in tensor.pieces
+    )
+    return replace(tensor, dtype=dtype, pieces=pieces, cast_from=tensor.dtype)
+
+
+def _cast_bits(value: int, tensor: TargetTensor, dtype: str) -> int:
+    data = value.to_bytes(BITS[tensor.dtype] // 8, "little")
+    return int.from_bytes(cast(data, tensor.dtype, dtype, tensor.key).data, "little")

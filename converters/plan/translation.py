@@ -1,32 +1,37 @@
-"""The two halves of a conversion: from a checkpoint of theirs to a MixFormer on paper, and from that to theirs.
+"""The two halves of a conversion: from a checkpoint of theirs to a planned MixFormer, and from that to theirs.
 
-Both halves move views, not bytes; so they can follow one another, and a conversion from one family to another is as
-lossless and as fast as one to MixFormer, with nothing written in between.
+Both halves work on views, not on bytes. So one can follow the other: a conversion from one family to another is as
+lossless and as fast as one to MixFormer, and nothing is written in between.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from converters.algebra.dims import Dims
+from converters.algebra.moves import Tie
 from converters.algebra.views import Check
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.config import layout
 from converters.config.table import RESIDUE, residue_of
+from converters.counts import counted
 from converters.errors import ConfigRefused
-from converters.family import Family
-from converters.plan.heads import NOTES, find_head, head_of
+from converters.family import OURS, Family, get_family
+from converters.plan.heads import NOTES, TIE, find_head, head_of
 from converters.plan.known_buffers import Buffers, buffers_of, find_buffers, still_true, used
 from converters.plan.naming import find_naming, naming_of, unwrapped
 from converters.plan.options import Options
 from converters.plan.rules import TargetTensor, apply, bound_rules, check_keys, theirs_shapes, unmoved
+
+TRAINED = "tensors that the source did not store, as all of their values were equal, are written: they were trained"
 
 
 @dataclass(frozen=True)
 class Model:
     """A checkpoint that is not written yet.
 
-    source: what the pieces of its tensors refer to. tensors: by key. checks: what has to hold for it to be lossless.
-    notes: what a person should know, a sentence each. dropped: stored keys that are left out on request.
+    source: the checkpoint that the pieces of its tensors read. tensors: by key. checks: what must be true of the data.
+    notes: sentences for the user. dropped: stored keys that are left out on request.
     """
 
     source: Checkpoint
@@ -46,7 +51,7 @@ def to_ours(stored: Checkpoint, family: Family, options: Options) -> Model:
     """The MixFormer that a checkpoint of a family means.
 
     Raises:
-        Refused: config, keys or shapes are not fit.
+        Refused: config, keys or shapes do not fit the family.
     """
     naming = find_naming(stored.tensors, family.base, (family.head_prefix,))
     source = unwrapped(stored, naming, (family.head_prefix,))
@@ -75,9 +80,11 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     """The checkpoint of a family that means the same as a MixFormer.
 
     Raises:
-        Refused: the family cannot express it, or keys or shapes are not fit.
+        Refused: the family cannot hold the model, or keys or shapes do not fit it.
     """
+    ours = _without_copy(ours, own=options.own_head)
     live, foreign = _home(ours.config, family)
+    live = _with_all_stored(live, family) if options.trained else live
     resolved, residue = layout.resolve(live), residue_of(live, family.name)
     config = family.config.to_theirs(
         {**live, "dtype": options.dtype} if options.dtype else live, family.name, options.waive
@@ -95,14 +102,32 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     tensors |= {key: TargetTensor(key, v.dtype, v.shape, v.pieces, ()) for key, v in buffers.views().items()}
     named = {naming.stored(key): replace(tensor, key=naming.stored(key)) for key, tensor in tensors.items()}
     stale = sorted(remembered.keys() - buffers.keys())
-    notes = (*foreign, *(f"{key} is left out: it is no longer what its formula says" for key in stale))
+    notes = (*foreign, *(f"{key} was left out, because it is no longer what its formula gives" for key in stale))
+    notes += (TRAINED,) if options.trained else ()
     return Model(ours.source, config, named, (*ours.checks, *checks), (*ours.notes, *notes), ours.dropped)
 
 
-def _home(config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """The config without what an earlier conversion from another family remembered, and what is lost by that.
+def _without_copy(ours: Model, *, own: bool) -> Model:
+    """A tied MixFormer without the head that files of torch hold beside the embedding; `own`: it was found to differ.
 
-    How far a vocabulary was padded is true of the tensors themselves, so that stays.
+    Raises:
+        HeadDiffers: it has another shape or dtype than the embedding.
+    """
+    head = f"layers.{layout.resolve(ours.config)['n_layer'] + 1}.linear.weight"
+    embedding, copy = ours.tensors.get("layers.0.wte.weight"), ours.tensors.get(head)
+    if ours.config.get(TIE) is not True or embedding is None or copy is None:
+        return ours
+    if own:
+        return replace(ours, config={**ours.config, TIE: False}, notes=(*ours.notes, NOTES["own"]))
+    moved = Tie()([embedding.view, copy.view], Dims({}))
+    kept = {key: tensor for key, tensor in ours.tensors.items() if key != head}
+    return replace(ours, tensors=kept, checks=(*ours.checks, *moved.checks))
+
+
+def _home(config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The config without the residue of another family, and a note on the fields that are lost by that.
+
+    How far the vocabulary was padded stays, because it is a fact about the tensors.
     """
     residue = config.get(RESIDUE)
     if not isinstance(residue, dict) or residue.get("family") == family.name:
@@ -110,24 +135,40 @@ def _home(config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Any],
     kept = {"padding": residue["padding"]} if "padding" in residue else {}
     fields = residue.get("fields")
     lost = sorted(set(fields) - family.config.known) if isinstance(fields, dict) else []
-    told = (f"without a place in a {family.name} config, and left out: {', '.join(lost)}",) if lost else ()
+    told = (f"left out, because a {family.name} config does not have them: {', '.join(lost)}",) if lost else ()
     return {**{name: value for name, value in config.items() if name != RESIDUE}, RESIDUE: kept}, told
 
 
+def unstored(config: Mapping[str, Any], to: str) -> bool:
+    """Whether a config of ours remembers that a family's source did not store all tensors of the model."""
+    return to != OURS and bool(get_family(to).unstored & residue_of(config, to).get("fields", {}).keys())
+
+
+def _with_all_stored(config: Mapping[str, Any], family: Family) -> Mapping[str, Any]:
+    """The config without what its residue says of tensors that were not stored, as they had one constant value."""
+    residue = residue_of(config, family.name)
+    fields = {name: value for name, value in residue.get("fields", {}).items() if name not in family.unstored}
+    return {**config, RESIDUE: {**residue, "fields": fields}}
+
+
 def _readable(config: Mapping[str, Any], family: Family, waived: Sequence[str]) -> None:
-    """A config that is written must be one that is read: a residue edited by hand may spoil it."""
+    """Checks that the config to be written can be read again; a residue changed by hand may spoil it."""
     try:
         family.config.to_ours(config, family.name, [name for name in waived if name in config])
         if config.get("model_type", family.model_types[0]) not in family.model_types:
             raise ConfigRefused(f"model_type would be {config.get('model_type')!r}")
     except ConfigRefused as error:
-        raise ConfigRefused(f"{RESIDUE} does not give back a sound config ({error}); remove it or mend it") from None
+        raise ConfigRefused(
+            f"{RESIDUE} in config.json does not give a valid config ({error}); remove it or correct it"
+        ) from None
 
 
 def _check_depth(resolved: Mapping[str, Any], source: Checkpoint) -> None:
-    """More layers than tensors are refused before anything is made for each layer."""
+    """Refuses more layers than tensors, before anything is made for each layer."""
     if resolved["n_layer"] > len(source.tensors):
-        raise ConfigRefused(f"config.json says {resolved['n_layer']} layers, there are {len(source.tensors)} tensors")
+        raise ConfigRefused(
+            f"config.json says {resolved['n_layer']} layers, but there are {counted(len(source.tensors), 'tensor')}"
+        )
 
 
 def padded(rows: int, multiple: int) -> int:

@@ -17,7 +17,8 @@ from golden.evidence.stages import Stages, stages_of
 from golden.faults.model_copy import Patient, relink
 from golden.levels.function import Budget
 from golden.models.anatomy import read_anatomy
-from golden.models.loading import load_model, read_config, stored_elements
+from golden.models.folders import read_config, stored_elements
+from golden.models.loading import load_model
 from golden.models.running import ModelRunner
 from golden.verdict import Reading
 

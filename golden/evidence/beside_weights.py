@@ -9,7 +9,7 @@ from typing import Any
 
 from golden.errors import FolderError
 from golden.evidence.tokenizer import TokenizerEvidence, read_tokenizer
-from golden.models.loading import read_config
+from golden.models.folders import read_config
 from golden.references import is_native
 
 GENERATION = "generation_config.json"

@@ -55,5 +55,7 @@ def continue_greedily(runner: ModelRunner, prompts: Sequence[Prompt], vocab: int
 
 
 def _margin(logits: Tensor) -> float:
+    if len(logits) < 2:
+        return 0.0  # nothing is chosen
     best, second = torch.topk(logits.double(), 2).values
     return float((best - second) / logits.double().std())

@@ -35,14 +35,12 @@ from golden.evidence.beside_weights import Beside
 from golden.evidence.calibration import Calibration, Floor, divergence
 from golden.evidence.continuation import Continuation
 from golden.evidence.extremes import divided, without_extremes
+from golden.evidence.golden_header import read_golden_header
 from golden.evidence.live import common_columns
 from golden.evidence.probes import Probe
 from golden.evidence.prompts import Prompt
 from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, coarse_divergence, project
 from golden.evidence.stages import Stages
-
-HEADER, VERSION = "mixformer-golden", 2
-REQUIRED = ("form", "dtype", "family", "config", "vocab", "used_vocab", "table_sizes", "prompts", "hashes", "versions")
 
 
 @dataclass(frozen=True)
@@ -132,29 +130,32 @@ def read_golden(path: Path) -> GoldenEvidence:
     Raises:
         GoldenFileError: it is missing, truncated, changed, no golden file, or of a version that is not known.
     """
+    header = read_golden_header(path)
     try:
         with safe_open(path, framework="pt") as file:
-            metadata, keys = file.metadata() or {}, sorted(file.keys())
+            keys = sorted(file.keys())
     except (OSError, SafetensorError) as broken:
         raise GoldenFileError(f"{path}: the golden file cannot be read ({broken}); record it again") from broken
-    if HEADER not in metadata:
-        raise GoldenFileError(f"{path}: a safetensors file, but no golden file; make one with `convert golden record`")
-    try:
-        header = dict(json.loads(metadata[HEADER]))
-        lacking = [name for name in REQUIRED if name not in header]
-        lacking += [f"prompt.{i}" for i in range(len(header.get("prompts", []))) if f"prompt.{i}" not in keys]
-    except (ValueError, TypeError) as broken:
-        raise GoldenFileError(f"{path}: its header is broken ({broken}); record it again") from broken
-    if header.get("version") != VERSION:
-        raise GoldenFileError(f"{path}: version {header.get('version')}, expected {VERSION}; record it again")
-    if lacking:
-        raise GoldenFileError(f"{path}: the tensor {lacking[0]!r} is missing; record it again")
     load = _loader(path)
     if header.get("digest") != content_digest(header, keys, load):
         raise GoldenFileError(f"{path}: its content was changed after it was recorded; copy or record it again")
     golden = GoldenEvidence(header, load)
+    _check_ids(path, golden)
     _check_scale(path, golden)
     return golden
+
+
+def _check_ids(path: Path, golden: GoldenEvidence) -> None:
+    """Token ids must be those of a vocabulary of the recorded size, and prompts those that were recorded."""
+    count, vocab = len(golden.header["prompts"]), int(golden.header["vocab"])
+    names = [f"{kind}.{i}" for kind in ("prompt", *(["top"] if golden.sketch else [])) for i in range(count)]
+    for name in (*names, "continuation.prompt", "continuation.ids"):
+        ids = golden.load(name)
+        if int(ids.min()) < 0 or int(ids.max()) >= vocab:
+            raise GoldenFileError(f"{path}: {name} holds ids outside of the vocabulary of {vocab}; record it again")
+    asked = [i for calibration in golden.header["calibrations"].values() for i in calibration["prompts"]]
+    if any(i >= count for i in (*asked, *golden.header.get("divided", ()))):
+        raise GoldenFileError(f"{path}: it speaks of more than its {count} prompts; record it again")
 
 
 def _check_scale(path: Path, golden: GoldenEvidence) -> None:

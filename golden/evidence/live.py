@@ -21,7 +21,8 @@ from golden.evidence.extremes import without_extremes
 from golden.evidence.prompts import Prompt
 from golden.evidence.ruler import Truth
 from golden.evidence.stages import Stages, diagnosis_prompt, stages_of
-from golden.models.loading import LoadedModel, load_model, read_config
+from golden.models.folders import read_config
+from golden.models.loading import LoadedModel, load_model
 from golden.models.running import TOKENS, ModelRunner
 
 CHUNK = 8192
@@ -267,7 +268,7 @@ def _check_serves(runner: ModelRunner, prompt: Prompt) -> None:
     if why or not bool(torch.isfinite(first).all()):
         why = why or "its weights are finite, but its forward pass overflows"
         raise UnusableReferenceError(f"{folder}: the reference is not finite, so it cannot be compared with: {why}")
-    if not float(first.std()):
+    if not float(first.std(correction=0)):
         raise UnusableReferenceError(f"{folder}: all logits of the reference are equal, so no error would show in them")
     if not torch.equal(first, again):
         raise NondeterministicReferenceError(

@@ -105,7 +105,7 @@ def _find(block: nn.Module, role: str) -> nn.Module | None:
 
 def _surroundings(runner: ModelRunner, module: nn.Module, tokens: int) -> dict[str, Any]:
     """The arguments of the model's first attention besides the hidden states: masks, rotary tables and the like."""
-    kwargs = keywords_of_call(module, lambda: runner.logits(tuple(range(tokens))))
+    kwargs = keywords_of_call(module, lambda: runner.logits([i % runner.vocab for i in range(tokens)]))
     return {name: value for name, value in kwargs.items() if name != "hidden_states"}
 
 

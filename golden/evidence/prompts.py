@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from golden.evidence.regimes import reach, regimes
-from golden.models.loading import silenced, stored_elements
+from golden.models.folders import stored_elements
+from golden.models.tokenizers import honest_errors, open_tokenizer
 
 EDGE = 256
 """Number of ids at each end of the vocabulary that are always in a prompt."""
@@ -104,7 +105,11 @@ def _text_prompts(folder: Path, vocab: int, length: int) -> Iterator[Prompt]:
     if tokenizer is None:
         return
     for name, text in TEXTS:
-        ids = [i for i in tokenizer(text, verbose=False)["input_ids"] if 0 <= i < vocab]
+        try:
+            with honest_errors():
+                ids = [i for i in tokenizer(text, verbose=False)["input_ids"] if 0 <= i < vocab]
+        except Exception:  # it loads, and cannot read text
+            return
         if ids:
             yield Prompt(name, tuple(ids[:length]), text)
 
@@ -113,11 +118,8 @@ def load_tokenizer(folder: Path) -> Any | None:
     """The folder's tokenizer, or None where it has none that loads without remote code."""
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         return None
-    from transformers import AutoTokenizer
-
     try:
-        with silenced():
-            return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return open_tokenizer(folder)
     except Exception:  # without a tokenizer there are no text prompts, but there is a verdict
         return None
 

@@ -13,17 +13,21 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from converters.engine.output_folder import make_folders
 from golden.errors import GoldenError, UnknownLevelError, UnverifiableError
 from golden.evidence.beside_weights import beside_weights
 from golden.evidence.calibration import LOW_PRECISION, Calibration, attention_spread, calibrate, to_json
 from golden.evidence.extremes import divided, extremes
-from golden.evidence.golden_file import HEADER, VERSION, GoldenEvidence, content_digest
+from golden.evidence.golden_file import GoldenEvidence, content_digest
+from golden.evidence.golden_header import HEADER, VERSION
 from golden.evidence.live import CHUNK, LiveEvidence, Progress, open_reference
 from golden.evidence.prompts import prompt_length, reference_prompts
 from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, fitting_sketch, project
 from golden.evidence.stages import stages_of
 from golden.evidence.versions import installed_versions
-from golden.models.loading import load_model, read_config, stored_elements, weight_files
+from golden.models.failures import enough_memory
+from golden.models.folders import check_folder, read_config, stored_elements, weight_files
+from golden.models.loading import load_model
 from golden.models.memory import available_bytes, plan_run
 from golden.models.running import ModelRunner
 
@@ -55,12 +59,23 @@ def record(
         GoldenError: ``output`` exists or cannot be written.
         UnknownLevelError: ``form`` is not known.
         FolderError, UnusableReferenceError, NondeterministicReferenceError: the source cannot be a reference.
-        UnverifiableError: the source does not fit into memory.
+        UnverifiableError: the source does not fit into memory, or its model cannot be built or run.
     """
     folder, target = Path(source), Path(output)
     if form not in ("auto", "full", "compact"):
         raise UnknownLevelError(f"form {form!r} is not one of auto, full, compact")
     _check_target(target, force)
+    check_folder(folder)
+    with enough_memory(f"{folder} cannot be recorded"):
+        header, tensors = _recorded(folder, form, tuple(dtypes), hidden, progress)
+    _write(target, header | {"version": VERSION}, tensors)
+    return target
+
+
+def _recorded(
+    folder: Path, form: str, dtypes: tuple[str, ...], hidden: bool, progress: Progress | None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of the golden file."""
     live = open_reference(folder, lambda r, used: reference_prompts(folder, r.model.config, used), _dtype(folder))
     header, tensors = _logits(live, form, progress)
     evidence = GoldenEvidence(header, tensors.__getitem__)
@@ -75,8 +90,7 @@ def record(
     for dtype in dtypes:
         _add_calibration(calibrate(folder, dtype, evidence, live.runner), header, tensors)
     header |= _provenance(folder, live)
-    _write(target, header | {"version": VERSION}, tensors)
-    return target
+    return header, tensors
 
 
 def _check_target(target: Path, force: bool) -> None:
@@ -86,7 +100,7 @@ def _check_target(target: Path, force: bool) -> None:
     if target.exists() and not force:
         raise GoldenError(f"{target} exists already; choose another name, or replace it with --force")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
     except OSError as unwritable:
         raise GoldenError(f"{target.parent}: not a folder that can be written to ({unwritable})") from unwritable
 
@@ -98,6 +112,7 @@ def _write(target: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> 
     metadata = {HEADER: json.dumps(header, sort_keys=True)}
     try:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata)
+        partial.chmod(0o644)  # whatever the umask
         partial.replace(target)
     except (OSError, SafetensorError) as unwritable:
         raise GoldenError(f"{target}: cannot be written ({unwritable})") from unwritable

@@ -16,6 +16,7 @@ from typing import Any
 
 from golden.evidence.prompts import TEXTS
 from golden.models.loading import silenced
+from golden.models.tokenizers import honest_errors, open_tokenizer
 
 FILES = (
     "tokenizer*",
@@ -79,10 +80,15 @@ def tokenizer_files(folder: Path) -> dict[str, str]:
     """Sha256 of each tokenizer file of a folder, by name."""
     listed = [*folder.iterdir(), *(folder / TEMPLATES).glob("*.jinja")] if folder.is_dir() else []
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): _file_hash(path)
         for path in sorted(listed)
         if path.is_file() and (path.parent != folder or _is_tokenizer_file(path.name))
     }
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_tokenizer_file(name: str) -> bool:
@@ -91,15 +97,12 @@ def _is_tokenizer_file(name: str) -> bool:
 
 def read_tokenizer(folder: Path, files: Mapping[str, str] | None = None) -> TokenizerEvidence:
     """What the tokenizer of a folder does. No remote code is run."""
-    from transformers import AutoTokenizer
-
     found = TokenizerEvidence(tokenizer_files(folder) if files is None else files)
     if not found.exists:
         return found
     try:
-        with silenced():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-            aspects = {name: _hash(value) for name, value in _aspects(tokenizer)}
+        with silenced(), honest_errors():
+            aspects = {name: _hash(value) for name, value in _aspects(open_tokenizer(folder))}
     except Exception as broken:  # whatever a tokenizer of any kind raises
         return TokenizerEvidence(found.files, why=f"{type(broken).__name__}: {broken}".splitlines()[0])
     return TokenizerEvidence(found.files, aspects)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from golden.models.anatomy import Anatomy, lookup, read_anatomy
-from golden.models.loading import read_config, weight_files
+from golden.models.folders import read_config, weight_files
 
 TRACES = ("conversion.json",)
 """Files that say what a model was made from. A planted fault must be found without them."""

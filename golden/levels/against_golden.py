@@ -11,7 +11,8 @@ from golden.errors import GoldenMismatchError
 from golden.evidence.golden_file import GoldenEvidence
 from golden.levels.beside_weights import compare_recorded
 from golden.levels.structure import structure_level
-from golden.models.loading import MIXFORMER, read_config
+from golden.models.folders import read_config
+from golden.models.loading import MIXFORMER
 from golden.verdict import LevelResult
 
 if TYPE_CHECKING:

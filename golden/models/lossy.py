@@ -5,9 +5,7 @@ A change that is not recorded is a difference, and fails.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,16 +17,6 @@ NAMES = {
     "f16": torch.float16,
 }
 """Dtypes that a cast can narrow to, as config files and as safetensors headers spell them."""
-
-
-def recorded_steps(candidate: Path) -> tuple[Mapping[str, Any], ...]:
-    """``lossy_steps`` of the candidate's conversion.json; empty where there is none to read."""
-    try:
-        record = json.loads((candidate / "conversion.json").read_text(encoding="utf-8"))
-        steps = record.get("lossy_steps") or []
-    except (OSError, ValueError, AttributeError):
-        return ()
-    return tuple(step for step in steps if isinstance(step, Mapping)) if isinstance(steps, list) else ()
 
 
 def cast_of(steps: tuple[Mapping[str, Any], ...]) -> torch.dtype | None:

@@ -73,7 +73,7 @@ def captured(modules: Sequence[nn.Module]) -> Iterator[list[list[Any]]]:
             handle.remove()
 
 
-class _ReachedError(Exception):
+class _Reached(BaseException):
     """Raised to end a forward pass at one module."""
 
 
@@ -83,12 +83,12 @@ def keywords_of_call(module: nn.Module, run: Callable[[], object]) -> dict[str, 
 
     def stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found.update(kwargs)
-        raise _ReachedError
+        raise _Reached
 
     handle = module.register_forward_pre_hook(stop, with_kwargs=True)
     try:
         run()
-    except _ReachedError:
+    except _Reached:
         pass
     finally:
         handle.remove()

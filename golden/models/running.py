@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from golden.errors import UnverifiableError
+from golden.models.failures import running
 from golden.models.loading import LoadedModel, silenced
 from golden.models.precision import Float64Mode, needs_priming, rebuild_sinusoids
 
@@ -44,7 +45,7 @@ class ModelRunner:
         """Logits (tokens, vocab) of one prompt, all positions, without a cache."""
         batch = self.batch(ids)
         if self._primes and self._primed_length != len(ids):
-            with torch.no_grad(), silenced():
+            with torch.no_grad(), silenced(), running(self.loaded.folder):
                 self.model(input_ids=batch, use_cache=False)
             self._primed_length = len(ids)
         logits: Tensor = self.forward(input_ids=batch, use_cache=False).logits[0]
@@ -58,17 +59,27 @@ class ModelRunner:
         """The model's forward pass, under `Float64Mode` where that is needed, with any inputs it takes.
 
         Raises:
-            UnverifiableError: it is run layer by layer, and a module uses weights of another layer.
+            CannotRunError: it fails.
+            NoMemoryError: memory ran out.
+            UnverifiableError: it is run layer by layer, and a module uses weights of another layer; or its output has
+                no logits.
         """
+        folder = self.loaded.folder
         try:
             with torch.no_grad(), silenced(), self.lifting():
-                return self.model(**inputs)
+                output = self.model(**inputs)
         except RuntimeError as broken:
             if self.loaded.stream is None or "meta" not in str(broken):
                 raise
             raise UnverifiableError(
-                f"{self.loaded.folder}: the model does not fit into memory, and cannot be run layer by layer: {broken}"
+                f"{folder}: the model does not fit into memory, and cannot be run layer by layer: {broken}"
             ) from broken
+        if not hasattr(output, "logits"):
+            raise UnverifiableError(
+                f"{folder}: the model returns a {type(output).__name__} without logits; is return_dict false in its "
+                "config.json? Set it to true"
+            )
+        return output
 
     def rows(self, table: str, start: int, stop: int) -> Tensor:
         """Rows (stop - start, width) of an embedding table, by calling the module as a forward pass would."""
@@ -76,9 +87,15 @@ class ModelRunner:
             rows: Tensor = self.tables[table](torch.arange(start, stop, device=self.loaded.device))
         return rows
 
-    def lifting(self) -> Any:
-        """`Float64Mode` where this model's forward passes need it, else no change."""
-        return Float64Mode() if self.lifts else nullcontext()
+    @contextmanager
+    def lifting(self) -> Iterator[None]:
+        """`Float64Mode` where this model's forward passes need it. What the model raises becomes an error of ours.
+
+        Raises:
+            CannotRunError, NoMemoryError: see `golden.models.failures.running`.
+        """
+        with running(self.loaded.folder), Float64Mode() if self.lifts else nullcontext():
+            yield
 
     @contextmanager
     def attention(self, implementation: str) -> Iterator[None]:

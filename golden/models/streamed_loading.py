@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from math import prod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,21 +14,12 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from converters.checkpoint.safetensors_header import TensorEntry
 from golden.errors import UnverifiableError
+from golden.models.failures import building
+from golden.models.folders import check_config, read_config, tensor_headers, weight_files
 from golden.models.layer_stream import LayerStream, Source, names_sharing_weights
-from golden.models.loading import (
-    MIXFORMER,
-    LoadedModel,
-    building,
-    check_config,
-    load_model,
-    loading_problems,
-    read_config,
-    silenced,
-    tensor_headers,
-    weight_files,
-    wrong_kinds,
-)
+from golden.models.loading import MIXFORMER, LoadedModel, load_model, loading_problems, silenced, wrong_kinds
 from golden.models.own_references import register_reference
 from golden.references import is_native, native_elements
 
@@ -43,7 +35,7 @@ def largest_layer(folder: Path) -> int:
     for path in weight_files(folder):
         for key, entry in tensor_headers(path).items():
             numbered = re.match(r"(.*?\.\d+)\.", key)
-            sizes[numbered[1] if numbered else key] += torch.Size(entry["shape"]).numel()
+            sizes[numbered[1] if numbered else key] += prod(entry.shape)
     return max(sizes.values(), default=0)
 
 
@@ -53,7 +45,7 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
     A native file is loaded as a whole.
 
     Raises:
-        FolderError: the folder cannot be read or its config describes no model that can be built.
+        FolderError, CannotBuildError: as `load_model`.
         UnverifiableError: transformers would not load these weights as they are stored.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -81,7 +73,7 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
     return LoadedModel(folder, model.eval(), problems, LayerStream(model, sources, dtype))
 
 
-Found = Mapping[str, tuple[Path, str, Mapping[str, Any]]]
+Found = Mapping[str, tuple[Path, str, TensorEntry]]
 """Parameter name -> file, key in it, and the header's entry."""
 
 
@@ -143,7 +135,7 @@ def _differences(model: Any, found: Found) -> dict[str, Any]:
     missing = {key for key in expected if not any(name in found for name in shared.get(key, [key]))}
     info = SimpleNamespace(missing_keys=missing, unexpected_keys=set(found) - set(expected))
     model._adjust_missing_and_unexpected_keys(info)
-    sizes = ((key, found[key][2]["shape"], tensor.shape) for key, tensor in expected.items() if key in found)
+    sizes = ((key, found[key][2].shape, tensor.shape) for key, tensor in expected.items() if key in found)
     mismatched = [(key, tuple(have), tuple(want)) for key, have, want in sizes if tuple(have) != tuple(want)]
     return {**vars(info), "mismatched_keys": mismatched, "error_msgs": []}
 

@@ -17,13 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from golden.errors import FolderError
 
+if TYPE_CHECKING:
+    import torch
+
 EAGER = "eager"
+WRITTEN_OUT = ("llama2c", "llama-meta", "nanogpt")  # model types of forms that were written as safetensors
 
 
 def is_native(path: Path) -> bool:
@@ -34,15 +36,25 @@ def is_native(path: Path) -> bool:
 def _kind(path: Path) -> str | None:
     from converters.checkpoint.file_forms import find_form
     from converters.errors import ConversionError
-    from golden.references.dialect_folders import is_dialect_folder
 
-    if is_dialect_folder(path):
+    if _is_dialect_folder(path):
         return "folder"
     try:
         found = find_form(path)
     except ConversionError as error:
         raise FolderError(str(error)) from error
     return found.form.name if found else None
+
+
+def _is_dialect_folder(path: Path) -> bool:
+    """Whether a folder's config.json names one of these forms."""
+    from converters.checkpoint.json_files import read_json
+    from converters.errors import ConversionError
+
+    try:
+        return read_json(path / "config.json").get("model_type") in WRITTEN_OUT
+    except ConversionError:
+        return False
 
 
 def native_config(path: Path) -> dict[str, Any]:
@@ -63,7 +75,7 @@ def _config(path: Path) -> Mapping[str, Any]:
     try:
         checkpoint = open_checkpoint(path, dequantize=True)
     except ConversionError as error:
-        raise FolderError(str(error)) from error
+        raise FolderError("; ".join([str(error), *getattr(error, "__notes__", [])])) from error
     tables = [t.shape[0] for key, t in checkpoint.tensors.items() if key.endswith(EMBEDDINGS) and t.shape]
     elements = sum(tensor.nbytes // tensor.width for tensor in checkpoint.tensors.values())
     return {**checkpoint.config, "vocab_size": max(tables, default=0), "elements": elements}
@@ -77,13 +89,10 @@ def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
 
     Raises:
         FolderError: the file cannot be read.
-        ValueError: another attention than eager was asked for, and this form has no other.
+        Exception: it can be read, and no model can be built of it; see `golden.models.failures`.
     """
-    kind = str(_kind(path))
-    try:
-        return _loader(kind)(path, dtype, attn)
-    except (OSError, KeyError, TypeError, RuntimeError, AttributeError, IndexError) as broken:
-        raise FolderError(f"{path}: the file cannot be read: {type(broken).__name__}: {broken}") from broken
+    _config(path)  # the readers below have no limits of their own
+    return _loader(str(_kind(path)))(path, dtype, attn)
 
 
 def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:

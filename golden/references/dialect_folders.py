@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +9,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from golden.errors import FolderError
+from converters.checkpoint.json_files import read_json
+from converters.checkpoint.weight_files import weight_files
 from golden.references import llama_files, nanogpt
-
-MODEL_TYPES = ("llama2c", "llama-meta", "nanogpt")
-
-
-def is_dialect_folder(path: Path) -> bool:
-    """Whether a folder's config.json names one of these forms."""
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and config.get("model_type") in MODEL_TYPES
 
 
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
     """The model of such a folder."""
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config = read_json(path / "config.json")
     weights: dict[str, Tensor] = {}
-    for file in sorted(path.glob("*.safetensors")):
+    for file in weight_files(path)[0]:
         weights |= load_file(file)
-    if not weights:
-        raise FolderError(f"{path}: there are no safetensors in it")
     if config["model_type"] == "nanogpt":
         return nanogpt.built(config, weights, dtype)
     if config["model_type"] == "llama2c":

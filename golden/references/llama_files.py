@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from converters.checkpoint.json_files import read_json
 from golden.errors import FolderError
 from golden.references.interleaved_llama import Args, InterleavedLlama
 
@@ -22,7 +22,7 @@ ROW_PARALLEL = ("wo", "w2")
 def load_meta(path: Path, dtype: torch.dtype, attn: str | None) -> InterleavedLlama:
     """The model of a folder with params.json, or of a file in it."""
     folder = path if path.is_dir() else path.parent
-    params = json.loads((folder / "params.json").read_text())
+    params = read_json(folder / "params.json")
     files = sorted(folder.glob("*.pth"), key=lambda file: [int(n) for n in re.findall(r"\d+", file.stem)])
     return meta_model(params, [torch.load(file, map_location="cpu", weights_only=True) for file in files], dtype)
 

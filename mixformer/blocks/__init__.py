@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig
 
 from mixformer.architecture import DEFAULT_BLOCK as DEFAULT_BLOCK_CONFIG
 from mixformer.architecture import SUB_DICTS, TASK_DICTS, block_path, normal_form
+from mixformer.blocks.branches import with_cache_support
 from mixformer.blocks.ngpt import NGPTBlock
 from mixformer.blocks.parallel import ParallelBlock
 from mixformer.blocks.sequential import SequentialBlock
@@ -62,4 +63,4 @@ def _block(config: PreTrainedConfig, entry: dict[str, Any], block_idx: int, path
     check_keywords(block_class, keywords, path)
     if takes(block_class, "block_idx"):
         keywords["block_idx"] = block_idx
-    return block_class(config, **keywords)
+    return with_cache_support(block_class(config, **keywords))

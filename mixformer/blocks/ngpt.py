@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from mixformer.architecture import block_path
-from mixformer.blocks.branches import first, supports_cache
+from mixformer.blocks.branches import first, keywords_of, supports_cache, taken
 from mixformer.blocks.learned_scale import LearnedScale, scale_spec
 from mixformer.blocks.mixers import get_mixer
 from mixformer.blocks.mlps import get_mlp
@@ -65,6 +65,7 @@ class NGPTBlock(nn.Module):
         self.resid_attn_dropout = nn.Dropout(config.resid_pdrop)
         self.resid_mlp_dropout = nn.Dropout(config.resid_pdrop)
         self.block_idx = block_idx
+        self.mixer_keywords = keywords_of(self.attn)
 
     @property
     def supports_cache(self) -> bool:
@@ -72,9 +73,10 @@ class NGPTBlock(nn.Module):
         return supports_cache(self.attn)
 
     def forward(self, hidden_states: Tensor | tuple[Tensor, ...], **kwargs: Any) -> tuple[Tensor]:
-        """(B, S, n_embd) to a 1-tuple of (B, S, n_embd); keyword arguments go to the mixer."""
+        """(B, S, n_embd) to a 1-tuple of (B, S, n_embd); keyword arguments that the mixer takes go to it."""
         x = first(hidden_states)
-        x = self.step(x, self.resid_attn_dropout(first(self.attn(x, **kwargs))), self.attn_alpha)
+        mixed = first(self.attn(x, **taken(kwargs, self.mixer_keywords)))
+        x = self.step(x, self.resid_attn_dropout(mixed), self.attn_alpha)
         x = self.step(x, self.resid_mlp_dropout(first(self.mlp(x))), self.mlp_alpha)
         return (x,)
 

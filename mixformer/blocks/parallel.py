@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from mixformer.blocks.branches import first, supports_cache
+from mixformer.blocks.branches import first, keywords_of, supports_cache, taken
 from mixformer.blocks.mixers import get_mixer
 from mixformer.blocks.mlps import get_mlp
 from mixformer.blocks.norms import get_norm
@@ -36,6 +36,7 @@ class ParallelBlock(nn.Module):
         self.mlp = get_mlp(config, mlp_config=mlp, block_idx=block_idx)
         self.resid_dropout = nn.Dropout(config.resid_pdrop)
         self.block_idx = block_idx
+        self.mixer_keywords = keywords_of(self.mixer)
 
     @property
     def supports_cache(self) -> bool:
@@ -43,8 +44,8 @@ class ParallelBlock(nn.Module):
         return supports_cache(self.mixer)
 
     def forward(self, hidden_states: Tensor | tuple[Tensor, ...], **kwargs: Any) -> tuple[Tensor]:
-        """(B, S, n_embd) to a 1-tuple of (B, S, n_embd); keyword arguments go to the mixer."""
+        """(B, S, n_embd) to a 1-tuple of (B, S, n_embd); keyword arguments that the mixer takes go to it."""
         x = first(hidden_states)
         y = self.ln(x)
-        mixed = self.resid_dropout(first(self.mixer(y, **kwargs)))
+        mixed = self.resid_dropout(first(self.mixer(y, **taken(kwargs, self.mixer_keywords))))
         return (mixed + self.resid_dropout(first(self.mlp(y))) + x,)

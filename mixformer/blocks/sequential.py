@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from mixformer.blocks.branches import first, supports_cache
+from mixformer.blocks.branches import first, keywords_of, supports_cache, taken
 from mixformer.blocks.mixers import get_mixer
 from mixformer.blocks.mlps import get_mlp
 from mixformer.blocks.norms import get_norm
@@ -38,6 +38,7 @@ class SequentialBlock(nn.Module):
         self.resid_attn_dropout = nn.Dropout(config.resid_pdrop)
         self.resid_mlp_dropout = nn.Dropout(config.resid_pdrop)
         self.block_idx = block_idx
+        self.mixer_keywords = keywords_of(self.attn)
 
     @property
     def supports_cache(self) -> bool:
@@ -45,8 +46,9 @@ class SequentialBlock(nn.Module):
         return supports_cache(self.attn)
 
     def forward(self, hidden_states: Tensor | tuple[Tensor, ...], **kwargs: Any) -> tuple[Tensor]:
-        """(B, S, n_embd) to a 1-tuple of (B, S, n_embd); keyword arguments go to the mixer."""
+        """(B, S, n_embd) to a 1-tuple of (B, S, n_embd); keyword arguments that the mixer takes go to it."""
         x = first(hidden_states)
-        x = x + self.resid_attn_dropout(first(self.attn(self.ln_1(x), **kwargs)))
+        mixed = first(self.attn(self.ln_1(x), **taken(kwargs, self.mixer_keywords)))
+        x = x + self.resid_attn_dropout(mixed)
         x = x + self.resid_mlp_dropout(first(self.mlp(self.ln_2(x))))
         return (x,)

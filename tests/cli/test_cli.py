@@ -136,7 +136,7 @@ def test_the_sample_of_mixformer_is_a_conversion_too(tmp_path):
 
 
 def test_every_help_ends_with_a_line_to_paste(place):
-    for verb in ("llama", "mixformer", "plan", "parity", "inspect", "diff", "families"):
+    for verb in ("llama", "mixformer", "plan", "parity", "push", "inspect", "diff", "families"):
         done = run(verb, "--help", cwd=place)
         assert done.returncode == 0 and "For example: convert " in done.stdout
 

@@ -33,4 +33,4 @@ def test_a_path_that_is_not_there_is_exit_code_2(words, tmp_path, monkeypatch):
 def test_a_folder_is_no_golden_file(tmp_path):
     result = CliRunner().invoke(app, ["golden", "show", str(tmp_path)])
     assert result.exit_code == 2
-    assert "no file" in result.output
+    assert "is not a file" in result.output

@@ -71,8 +71,8 @@ def test_a_wrong_weight_is_found(place, tmp_path):
     [
         (["llama", "cut.bin", "--to", "mixformer"], 3, "by its header"),
         (["gpt2", "tiny.bin", "--to", "mixformer"], 2, "not gpt2"),
-        (["llama", "text.bin", "--to", "mixformer"], 2, "no form that is read"),
-        (["llama", "x.gguf", "--to", "mixformer"], 3, "sound GGUF"),
+        (["llama", "text.bin", "--to", "mixformer"], 2, "not a file that can be read"),
+        (["llama", "x.gguf", "--to", "mixformer"], 3, "valid GGUF"),
         (["llama", "tiny.bin", "--to", "mixformer", "--format", "native", "-o", "x"], 2, "--to llama2c"),
         (["llama", "tiny.bin", "--to", "mixformer", "--format", "zip", "-o", "x"], 2, "safetensors or native"),
         (["llama", "tiny.bin", "--to", "llama2c"], 2, "already"),
@@ -98,5 +98,7 @@ def test_dialects_are_listed_under_their_families(place):
         "llama-gguf": "llama",
         "llama-meta": "llama",
         "llama2c": "llama",
+        "ngpt-nvidia": "ngpt",
+        "ngpt-tutorial": "ngpt",
     }
     assert run("llama2c", "tiny.bin", "--to", "mixformer", cwd=place).returncode == 2

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cli.main import app
 from converters import list_families
+from converters.family import umbrellas
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -16,7 +17,7 @@ def test_it_is_read_in_three_minutes():
 
 
 def test_every_command_is_named():
-    families = {family.name for family in list_families(plugins=False)}
+    families = {family.name for family in list_families(plugins=False)} | umbrellas().keys()
     verbs = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     named = set(re.findall(r"`convert ([a-z0-9]+)", README))
     assert verbs - families - {"mixformer"} == named

@@ -10,6 +10,7 @@ import torch
 
 from golden import GoldenError, Status, compare, record
 from golden.errors import (
+    CannotBuildError,
     FolderError,
     MissingDeviceError,
     MissingReferenceError,
@@ -36,13 +37,13 @@ def test_unknown_names_are_usage_errors(reference: Path, levels: list[str] | Non
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("config.json", b"{", "config.json: cannot be read as JSON"),
-        ("config.json", b"[]", "expected a JSON object"),
+        ("config.json", b"{", "config.json cannot be used: its JSON cannot be read"),
+        ("config.json", b"[]", "config.json cannot be used: its JSON is not an object"),
         ("config.json", b"{}", "cannot be built"),
-        ("config.json", None, "config.json: not found"),
-        ("model.safetensors", None, "no model.safetensors"),
-        ("model.safetensors", b"", "the header cannot be read"),
-        ("model.safetensors", b"\xff" * 400, "it is truncated or no safetensors file"),
+        ("config.json", None, "has no config.json"),
+        ("model.safetensors", None, "neither model.safetensors nor"),
+        ("model.safetensors", b"", "it has 0 bytes, a header needs"),
+        ("model.safetensors", b"\xff" * 400, "is not a valid safetensors file"),
     ],
 )
 def test_broken_files_are_refused_by_name(
@@ -120,15 +121,25 @@ def test_every_error_of_the_package_is_a_golden_error() -> None:
     ("change", "words"),
     [
         ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000 and width 48"),
+        ({"num_hidden_layers": 100}, "num_hidden_layers 100 and width 48"),
         ({"vocab_size": 10**12}, "vocab_size 1000000000000 and width 48"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "dequantise"),
+        ({"num_attention_heads": 10**9}, "not a multiple of the number of attention heads"),
+        ({"head_dim": 10**9}, "describes a model of .* GiB are available"),
+        ({"pad_token_id": 10**6}, "Padding_idx must be within num_embeddings"),
     ],
 )
 def test_a_config_that_the_files_cannot_hold_is_refused_before_memory_is_asked_for(
     change: dict[str, object], words: str, patient: Patient, reference: Path, tmp_path: Path
 ) -> None:
     patient.config |= change
-    with pytest.raises(FolderError, match=words):
+    with pytest.raises(CannotBuildError, match=words) as caught:
+        compare(discharge(patient, reference, tmp_path), reference, levels=["L2"])
+    assert caught.value.exit_code == 5
+
+
+def test_quantised_weights_are_refused(patient: Patient, reference: Path, tmp_path: Path) -> None:
+    patient.config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    with pytest.raises(FolderError, match="dequantise"):
         compare(discharge(patient, reference, tmp_path), reference, levels=["L2"])
 
 
@@ -137,7 +148,7 @@ def test_an_index_that_leaves_its_folder_is_refused(reference: Path, tmp_path: P
     (folder / "model.safetensors").unlink()
     index = {"metadata": {}, "weight_map": {"lm_head.weight": str(reference / "model.safetensors")}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(FolderError, match="which is no file of this folder"):
+    with pytest.raises(FolderError, match="expected the name of"):
         compare(folder, reference, levels=["L2"])
 
 

@@ -281,7 +281,7 @@ def test_a_failure_takes_a_pass_away_and_a_changed_file_does_too(pair: tuple[Pat
     change(candidate, **{QKV: _negate_row})
     assert "sha256 differs" in str(obstacle(candidate))
     assert judged(candidate, pair[0], levels=["L2"]) == "FAIL"
-    assert "FAIL, not PASS" in str(obstacle(candidate))
+    assert "is FAIL, not PASS" in str(obstacle(candidate))
 
 
 @pytest.mark.parametrize("what", ["edited", "added", "gone", "none"])

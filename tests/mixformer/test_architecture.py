@@ -84,7 +84,7 @@ def test_a_list_takes_head_loss_and_final_norm_beside_it() -> None:
 
 def test_a_list_without_final_norm_ends_in_a_layer_norm_with_the_configured_epsilon() -> None:
     built = model([{"norm": {"norm_cls": "rms"}}], layer_norm_epsilon=1e-3)
-    assert type(built.layers[-1].ln) is nn.LayerNorm
+    assert type(built.layers[-1].ln).__name__ == "LayerNorm"
     assert built.layers[-1].ln.eps == 1e-3
 
 
@@ -263,7 +263,8 @@ BAD_SIZES = [
     (mixer(rope_parameters="linear"), {}, "`architecture.mixer.rope_parameters` must be of type dict"),
     (mixer(dropout=1.5), {}, "`architecture.mixer.dropout` must be a probability, but got 1.5"),
     ({"head": {"head_cls": "causal_lm", "use_bias": "no"}}, {}, "`architecture.head.use_bias` must be of type bool"),
-    ({"norm": {"norm_cls": "torch", "eps": "1e-5"}}, {}, "`architecture.norm.eps` must be a number >= 0"),
+    ({"norm": {"norm_cls": "torch", "eps": "1e-5"}}, {}, "`architecture.norm.eps` must be of type float, but got"),
+    ({"norm": {"norm_cls": "torch", "eps": -1e-5}}, {}, "`architecture.norm.eps` must be a number >= 0"),
     ({"norm": {"norm_cls": "rms", "dtype": "int8"}}, {}, "`architecture.norm.dtype` must be the name of a floating"),
     (None, {"resid_pdrop": 2}, "`resid_pdrop` must be a number from 0 to 1.0, but got 2"),
     (None, {"layer_norm_epsilon": "1e-5"}, "`layer_norm_epsilon` must be a number >= 0, but got '1e-5'"),
@@ -285,6 +286,37 @@ def test_contradicting_sizes_are_refused_by_path(architecture: Any, kwargs: dict
         model(architecture, **kwargs)
     assert message in str(caught.value)
     assert isinstance(caught.value, MixFormerError)
+
+
+@pytest.mark.parametrize("given", [None, 0, 4, 6, 8, -1])
+def test_the_configuration_says_how_much_of_a_head_rotates(given: int | None) -> None:
+    found = config(rotary_dim=given)  # heads of 8
+    assert found.rotary_dim == (given or 8)
+    assert found.to_dict()["rotary_dim"] == (given or 8)
+    assert MixFormerSequentialConfig.from_dict({**found.to_dict(), "phyagi_version": "3"}).rotary_dim == (given or 8)
+    assert MixFormerSequentialForCausalLM(found).layers[1].mixer.sizes.rotary_dim == max(given or 8, 0)
+
+
+ROTARY_DIMS: list[tuple[dict[str, Any], dict[str, Any], int]] = [
+    ({}, {"head_dim": 12}, 8),  # as in the SDK: the configuration's whole heads, of 8
+    ({}, {"n_head": 1}, 8),
+    ({"rotary_dim": 4}, {"head_dim": 12}, 4),
+    ({}, {"head_dim": 12, "rotary_dim": 12}, 12),
+    ({}, {"n_head": 4}, 4),  # the SDK's forward pass fails
+    ({}, {"head_dim": 6}, 6),
+    ({"rotary_dim": 2}, {"head_dim": 6}, 2),
+    ({}, {"rotary_dim": 0}, 0),
+    ({"rotary_dim": -1}, {}, 0),
+]
+
+
+@pytest.mark.parametrize(("kwargs", "keywords", "rotary_dim"), ROTARY_DIMS, ids=str)
+def test_a_mixer_rotates_what_the_configuration_says(
+    kwargs: dict[str, Any], keywords: dict[str, Any], rotary_dim: int
+) -> None:
+    built = model(mixer(**keywords), **kwargs).layers[1].mixer
+    assert built.rotary_dim == rotary_dim
+    assert (0 if built.rotary_emb is None else 2 * len(built.rotary_emb.inv_freq)) == rotary_dim
 
 
 @pytest.mark.parametrize(

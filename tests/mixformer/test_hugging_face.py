@@ -1,4 +1,4 @@
-"""What transformers expects of a model: generation, checkpointing, resizing, devices, compiling, classification."""
+"""What transformers expects of a model: generation, checkpointing, resizing, devices, compiling."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, pipeline
+from transformers import pipeline
 
 from mixformer import (
     MixFormerError,
-    MixFormerSequentialConfig,
     MixFormerSequentialForCausalLM,
-    MixFormerSequentialForSequenceClassification,
 )
 
 Build = Callable[..., MixFormerSequentialForCausalLM]
@@ -251,72 +249,6 @@ def test_autocast_computes_in_its_dtype(build: Build, ids: Tensor) -> None:
         logits = model(ids).logits
     assert logits.dtype == torch.bfloat16
     assert torch.allclose(logits.float(), model(ids).logits, atol=0.5)
-
-
-@pytest.fixture
-def classifier(heat: Any) -> Callable[..., MixFormerSequentialForSequenceClassification]:
-    def run(**kwargs: Any) -> MixFormerSequentialForSequenceClassification:
-        sizes = {"n_layer": 2, "n_embd": 32, "n_head": 4, "vocab_size": 61, "n_positions": 64}
-        task = {"num_labels": 3, "problem_type": "single_label_classification", "pad_vocab_size_multiple": 1}
-        config = MixFormerSequentialConfig(**{**sizes, **task, **kwargs})
-        return heat(MixFormerSequentialForSequenceClassification(config)).double()
-
-    return run
-
-
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_classification_reads_the_last_token_that_is_no_padding(classifier: Any, ids: Tensor, side: str) -> None:
-    model = classifier(pad_token_id=0)
-    ids = ids.clamp(min=1)
-    mask = MASK if side == "left" else MASK.flip(1)
-    alone = torch.cat([model(row[keep][None]).logits for row, keep in zip(ids, mask.bool(), strict=True)])
-    assert torch.allclose(model(ids, attention_mask=mask).logits, alone, rtol=1e-10)
-    if side == "right":  # without a mask, pad tokens say where a row ends; they are seen by nobody before them
-        assert torch.allclose(model(ids * mask).logits, alone, rtol=1e-10)
-
-
-def test_a_batch_without_padding_information_is_refused(classifier: Any, ids: Tensor) -> None:
-    with pytest.raises(MixFormerError, match=r"needs an attention_mask or config.pad_token_id"):
-        classifier()(ids)
-    assert classifier()(ids[:1]).logits.shape == (1, 3)
-
-
-PROBLEMS: dict[str, tuple[int, Any, Callable[[Tensor, Tensor], Tensor]]] = {
-    "single_label_classification": (3, torch.tensor([2, 0]), nn.functional.cross_entropy),
-    "multi_label_classification": (
-        3,
-        torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]]),
-        nn.functional.binary_cross_entropy_with_logits,
-    ),
-    "regression": (1, torch.tensor([0.3, -2.0]), lambda x, y: nn.functional.mse_loss(x[:, 0], y)),
-}
-
-
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_each_kind_of_problem_has_its_loss(classifier: Any, ids: Tensor, problem: str, tmp_path: Path) -> None:
-    labels_count, labels, loss = PROBLEMS[problem]
-    model = classifier(num_labels=labels_count, problem_type=problem)
-    out = model(ids, attention_mask=MASK, labels=labels)
-    labels = labels if labels.dtype == torch.long else labels.double()
-    assert torch.allclose(out.loss, loss(out.logits, labels))
-    model.save_pretrained(tmp_path)
-    again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert type(again) is MixFormerSequentialForSequenceClassification
-    assert torch.allclose(again(ids, attention_mask=MASK).logits, out.logits, rtol=1e-10)
-
-
-@pytest.mark.parametrize("problem", [None, "sorting"])
-def test_classification_needs_to_know_its_problem(classifier: Any, problem: str | None) -> None:
-    with pytest.raises(ValueError, match="problem_type"):
-        classifier(problem_type=problem)
-
-
-def test_a_language_model_loads_as_a_classifier_with_new_labels(build: Build, ids: Tensor, tmp_path: Path) -> None:
-    build(architecture={"block_cls": "parallel"}).save_pretrained(tmp_path)
-    model = MixFormerSequentialForSequenceClassification.from_pretrained(
-        tmp_path, num_labels=5, problem_type="single_label_classification", ignore_mismatched_sizes=True
-    )
-    assert model(ids, attention_mask=MASK).logits.shape == (2, 5)
 
 
 def test_a_model_works_in_a_pipeline(build: Build) -> None:

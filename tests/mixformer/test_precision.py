@@ -160,6 +160,63 @@ def test_dynamic_yarn_scales_by_the_length_beyond_n_positions() -> None:
     assert float(factor) == pytest.approx(0.1 * 0.6931471806 + 1)
 
 
+def test_dynamic_yarn_of_a_finetuned_model_is_stretched_by_its_factor_up_to_n_positions() -> None:
+    yarn = SdkYarn(8, 1e4, 64, 4.0, YarnOptions(dynamic=True, finetuned=True))
+    resting, _ = yarn.compute(torch.device("cpu"))
+    assert torch.allclose(resting, yarn_reference(4.0), rtol=1e-6)
+    short, factor = yarn.for_length(resting, torch.tensor(64))
+    assert torch.equal(short, resting) and float(factor) == pytest.approx(0.1 * 1.3862943611 + 1)
+    long, factor = yarn.for_length(resting, torch.tensor(128))
+    assert torch.allclose(long, yarn_reference(2.0), rtol=1e-6)
+    assert float(factor) == pytest.approx(0.1 * 0.6931471806 + 1)
+    plain, factor = SdkYarn(8, 1e4, 64, 4.0, YarnOptions(dynamic=True)).compute(torch.device("cpu"))
+    assert torch.equal(plain, Frequencies(8, 1e4, None, 64, "").compute(torch.device("cpu"))[0])
+    assert factor == pytest.approx(0.1 * 1.3862943611 + 1)
+
+
+def test_logits_of_a_finetuned_dynamic_model_are_those_of_the_static_one_up_to_n_positions(build: Build) -> None:
+    """And not those of a factor of 1, which it once had; beyond n_positions the length takes over."""
+
+    def logits(length: int, **rope_scaling: Any) -> Tensor:
+        torch.manual_seed(3)
+        rope = {"rope_scaling": {"type": "yarn", **rope_scaling}, "rotary_scale_base": 4.0}
+        model = build(architecture={"mixer": {"mixer_cls": "mha", **rope}}, n_positions=16)
+        return model(torch.arange(length)[None]).logits.detach()
+
+    finetuned = {"dynamic": True, "finetuned": True}
+    assert torch.equal(logits(16, **finetuned), logits(16))
+    assert (logits(16, **finetuned) - logits(16, dynamic=True)).abs().max() > 1e-2
+    assert torch.equal(logits(32, **finetuned), logits(32, dynamic=True))
+    assert (logits(32, **finetuned) - logits(32)).abs().max() > 1e-2
+    assert torch.equal(logits(16, pos_idx_in_fp32=True), logits(16))
+
+
+PLAIN_ROPE: list[dict[str, Any]] = [
+    {}, {"type": "default"}, {"rope_type": "default", "rope_theta": 500.0}, {"rope_type": None}, {"type": None}
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rope_scaling", PLAIN_ROPE, ids=str)
+def test_a_rope_scaling_that_says_nothing_is_none(build: Build, rope_scaling: dict[str, Any]) -> None:
+    built = build(architecture={"mixer": {"mixer_cls": "mha", "rotary_base": 500.0, "rope_scaling": rope_scaling}})
+    again = build(architecture={"mixer": {"mixer_cls": "mha", "rotary_base": 500.0}})
+    frequencies = [model.layers[1].mixer.rotary_emb.inv_freq for model in (built, again)]
+    assert torch.equal(*frequencies)
+
+
+REFUSED_ROPE: list[tuple[dict[str, Any], str]] = [
+    ({"rope_type": "default", "rope_theta": 1e6}, "must be 'yarn'"),
+    ({"factor": 2.0}, "must be 'yarn'"),
+    ({"type": "yarn", "pos_idx_in_fp32": False}, "pos_idx_in_fp32` must be true, but got False"),
+]
+
+
+@pytest.mark.parametrize(("rope_scaling", "why"), REFUSED_ROPE, ids=str)
+def test_a_rope_scaling_that_would_be_ignored_is_refused(build: Build, rope_scaling: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        build(architecture={"mixer": {"mixer_cls": "mha", "rope_scaling": rope_scaling}})
+
+
 def test_every_rope_kind_of_transformers_that_is_listed_exists_there() -> None:
     assert set(ROPE_TYPES) - {"default"} <= set(ROPE_INIT_FUNCTIONS)
 

@@ -136,7 +136,7 @@ def mistral() -> Case:
 
 def qwen3() -> Case:
     theirs = Qwen3ForCausalLM(Qwen3Config(**LLAMA_LIKE, head_dim=12))
-    return theirs, {"architecture": llama_like({"head_dim": 12, "qk_norm": True})}, llama_like_weights
+    return theirs, {"architecture": llama_like({"head_dim": 12, "rotary_dim": 12, "qk_norm": True})}, llama_like_weights
 
 
 def phi3() -> Case:

@@ -1,1 +1,1 @@
-"""The words that family files are written in: groups of fields and rules that several families share."""
+"""Groups of config entries and rules that several families share."""

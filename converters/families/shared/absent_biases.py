@@ -1,6 +1,6 @@
-"""Biases that one side has and the other has not: zero, which is the same function.
+"""Biases that only one side has: they are zero, which is the same function.
 
-nanoGPT may do without any, GPT-2 always has all of them, and an MLP of ours always has its own.
+nanoGPT can have no biases, GPT-2 always has all of them, and an MLP of ours always has its own.
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,9 @@ from typing import Any
 
 from converters.algebra.moves import Fill, Vanish
 from converters.checkpoint.casts import NAMES
+from converters.config.cannot_hold import CannotHold
 from converters.config.entries import Config
-from converters.config.kinds import BOOL
+from converters.config.kinds import BOOL, spelled
 from converters.errors import ConfigRefused
 from converters.families.shared.transformers_fields import MIXER, NORM
 from converters.family import Rule
@@ -22,7 +23,7 @@ PATHS = (MIXER + "bias", MIXER + "out_bias", NORM + "bias")
 class BiasFlag:
     """One flag for the biases of attention and of norms.
 
-    name: its field in theirs. Without one theirs has them all, and is silent on what ours has: absent ones are zero.
+    name: its field in theirs. Without a field theirs has all biases, and those that ours does not have are zero.
     """
 
     name: str = ""
@@ -53,11 +54,12 @@ class BiasFlag:
         """The flag.
 
         Raises:
-            ConfigRefused: some of them are on and some off.
+            CannotHold: some of them are on and some off.
         """
         found = {path: ours.get(path, True) for path in PATHS}
         if len(set(map(bool, found.values()))) != 1:
-            raise ConfigRefused(f"{found}: it cannot be expressed there that some biases are on and others off")
+            said = ", ".join(f"{path} {spelled(value)}" for path, value in found.items())
+            raise CannotHold("it uses only some of the biases", "all or none", said)
         return {self.name: bool(ours[MIXER + "bias"])} if self.name else {}
 
 
@@ -80,6 +82,6 @@ def _dtype(ours: Mapping[str, Any]) -> str:
     dtype = NAMES.get(str(ours.get("dtype")))
     if dtype is None:
         raise ConfigRefused(
-            f"dtype is {ours.get('dtype')!r}, so it is unclear of which dtype absent biases are; cast them"
+            f"dtype is {spelled(ours.get('dtype'))}, but the missing biases, which are zero, need a dtype; pass --dtype"
         )
     return dtype

@@ -1,4 +1,4 @@
-"""Activations that MixFormer takes over from transformers by name: those of `ACT2FN` (5.23) without parameters."""
+"""Names of activations: those of `ACT2FN` in transformers 5.23 without parameters, which MixFormer has too."""
 
 from converters.config.kinds import Kind
 

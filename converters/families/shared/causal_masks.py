@@ -1,4 +1,4 @@
-"""Causal masks that GPT-2, GPT-J and CodeGen once saved with every layer: ones on and below the diagonal."""
+"""Causal masks that old files of GPT-2, GPT-J and CodeGen hold for every layer: ones on and below the diagonal."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

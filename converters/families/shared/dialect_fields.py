@@ -1,9 +1,10 @@
-"""Config entries of file forms that are no folders of transformers: what their formats fix or leave unsaid."""
+"""Config entries of file forms other than folders of transformers: what their formats fix or do not store."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from converters.config.cannot_hold import CannotHold, uses
 from converters.config.entries import Config, Entry, Field, Ours, Theirs, Written
 from converters.config.kinds import BOOL, DTYPE, POSITIVE_INT
 from converters.config.layout import SOURCE_VOCAB
@@ -24,13 +25,13 @@ from converters.families.shared.transformers_fields import (
     block,
 )
 
-TIE = Field("tie_word_embeddings", ("tie_word_embeddings",), BOOL, False)  # readers say what the tensors tell
+TIE = Field("tie_word_embeddings", ("tie_word_embeddings",), BOOL, False)  # the readers find it from the tensors
 IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 @dataclass(frozen=True)
 class Unsaid:
-    """Paths of ours that the form has no place for and that do not touch the function."""
+    """Paths of ours that the form does not store and that do not change the function."""
 
     also: tuple[str, ...]
     theirs: tuple[str, ...] = ()
@@ -47,7 +48,7 @@ class Unsaid:
 
 @dataclass(frozen=True)
 class Implied:
-    """Paths of ours for which theirs has no field, because other sizes give the value: written, and must agree.
+    """Paths of ours that theirs has no field for, because other sizes give the value. They must agree with it.
 
     sizes: (theirs, ours) names of the arguments of `formula`, which gives None for sizes that do not fit. words: the
     formula, for a person.
@@ -55,7 +56,7 @@ class Implied:
 
     ours: tuple[str, ...]
     sizes: tuple[tuple[str, str], ...]
-    formula: Callable[..., int | None]
+    formula: Callable[..., float | None]
     words: str
     also: tuple[str, ...] = ()
     theirs: tuple[str, ...] = ()
@@ -70,26 +71,24 @@ class Implied:
         value = self.formula(*given.values()) if all(map(POSITIVE_INT.holds, given.values())) else None
         if value is None:
             listed = ", ".join(f"{name} {size!r}" for name, size in given.items())
-            raise ConfigRefused(f"{listed} cannot be: {self.words} has to be a positive integer")
+            raise ConfigRefused(f"{listed}: expected sizes for which {self.words} is a positive integer")
         return dict.fromkeys((*self.ours, *self.also), value)
 
     def write(self, ours: Config) -> dict[str, Any]:
-        """Nothing, if ours says the same.
+        """Nothing, if ours has the same value.
 
         Raises:
-            ConfigRefused: it says something else.
+            CannotHold: ours has another value.
         """
         value = self.formula(*(ours[path] for _, path in self.sizes))
         for path in self.ours:
             if ours.get(path) != value:
-                raise ConfigRefused(
-                    f"{path} is {ours.get(path)!r}; only {self.words}, {value!r}, can be expressed there"
-                )
+                raise CannotHold(uses((path, ours.get(path))), f"{self.words}, here {value}", path)
         return {}
 
 
 def even_heads(width: str, heads: str, *, rotating: bool) -> Implied:
-    """Heads share the width of the model evenly; `rotating`: as a whole."""
+    """head_dim is width / heads; `rotating`: all of a head rotates, so rotary_dim is too."""
     ours = (MIXER + "head_dim", MIXER + "rotary_dim") if rotating else (MIXER + "head_dim",)
     sizes = ((width, "n_embd"), (heads, MIXER + "n_head"))
     return Implied(ours, sizes, _quotient, f"{width} / {heads}", ("rotary_dim",) if rotating else ())
@@ -100,7 +99,7 @@ def _quotient(width: int, heads: int) -> int | None:
 
 
 def dialect(model_type: str, vocab: str = "vocab_size") -> tuple[Entry, ...]:
-    """What every form has: its name, its vocabulary, and what none of them can say."""
+    """What every form has: its name, its vocabulary, and the settings that none of them can hold."""
     return (
         Theirs("model_type", (model_type,)),
         Written("pad_vocab_size_multiple", 1),
@@ -134,7 +133,7 @@ def llama_block() -> tuple[Entry, ...]:
 
 
 def gpt2_block(*, bias: bool | None) -> tuple[Entry, ...]:
-    """The architecture of every GPT-2: LayerNorm, learned positions, no rotary embedding; `bias` None: theirs says."""
+    """The architecture of every GPT-2: LayerNorm, learned positions, no rotary embedding; `bias` None: a field."""
     return (
         *block("sequential", "positional"),
         *(biases(bias, bias) if bias is not None else ()),

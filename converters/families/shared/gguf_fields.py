@@ -1,4 +1,4 @@
-"""Entries of GGUF metadata: special ids, and rotary embeddings, described by a type or by a tensor of factors."""
+"""Config entries of GGUF metadata: special ids, and rotary embeddings with a type or with a tensor of factors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ class GgufRope:
         """`rotary_base`, and `rope_parameters` where they are scaled.
 
         Raises:
-            ConfigRefused: an unknown type, an unsound value, or two scalings at once.
+            ConfigRefused: an unknown type, a value that is not allowed, or two scalings at once.
         """
         theta, kind = theirs.get(THETA, 10000.0), theirs.get(KIND)
         factor = theirs.get(FACTOR, theirs.get(OLD_FACTOR))
@@ -43,7 +43,9 @@ class GgufRope:
         scaled = _scaling(kind if kind is not None or factor in (None, 1) else "linear", factor, theirs)
         if SCALE in theirs:
             if scaled:
-                raise ConfigRefused(f"{KIND} is {kind!r}, and there is rope_freqs.weight too; which scaling is it?")
+                raise ConfigRefused(
+                    f"{KIND} is {kind!r}, but there is a tensor rope_freqs.weight too; expected one scaling"
+                )
             scaled = llama3(theta, theirs[SCALE])
         return {BASE: theta, PARAMETERS: {**scaled, "rope_theta": theta}} if scaled else {BASE: theta}
 
@@ -51,7 +53,7 @@ class GgufRope:
         """The entries that mean the same.
 
         Raises:
-            ConfigRefused: a rope type that llama.cpp does not describe, or not this way.
+            CannotHold: a rope type that llama.cpp does not have, or has with other parameters.
         """
         theta, given = ours[BASE], ours.get(PARAMETERS)
         if given is None:
@@ -75,7 +77,7 @@ def _scaling(kind: Any, factor: Any, theirs: Config) -> dict[str, Any]:
         return {}
     if kind not in ("linear", "yarn") or factor is None:
         raise ConfigRefused(
-            f"{KIND} is {kind!r} with {FACTOR} {factor!r}; none, linear and yarn are read, with a factor"
+            f"{KIND} is {kind!r} and {FACTOR} is {factor!r}; expected none, or linear or yarn with a factor"
         )
     if kind == "linear":
         return {"rope_type": kind, "factor": factor}
@@ -86,7 +88,7 @@ def _scaling(kind: Any, factor: Any, theirs: Config) -> dict[str, Any]:
 
 
 def frequency_factors(resolved: Mapping[str, Any]) -> Sequence[float]:
-    """By what each frequency is divided, 1 where by nothing (the llama3 rope of transformers 5.23)."""
+    """The divisor of each frequency, 1 where it stays as it is (the llama3 rope of transformers 5.23)."""
     given = resolved.get(PARAMETERS)
     if not isinstance(given, Mapping) or given.get("rope_type") != "llama3":
         return [1.0] * len(inv_freq(resolved))

@@ -1,8 +1,9 @@
-"""What GPT-2, CodeGen and GPT-J share: config entries under their names, and the rules of the latter two."""
+"""Config entries that GPT-2, CodeGen and GPT-J share, and rules that CodeGen and GPT-J share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from converters.config.cannot_hold import CannotHold
 from converters.config.entries import Entry, Field, Ours
 from converters.config.kinds import FRACTION, POSITIVE_INT, Kind
 from converters.errors import ConfigRefused
@@ -34,7 +35,7 @@ def _head_dim(theirs: Mapping[str, Any]) -> int:
 
 
 class _HeadDim:
-    """Heads share the width of the model evenly; there is no field for it, so ours is written and must agree."""
+    """head_dim is n_embd / n_head, and all heads have keys and values of their own. Theirs has no fields for this."""
 
     theirs: tuple[str, ...] = ()
     ours: tuple[str, ...] = (MIXER + "head_dim", MIXER + "n_head_kv")
@@ -46,19 +47,20 @@ class _HeadDim:
         return {MIXER + "head_dim": head_dim, MIXER + "n_head_kv": n_head, "n_head_kv": n_head}
 
     def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
-        """Nothing, if ours says the same.
+        """Nothing, if ours has the same values.
 
         Raises:
-            ConfigRefused: heads of another width, or fewer of them for keys and values.
+            CannotHold: heads of another width, or fewer of them for keys and values.
         """
         heads, kv, head_dim = (ours[MIXER + name] for name in ("n_head", "n_head_kv", "head_dim"))
         if not POSITIVE_INT.holds(head_dim) or not POSITIVE_INT.holds(heads):
             raise ConfigRefused(f"{MIXER}head_dim is {head_dim!r} and n_head {heads!r}, expected positive integers")
         if kv != heads:
-            raise ConfigRefused(f"{MIXER}n_head_kv is {kv}; it cannot be expressed there, only n_head {heads} can")
+            uses = f"it uses {kv} key-value heads for {heads} query heads"
+            raise CannotHold(uses, "as many key-value heads as query heads", f"{MIXER}n_head_kv {heads}")
         if heads * head_dim != ours["n_embd"]:
-            wanted = f"n_embd {ours['n_embd']} / n_head {heads}"
-            raise ConfigRefused(f"{MIXER}head_dim is {head_dim}; it cannot be expressed there, only {wanted} can")
+            wanted = f"{MIXER}head_dim = {ours['n_embd']} / {heads}"
+            raise CannotHold(f"it uses heads of {head_dim} dimensions", "n_embd / n_head dimensions", wanted)
         return {}
 
 

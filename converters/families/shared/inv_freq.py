@@ -1,4 +1,4 @@
-"""Rotary embeddings: the table of the default type as old checkpoints stored it, and the two orders of their pairs."""
+"""Rotary embeddings: the table `inv_freq` that old checkpoints hold, and the moves between the two orders of pairs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,8 +14,8 @@ def inv_freq(resolved: Mapping[str, Any]) -> Sequence[float]:
     return [base ** (-2 * k / dim) for k in range(dim // 2)]
 
 
-# Pairs that are neighbours become pairs of halves, in the rows of all heads that rotate: rows are put in the order
-# (row of a head, head), so that the rotating ones come first, and back.
+# From interleaved pairs to half-split ones, in the rows of all heads: rows are first put in the order (row of a head,
+# head), so that the rows that rotate come first, and put back afterwards.
 _ROWS = ("rotary_rows", "passing_rows")
 HALVES = Then(
     (
@@ -29,5 +29,5 @@ HALVES = Then(
 
 
 def halves_of(heads: str) -> Rows:
-    """The same for heads that rotate as a whole, `heads` of them by name."""
+    """The same where whole heads rotate; `heads`: the name of their number."""
     return Rows((heads, "half_rotary", 2), (0, 2, 1))

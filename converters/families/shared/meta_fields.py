@@ -1,17 +1,18 @@
-"""Entries of Meta's `params.json`: the width of the feed-forward layer by a formula, and scaled rotary embeddings."""
+"""Config entries of Meta's `params.json`: the width of the MLP by a formula, and scaled rotary embeddings."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from converters.config.cannot_hold import CannotHold
 from converters.config.entries import Config
-from converters.config.kinds import BOOL, POSITIVE, POSITIVE_INT, same
+from converters.config.kinds import BOOL, POSITIVE, POSITIVE_INT, same, spelled
 from converters.errors import ConfigRefused
 from converters.families.shared.rope import BASE, PARAMETERS
 from converters.families.shared.transformers_fields import MLP
 
 LLAMA3 = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-ORIGINAL = 8192  # positions that LLaMA 3 was trained on before its rotary embedding was scaled
-USUAL_FACTOR = 8.0  # of Meta's own code, where params.json says none
+ORIGINAL = 8192  # context of LLaMA 3 before its rotary embedding was scaled
+USUAL_FACTOR = 8.0  # of Meta's code, where params.json has none
 
 
 def two_thirds(dim: int) -> int:
@@ -42,7 +43,7 @@ class InnerWidth:
         return dict.fromkeys((*self.ours, *self.also), -(-width // multiple) * multiple)
 
     def write(self, ours: Config) -> dict[str, Any]:
-        """Numbers from which the formula gives this width; there are many."""
+        """Values for which the formula gives this width; others would too."""
         width, usual = ours[MLP + "n_inner"], two_thirds(ours["n_embd"])
         if width >= usual:
             return {"multiple_of": width}
@@ -50,7 +51,7 @@ class InnerWidth:
 
 
 class MetaRope:
-    """`rope_theta`, and `use_scaled_rope` of LLaMA 3.1, whose other numbers are constants of Meta's code."""
+    """`rope_theta`, and `use_scaled_rope` of LLaMA 3.1, whose other parameters are constants in Meta's code."""
 
     theirs: tuple[str, ...] = ("rope_theta", "use_scaled_rope", "rope_scaling_factor")
     ours: tuple[str, ...] = (BASE, PARAMETERS)
@@ -65,7 +66,9 @@ class MetaRope:
         theta, scaled = theirs.get("rope_theta", 10000.0), theirs.get("use_scaled_rope", False)
         factor = theirs.get("rope_scaling_factor")
         if not POSITIVE.holds(theta) or not BOOL.holds(scaled) or not (factor is None or POSITIVE.holds(factor)):
-            raise ConfigRefused(f"{', '.join(self.theirs)} are {theta!r}, {scaled!r}, {factor!r}; which rope is it?")
+            said = zip(self.theirs, (theta, scaled, factor), strict=True)
+            listed = ", ".join(f"{name} is {spelled(value)}" for name, value in said)
+            raise ConfigRefused(f"{listed}; expected a positive number, true or false, and a positive number or null")
         if not scaled:
             return {BASE: theta}
         return {BASE: theta, PARAMETERS: llama3(theta, USUAL_FACTOR if factor is None else factor)}
@@ -74,7 +77,7 @@ class MetaRope:
         """Theta, and the factor of a scaling of LLaMA 3.1.
 
         Raises:
-            ConfigRefused: another rope type, or other constants.
+            CannotHold: another rope type, or other constants.
         """
         theta, given = ours[BASE], ours.get(PARAMETERS)
         if given is None:
@@ -91,9 +94,10 @@ def llama3_factor(given: Any, theta: Any) -> Any:
     """The factor of rope parameters that are LLaMA 3.1's.
 
     Raises:
-        ConfigRefused: they are others.
+        CannotHold: they are others.
     """
     factor = given.get("factor") if isinstance(given, Mapping) else None
     if not POSITIVE.holds(factor) or not same(dict(given), llama3(theta, factor)):
-        raise ConfigRefused(f"{PARAMETERS} is {given!r}; there only LLaMA 3.1's can be expressed: {llama3(theta, 8.0)}")
+        uses = f"it uses the rotary scaling {given!r}"
+        raise CannotHold(uses, f"that of LLaMA 3.1, such as {llama3(theta, 8.0)}", PARAMETERS)
     return factor

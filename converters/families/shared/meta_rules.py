@@ -1,6 +1,6 @@
-"""The tensors of a LLaMA under Meta's names, whole or cut for model-parallel ranks; llama2.c has the same names.
+"""Rules for a LLaMA under Meta's names, whole or cut for model-parallel ranks; llama2.c has the same names.
 
-Ranks are told apart by a prefix: the parts of rank 0 keep their names, those of rank 1 are `01.layers.0...`, and so on.
+Each rank has a prefix: the parts of rank 0 keep their names, those of rank 1 are `01.layers.0...`, and so on.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ MOST_RANKS = 64
 
 
 def prefix(rank: int) -> str:
-    """What stands before the keys of a rank."""
+    """The prefix of the keys of a rank."""
     return f"{rank:02d}." if rank else ""
 
 
@@ -68,5 +68,5 @@ def _both(first: Move, then: Move) -> Move:
 
 
 def _copies(count: int) -> Move:
-    """Equal tensors as one."""
+    """The move that makes equal tensors one."""
     return SAME if count == 1 else Tie() if count == 2 else Then((Each((_copies(count - 1), SAME)), Tie()))

@@ -1,4 +1,4 @@
-"""Rotary embeddings of which part of each head turns: `partial_rotary_factor` in theirs, `rotary_dim` in ours."""
+"""Partial rotary embeddings, which rotate a part of each head: `partial_rotary_factor` theirs, `rotary_dim` ours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ SPELLINGS = ("rope_parameters", "rope_scaling")
 
 @dataclass(frozen=True)
 class PartialRope:
-    """All that `Rope` says, and how much of a head turns; `default` is the factor where theirs does not say it."""
+    """The fields of `Rope`, and the part of a head that rotates; `default`: the factor where theirs has none."""
 
     default: float
     theirs: tuple[str, ...] = ("rope_theta", *SPELLINGS, FACTOR)
@@ -26,12 +26,14 @@ class PartialRope:
         """`rotary_base`, `rotary_dim`, and `rope_parameters` for a type other than the default.
 
         Raises:
-            ConfigRefused: as `Rope`; besides, two factors that differ, or one that leaves an odd number to turn.
+            ConfigRefused: as `Rope`; also two factors that differ, or an odd number of rotating dimensions.
         """
         factor, head_dim = self._factor(theirs), head_dim_of(theirs)
         rotary_dim = int(head_dim * factor)  # as transformers rounds it
         if rotary_dim % 2:
-            raise ConfigRefused(f"{FACTOR} {factor} of head_dim {head_dim} is {rotary_dim}, expected an even number")
+            raise ConfigRefused(
+                f"{FACTOR} {factor} of head_dim {head_dim} is {rotary_dim} rotating dimensions, expected an even number"
+            )
         plain = {name: value for name, value in theirs.items() if name != FACTOR}
         for name in SPELLINGS:
             if isinstance(plain.get(name), dict):
@@ -39,21 +41,21 @@ class PartialRope:
         found = Rope().read({**plain, "head_dim": rotary_dim})
         kind = found.get(PARAMETERS, {}).get("rope_type")
         if kind == "proportional" and rotary_dim != head_dim:
-            raise ConfigRefused(f"rope_type 'proportional' with {FACTOR} {factor} is nothing that transformers can run")
+            raise ConfigRefused(f"rope_type is 'proportional' and {FACTOR} is {factor}, which transformers cannot run")
         return {**found, ROTARY_DIM: rotary_dim, "rotary_dim": rotary_dim}
 
     def _factor(self, theirs: Mapping[str, Any]) -> float:
         places = [theirs, *(theirs[name] for name in SPELLINGS if isinstance(theirs.get(name), dict))]
         said = [place[FACTOR] for place in places if place.get(FACTOR) is not None]
         if any(value != said[0] for value in said):
-            raise ConfigRefused(f"{FACTOR} is {' and '.join(map(repr, said))}; which is it?")
+            raise ConfigRefused(f"{FACTOR} is {' and '.join(map(repr, said))}; expected one value")
         factor = said[0] if said else self.default
         if not FRACTION.holds(factor):
             raise ConfigRefused(f"{FACTOR} is {factor!r}, expected {FRACTION.words}")
         return float(factor)
 
     def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
-        """Both spellings, with the factor beside them and in the newer one."""
+        """Both spellings of the rope fields; the factor beside them and in `rope_parameters`."""
         for name, least in ((ROTARY_DIM, -1), (HEAD_DIM, 1)):
             if type(ours[name]) is not int or not least <= ours[name] < LARGEST:
                 raise ConfigRefused(f"{name} is {ours[name]!r}, expected a whole number of at least {least}")
@@ -63,18 +65,18 @@ class PartialRope:
 
 
 def _fraction(part: int, whole: int) -> float:
-    """A factor that transformers rounds to `part`: the quotient, or one a little larger where that falls short."""
+    """A factor that transformers rounds to `part`: the quotient, or a little more where the quotient gives less."""
     return part / whole if int(whole * (part / whole)) == part else (part + 0.5) / whole
 
 
 @dataclass(frozen=True)
 class Phi3Rope(PartialRope):
-    """Phi-3's: default or longrope ("su" and "yarn" once), with the original length beside it, 4096 by default."""
+    """The rope of Phi-3: default or longrope (earlier "su" and "yarn"), with the original length, 4096 by default."""
 
     theirs: tuple[str, ...] = ("rope_theta", *SPELLINGS, FACTOR, ORIGINAL)
 
     def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
-        """As `PartialRope`; the original length stands beside the parameters, and wins over one inside."""
+        """As `PartialRope`; an original length outside the parameters replaces one inside."""
         original = theirs.get(ORIGINAL, 4096)
         if not POSITIVE_INT.holds(original):
             raise ConfigRefused(f"{ORIGINAL} is {original!r}, expected {POSITIVE_INT.words}")
@@ -84,7 +86,7 @@ class Phi3Rope(PartialRope):
         return found
 
     def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
-        """As `PartialRope`; older readers want just three fields in `rope_scaling`."""
+        """As `PartialRope`; older versions of transformers need exactly three fields in `rope_scaling`."""
         found = super().write(ours)
         if PARAMETERS not in ours or ours[PARAMETERS] is None:
             return found
@@ -110,4 +112,4 @@ def _modern(spelling: Mapping[str, Any], original: int) -> dict[str, Any]:
 def _only_longrope(parameters: Any) -> None:
     kind = parameters.get("rope_type") if isinstance(parameters, dict) else None
     if kind not in (None, "longrope"):
-        raise ConfigRefused(f"rope_type is {kind!r}; a Phi-3 has 'default' or 'longrope'")
+        raise ConfigRefused(f"rope_type is {kind!r}, expected 'default' or 'longrope', the types of Phi-3")

@@ -1,8 +1,8 @@
-"""Kinds of checkpoints that share a model_type with a family and are something else, each with what to do instead."""
+"""Fields that mark a checkpoint of a family's model_type as one that is not converted, with what to do instead."""
 
 from converters.config.entries import Theirs
 
-QUANTISED = "dequantise it first: in transformers, `model.dequantize()` and `save_pretrained`"
+QUANTISED = "dequantise the model first: in transformers, `model.dequantize()` and `save_pretrained`"
 
 REFUSED = (
     Theirs("quantization_config", (None,), QUANTISED, written=False),

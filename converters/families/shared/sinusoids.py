@@ -1,7 +1,7 @@
-"""The tables of cosines and sines in a llama2.c file: known by formula, up to the rounding of who made them.
+"""The tables of cosines and sines in a llama2.c file: a formula gives them, up to rounding.
 
 A table holds cos or sin of position x base^(-2k / head_dim) for `seq_len` positions and half of a head's dimensions.
-What it differs by from our own float32 is remembered, bit by bit, so that the way back writes the very bytes.
+The bits that differ from our own float32 values are kept in the residue, so that the way back writes the same bytes.
 """
 
 import math
@@ -33,10 +33,10 @@ class Sinusoids:
     name: str = "sinusoids"
 
     def content(self, tensor: StoredTensor, resolved: Mapping[str, Any]) -> str:
-        """The sizes of the table, and how its bits differ from ours.
+        """The sizes of the table, and the bits that differ from ours.
 
         Raises:
-            NotInvertible: it is not what the formula says.
+            NotInvertible: it is not what the formula gives.
         """
         half, base = len(inv_freq(resolved)), float(resolved["architecture.mixer.rotary_base"])
         positions = tensor.shape[0] if tensor.shape else 0
@@ -77,7 +77,7 @@ COSINES, SINES = Sinusoids("freqs_cos", math.cos), Sinusoids("freqs_sin", math.s
 
 
 def _angles(positions: int, half: int, base: float) -> Iterator[float]:
-    """Position x frequency, both rounded to float32 as who makes such a table does."""
+    """Position x frequency, both rounded to float32, as programs that write such a table do."""
     frequencies = [_float32(base ** (-k / half)) for k in range(half)]
     return (_float32(position * frequency) for position in range(positions) for frequency in frequencies)
 
@@ -100,7 +100,7 @@ def _parsed(content: Any) -> tuple[int, int, float, bytes]:
     """Sizes, base and differing bits of a content.
 
     Raises:
-        TypeError, ValueError: it is none.
+        TypeError, ValueError: it is not such a content.
     """
     if not isinstance(content, str):
         raise TypeError(content)

@@ -1,4 +1,4 @@
-"""Config entries that several families share, in groups: a family's own table is what is left to say."""
+"""Groups of config entries that several families of transformers share."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,8 @@ from converters.config.entries import Entry, Field, Ours, Theirs, Written
 from converters.config.harmless import harmless_fields
 from converters.config.kinds import BOOL, DTYPE, FRACTION, NOT_NEGATIVE, POSITIVE_INT, TOKEN, TOKENS
 from converters.config.layout import SOURCE_VOCAB
+from converters.config.model_classes import Architectures, AutoMap
 from converters.families.shared.activations import ACTIVATIONS
-from converters.families.shared.model_classes import Architectures, AutoMap
 from converters.families.shared.refusals import REFUSED
 
 KV = "num_key_value_heads"
@@ -79,10 +79,10 @@ def model(
         Field("tie_word_embeddings", ("tie_word_embeddings",), BOOL, tied),
         Field("initializer_range", ("initializer_range",), NOT_NEGATIVE, 0.02),
         Field("use_cache", ("use_cache",), BOOL, True),
-        Field("bos_token_id", ("bos_token_id",), TOKEN, bos, spelled=NO_TOKEN),
-        Field("eos_token_id", ("eos_token_id",), TOKENS, eos, spelled=NO_TOKEN),
-        Field("pad_token_id", ("pad_token_id",), TOKEN, pad, spelled=NO_TOKEN),
-        Field("dtype", ("dtype",), DTYPE, None, aliases=("torch_dtype",), spelled=DTYPE_WORDS),
+        Field("bos_token_id", ("bos_token_id",), TOKEN, bos, synonyms=NO_TOKEN),
+        Field("eos_token_id", ("eos_token_id",), TOKENS, eos, synonyms=NO_TOKEN),
+        Field("pad_token_id", ("pad_token_id",), TOKEN, pad, synonyms=NO_TOKEN),
+        Field("dtype", ("dtype",), DTYPE, None, aliases=("torch_dtype",), synonyms=DTYPE_WORDS),
         *harmless_fields(model_type),
         *REFUSED,
     )
@@ -126,7 +126,7 @@ def heads(default_kv: int | None = None, head_dim: int | None = None, *, whole: 
 
 
 def head_dim_of(theirs: Mapping[str, Any]) -> Any:
-    """The width of a head, as said or as transformers derives it."""
+    """The width of a head: its field, or what transformers computes without one."""
     said = theirs.get("head_dim")
     return theirs["hidden_size"] // theirs["num_attention_heads"] if said is None else said
 
@@ -150,12 +150,12 @@ def eps(name: str, default: float) -> Entry:
 
 
 def dropouts() -> tuple[Entry, ...]:
-    """Of embeddings and residuals, under the names that both sides have."""
+    """Dropouts of embeddings and residuals, whose names are the same on both sides."""
     return Field("embd_pdrop", ("embd_pdrop",), FRACTION, 0.0), Field("resid_pdrop", ("resid_pdrop",), FRACTION, 0.0)
 
 
 def llama_decoder() -> tuple[Entry, ...]:
-    """What LLaMA and its heirs share: sequential blocks, RMS norms, SiLU, plain scores, dropout in attention alone."""
+    """What LLaMA and families like it share: sequential blocks, RMS norms, SiLU, dropout in attention only."""
     return (
         *block("sequential"),
         *mlp("silu"),

@@ -1,4 +1,4 @@
-"""Rules that several families share, over templates of keys."""
+"""Groups of rules that several families of transformers share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ GATE_UP = Then((Split(("n_inner", "n_inner")), Reorder((1, 0)), Concat(("n_inner
 
 
 def linear(theirs: Sequence[str], ours: str, bias: bool, move: Move = SAME) -> list[Rule]:
-    """A matrix of a block and, if it has one, its bias: what holds for rows holds for both."""
+    """Rules for a matrix of a block and, if it has one, its bias, whose rows have the same order."""
     names = ("weight", "bias") if bias else ("weight",)
     return [Rule(tuple(f"{key}.{name}" for key in theirs), (f"layers.{{b}}.{ours}.{name}",), move) for name in names]
 
@@ -30,7 +30,7 @@ def norm(theirs: str, ours: str, resolved: Mapping[str, Any]) -> list[Rule]:
 
 
 def mlp_of(resolved: Mapping[str, Any]) -> str:
-    """Where an MLP's matrices stand in a block of ours; a fused one has a module more."""
+    """The prefix of an MLP's matrices in a block of ours; a fused MLP has one more module."""
     return "mlp.mlp" if resolved[MLP + "mlp_cls"] == "fused_mlp" else "mlp"
 
 

@@ -1,7 +1,7 @@
-"""Sliding windows: how many tokens a query sees in theirs, how far to the left it looks in ours.
+"""Sliding windows: the number of tokens in theirs, the number of keys to the left in ours.
 
-A window of W tokens includes the query's own, so it is l = W - 1 keys to the left (flash-attn's inclusive convention).
-Ours is written as the string "(l, 0)", the one form that every path of the SDK accepts.
+A window of W tokens includes the query's own, so l = W - 1 keys are to the left (flash-attn's inclusive convention).
+Ours is written as the string "(l, 0)", the only form that all code of the SDK accepts.
 """
 
 import re
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from converters.config.cannot_hold import CannotHold
 from converters.config.kinds import BOOL, POSITIVE_INT
 from converters.config.list_architecture import PerLayer, per_layer
 from converters.errors import ConfigRefused
@@ -18,15 +19,15 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 def written(tokens: int | None) -> str | None:
-    """A window of theirs as ours writes it."""
+    """A window of theirs in the spelling of ours."""
     return None if tokens is None else f"({tokens - 1}, 0)"
 
 
 def tokens_of(window: Any) -> int | None:
-    """The tokens that a causal window of ours shows: None for all.
+    """The number of tokens in a causal window of ours; None for all.
 
     Raises:
-        ConfigRefused: it is none of the forms that a MixFormer reads.
+        CannotHold: it is not one window for all layers in a spelling that a MixFormer reads.
     """
     sides = window
     if isinstance(window, str):
@@ -37,7 +38,7 @@ def tokens_of(window: Any) -> int | None:
     lengths = (2,) if sides is window else (1, 2)
     whole = isinstance(sides, list | tuple) and len(sides) in lengths and all(type(side) is int for side in sides)
     if window is not None and (not whole or isinstance(window, PerLayer) or min(sides) < -1):
-        raise ConfigRefused(f"{PATH} is {window!r}; it cannot be expressed there, only one window for all layers can")
+        raise CannotHold(f"its {PATH} is {window!r}", "one causal window for all layers", f'{PATH} "(l, 0)"')
     return None if window is None or sides[0] == -1 else sides[0] + 1
 
 
@@ -50,7 +51,7 @@ def _window(theirs: Mapping[str, Any], default: int | None) -> int | None:
 
 @dataclass(frozen=True)
 class SlidingWindow:
-    """`sliding_window`, one for all layers; `default` where theirs does not say it."""
+    """`sliding_window`, one for all layers; `default` where theirs does not have it."""
 
     default: int | None = None
     theirs: tuple[str, ...] = ("sliding_window",)
@@ -58,17 +59,17 @@ class SlidingWindow:
     also: tuple[str, ...] = ()
 
     def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
-        """The window as ours writes it."""
+        """The window in the spelling of ours."""
         return {PATH: written(_window(theirs, self.default))}
 
     def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
-        """The tokens that it shows."""
+        """The number of tokens in the window."""
         return {"sliding_window": tokens_of(ours.get(PATH))}
 
 
 @dataclass(frozen=True)
 class LayerWindows:
-    """Qwen's windows: `layer_types` says which layers have one, or else all from `max_window_layers` on do."""
+    """Qwen's windows: the layers in `layer_types`, or without it all layers from `max_window_layers` on."""
 
     theirs: tuple[str, ...] = ("use_sliding_window", "sliding_window", "max_window_layers", "layer_types")
     ours: tuple[str, ...] = (PATH,)
@@ -78,7 +79,7 @@ class LayerWindows:
         """The window of all layers, or one for each.
 
         Raises:
-            ConfigRefused: a value is unsound, or a layer slides where there is no window.
+            ConfigRefused: a value is not allowed, or a layer has a window where there is none.
         """
         use = theirs.get("use_sliding_window", False)
         if not BOOL.holds(use):
@@ -86,14 +87,16 @@ class LayerWindows:
         tokens = _window(theirs, 4096) if use else None
         kinds = _kinds(theirs, tokens)
         if SLIDING in kinds and tokens is None:
-            raise ConfigRefused(f"layer_types has {SLIDING!r}, but there is no sliding window; say use_sliding_window")
+            raise ConfigRefused(
+                f"layer_types has {SLIDING!r}, but there is no window; set use_sliding_window and sliding_window"
+            )
         return {PATH: per_layer([written(tokens if kind == SLIDING else None) for kind in kinds])}
 
     def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
         """All four fields.
 
         Raises:
-            ConfigRefused: there are windows of different sizes.
+            CannotHold: there are windows of different sizes.
         """
         window, n_layer = ours.get(PATH), ours["n_layer"]
         if not POSITIVE_INT.holds(n_layer):
@@ -101,7 +104,7 @@ class LayerWindows:
         found = [tokens_of(one) for one in (window if isinstance(window, PerLayer) else [window] * n_layer)]
         sizes = sorted({tokens for tokens in found if tokens is not None})
         if len(sizes) > 1:
-            raise ConfigRefused(f"{PATH} is {window!r}; layers with different windows cannot be expressed there")
+            raise CannotHold(f"its {PATH} is {window!r}", "one window for all layers that have one", "sliding_window")
         kinds = [SLIDING if tokens else FULL for tokens in found]
         first = kinds.index(SLIDING) if sizes else n_layer
         tokens = sizes[0] if sizes else None
@@ -111,7 +114,7 @@ class LayerWindows:
 
 
 def _kinds(theirs: Mapping[str, Any], tokens: int | None) -> list[str]:
-    """Whether each layer slides."""
+    """The layer type of each layer."""
     n_layer, first = theirs["num_hidden_layers"], theirs.get("max_window_layers", 28)
     if type(first) is not int:
         raise ConfigRefused(f"max_window_layers is {first!r}, expected a whole number")
@@ -119,5 +122,5 @@ def _kinds(theirs: Mapping[str, Any], tokens: int | None) -> list[str]:
     if said is None:
         return [SLIDING if tokens is not None and i >= first else FULL for i in range(n_layer)]
     if not isinstance(said, list) or len(said) != n_layer or not all(kind in (FULL, SLIDING) for kind in said):
-        raise ConfigRefused(f"layer_types is {said!r}, expected {n_layer} of {FULL!r} and {SLIDING!r}")
+        raise ConfigRefused(f"layer_types is {said!r}, expected a list of {n_layer}, each {FULL!r} or {SLIDING!r}")
     return said

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig
 
-from mixformer.blocks.embeddings.token import Embedding, PositionalEmbedding
+from mixformer.blocks.embeddings.common import Embedding, PositionalEmbedding
 from mixformer.registry import check_keywords, look_up
 
 EMBEDDINGS: dict[str, type[nn.Module]] = {"default": Embedding, "positional": PositionalEmbedding}

@@ -7,9 +7,21 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig
 
-from mixformer.blocks.heads.causal_lm import CausalLMHead, CausalLMLoss
+from mixformer.blocks.heads.causal_lm import CausalLMHead, CausalLMLoss, logprobs_from_logits
 from mixformer.blocks.heads.seq_cls import SequenceClassificationHead, SequenceClassificationLoss
 from mixformer.registry import class_and_keywords, takes
+
+__all__ = [
+    "HEADS",
+    "LOSSES",
+    "CausalLMHead",
+    "CausalLMLoss",
+    "SequenceClassificationHead",
+    "SequenceClassificationLoss",
+    "get_head",
+    "get_loss",
+    "logprobs_from_logits",
+]
 
 HEADS: dict[str, type[nn.Module]] = {"causal_lm": CausalLMHead, "seq_cls": SequenceClassificationHead}
 LOSSES: dict[str, type[nn.Module]] = {"causal_lm": CausalLMLoss, "seq_cls": SequenceClassificationLoss}

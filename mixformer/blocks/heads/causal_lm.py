@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from mixformer.blocks.branches import first
 from mixformer.blocks.heads.cross_entropy import token_losses
 from mixformer.blocks.heads.final_norm import final_norm
 from mixformer.blocks.learned_scale import LearnedScale, scale_spec
 from mixformer.errors import InputError, invalid
-from mixformer.precision import floating_dtype
+from mixformer.precision import floating_dtype, in_own_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -23,7 +24,8 @@ class CausalLMHead(nn.Module):
 
     Args:
         config: The model's configuration.
-        dtype: Name of the dtype of the linear layer, by default torch's.
+        dtype: Name of the dtype of the linear layer and of the logits, by default torch's. A tied head has that of the
+            embedding.
         use_bias: Whether the linear layer has a bias.
         use_norm: Ours. False for no norm.
         logit_scale: Ours. Scale of the logits, see `ScaleSpec`; adds `logit_scale.weight` (vocab_size,).
@@ -36,21 +38,24 @@ class CausalLMHead(nn.Module):
         config: PreTrainedConfig,
         dtype: str | torch.dtype | None = None,
         use_bias: bool = True,
+        *,
         use_norm: bool = True,
         logit_scale: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.ln = final_norm(config) if use_norm else nn.Identity()
-        weight_dtype = floating_dtype(dtype, "head")
-        self.linear = nn.Linear(config.n_embd, config.vocab_size, bias=use_bias, dtype=weight_dtype)
+        own = floating_dtype(dtype, "head")
+        self.dtype = None if config.tie_word_embeddings else own
+        self.linear = nn.Linear(config.n_embd, config.vocab_size, bias=use_bias, dtype=self.dtype)
         scaled = logit_scale is not None
         self.logit_scale = (
             LearnedScale(config.vocab_size, scale_spec(logit_scale, "head.logit_scale")) if scaled else None
         )
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """(B, S, n_embd) to logits (B, S, vocab_size), in the dtype of the linear layer."""
-        logits = self.linear(self.ln(hidden_states))
+    def forward(self, hidden_states: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """(B, S, n_embd), alone or as the head of a tuple, to logits (B, S, vocab_size) in the linear layer's dtype."""
+        x = self.ln(first(hidden_states))
+        logits: Tensor = self.linear(in_own_dtype(x, self.linear.weight, self.dtype))
         return logits if self.logit_scale is None else self.logit_scale(logits)
 
 
@@ -86,8 +91,8 @@ class CausalLMLoss(nn.Module):
         """The loss.
 
         Args:
-            logits: (B, S, V).
-            labels: (B, S) integers.
+            logits: (B, S, V), or (S, V).
+            labels: (B, S) integers, or as many in one row.
             num_items_in_batch: Labels in all micro-batches of a step; the sum is divided by it instead of by the
                 labels here, so that gradient accumulation equals one large batch.
 
@@ -97,20 +102,31 @@ class CausalLMLoss(nn.Module):
         Raises:
             InputError: unless there is one label for each position of the logits.
         """
-        if labels.numel() != logits.shape[:-1].numel():
+        positions = logits.shape[:-1]
+        if labels.shape not in (positions, (positions.numel(),)):
             raise InputError(
-                f"labels must have one entry per position of the logits, {tuple(logits.shape[:-1])}, but got shape "
+                f"labels must have one entry per position of the logits, {tuple(positions)}, but got shape "
                 f"{tuple(labels.shape)}: with labels, leave logits_to_keep at 0."
             )
+        labels = labels.reshape(positions)
         if self.shift_labels:
             # The labels move, not the logits: a slice of the logits would be copied, here and in the backward pass.
-            labels = F.pad(labels[:, 1:], (0, 1), value=self.ignore_index)
+            labels = F.pad(labels[..., 1:], (0, 1), value=self.ignore_index)
         labels = labels.to(logits.device, torch.long)
         rows = logits.reshape(-1, logits.shape[-1])  # (B * S, V)
         losses = token_losses(rows, labels.flatten(), self.ignore_index).view_as(labels)  # (B, S)
         if self.reduction == "none":
-            return (losses[:, :-1] if self.shift_labels else losses).flatten()
+            return (losses[..., :-1] if self.shift_labels else losses).flatten()
         if self.reduction == "sum":
             return losses.sum()
         count = (labels != self.ignore_index).sum() if num_items_in_batch is None else num_items_in_batch
         return losses.sum() / (count.to(losses.device) if isinstance(count, Tensor) else count)
+
+
+def logprobs_from_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """log softmax(logits)[label]: logits (..., V) and labels (...) to (...), in float32 at least.
+
+    Nothing is shifted: labels[i] is the token whose probability logits[i] gives; where it is -100, the result is 0.
+    """
+    losses = token_losses(logits.reshape(-1, logits.shape[-1]), labels.flatten(), ignore_index=-100)
+    return -losses.view(labels.shape)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from mixformer.errors import ConfigurationError
+from mixformer.blocks.branches import first
+from mixformer.errors import ConfigurationError, InputError
+from mixformer.precision import accumulation_dtype
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
@@ -24,9 +25,9 @@ class SequenceClassificationHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(config.n_embd, config.num_labels, bias=use_bias)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """(B, S, n_embd) to scores of every position (B, S, num_labels)."""
-        return self.linear(hidden_states)
+    def forward(self, hidden_states: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """(B, S, n_embd), alone or as the head of a tuple, to scores of every position (B, S, num_labels)."""
+        return self.linear(first(hidden_states))
 
 
 class SequenceClassificationLoss(nn.Module):
@@ -45,11 +46,24 @@ class SequenceClassificationLoss(nn.Module):
         self.problem_type = config.problem_type
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Scalar loss of logits (B, num_labels) against labels (B,) or (B, num_labels)."""
-        logits = logits.float() if logits.dtype != torch.float64 else logits
-        if self.problem_type == "single_label_classification":
-            return F.cross_entropy(logits, labels.view(-1))
-        labels = labels.to(logits.dtype)
-        if self.problem_type == "regression":
-            return F.mse_loss(logits.squeeze(-1), labels.view_as(logits.squeeze(-1)))
-        return F.binary_cross_entropy_with_logits(logits, labels)
+        """Scalar loss of logits (B, num_labels).
+
+        Args:
+            logits: (B, num_labels).
+            labels: One class for each row, (B,) or (B, 1), for a single label; else one number for each logit,
+                (B, num_labels), or as many in one row: (B,) for num_labels = 1.
+
+        Raises:
+            InputError: for any other number of labels.
+        """
+        logits = logits.to(accumulation_dtype(logits.dtype))
+        single = self.problem_type == "single_label_classification"
+        shape = logits.shape[:1] if single else logits.shape
+        flat_or_column = (*shape, 1) if single else (shape.numel(),)
+        if labels.shape not in (shape, flat_or_column):
+            raise InputError(f"labels must be {tuple(shape)} for {self.problem_type}, but got {tuple(labels.shape)}.")
+        labels = labels.to(logits.device).reshape(shape)
+        if single:
+            return F.cross_entropy(logits, labels)
+        loss = F.mse_loss if self.problem_type == "regression" else F.binary_cross_entropy_with_logits
+        return loss(logits, labels.to(logits.dtype))

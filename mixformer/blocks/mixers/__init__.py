@@ -15,8 +15,12 @@ registered by assignment::
 
     MIXERS["conv1d"] = Conv1dMixer
 
+A mixer is called with `attention_mask`, `position_ids`, `cu_seqlens` and `past_key_values`, as in the SDK, and with the
+`context` from which `MHA` reads the same; it gets those that its forward takes. A mixer around `MHA` hands either on.
+
 A mixer that decodes onto `past_key_values` says so with an attribute `supports_cache = True`; models with one that does
-not generate without a cache. Parameters to keep in float32 are named in an attribute `keep_in_fp32`.
+not generate without a cache. For one that says nothing, see `with_cache_support`. Parameters to keep in float32 are
+named in an attribute `keep_in_fp32`.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from mixformer.architecture import block_path
+from mixformer.blocks.branches import with_cache_support
 from mixformer.blocks.mixers.mha import MHA
 from mixformer.registry import class_and_keywords, takes
 
@@ -53,4 +58,4 @@ def get_mixer(
     mixer_class, keywords = class_and_keywords(MIXERS, "mixer", mixer_config or {"mixer_cls": DEFAULT_MIXER}, path)
     if takes(mixer_class, "layer_idx"):
         keywords["layer_idx"] = mixer_idx
-    return mixer_class(config, **keywords)
+    return with_cache_support(mixer_class(config, **keywords))

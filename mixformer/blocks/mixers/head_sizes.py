@@ -45,9 +45,17 @@ def head_sizes(
 
 
 def _rotary_dim(config: PreTrainedConfig, rotary_dim: int | None, head_dim: int, path: str) -> int:
-    """0 or less in the mixer turns rotary off; 0 in the configuration, as in the SDK, means whole heads."""
-    found = (config.rotary_dim or head_dim) if rotary_dim is None else rotary_dim
-    name = f"{path}.rotary_dim" if rotary_dim is not None or not config.rotary_dim else "rotary_dim"
+    """The mixer's, 0 or less for none; else the configuration's, as in the SDK, even where the mixer's heads are wider.
+
+    Whole heads of the configuration that are wider than the mixer's (the SDK fails in its forward pass) mean whole
+    heads of the mixer.
+    """
+    if rotary_dim is None:
+        whole = config.n_embd // config.n_head
+        found, name = config.rotary_dim or whole, "rotary_dim"
+        found = head_dim if found == whole > head_dim else found
+    else:
+        found, name = rotary_dim, f"{path}.rotary_dim"
     _whole(name, found, -1)
     if found > head_dim or (found > 0 and found % 2):
         raise invalid(name, found, f"an even number up to head_dim = {head_dim}")

@@ -20,6 +20,7 @@ from mixformer.blocks.mixers.window import parse_window
 from mixformer.blocks.norms import get_norm
 from mixformer.errors import AttentionBackendError, invalid
 from mixformer.forward_context import ForwardContext
+from mixformer.inputs import layer_context
 
 
 class MHA(nn.Module):
@@ -29,7 +30,7 @@ class MHA(nn.Module):
     (n_embd, H * h); their biases; `q_norm.*`, `k_norm.*` (h,) with qk_norm.
 
     Args:
-        config: The model's configuration.
+        config: The model's configuration. All else is given by name.
         n_head, n_head_kv, head_dim: H, K and h; by default the configuration's, and n_embd // n_head.
         flash_attn: False forbids `flash_attention_2`; True allows it.
         causal: Whether a query is blind to later keys.
@@ -62,6 +63,7 @@ class MHA(nn.Module):
     def __init__(
         self,
         config: PreTrainedConfig,
+        *,
         n_head: int | None = None,
         n_head_kv: int | None = None,
         head_dim: int | None = None,
@@ -101,6 +103,8 @@ class MHA(nn.Module):
         self.cache_idx = layer_idx or 0  # the model renumbers these, so that the cache has no empty layers
         self.flash_attn = flash_attn
         self.sizes = sizes = head_sizes(config, n_head, n_head_kv, head_dim, rotary_dim, self.path)
+        self.n_head, self.n_head_kv, self.head_dim = sizes.n_head, sizes.n_head_kv, sizes.head_dim
+        self.rotary_dim = sizes.rotary_dim
         spelling = (rotary_base, rotary_scale_base, rope_scaling, rope_parameters)
         frequencies = rotary_frequencies(sizes.rotary_dim, *spelling, config.n_positions, self.path)
         self.rotary_emb = rotary_embedding(frequencies, rotary_style, rotary_formula, sizes.head_dim, self.path)
@@ -129,26 +133,35 @@ class MHA(nn.Module):
     def forward(
         self,
         hidden_states: Tensor,
+        *,
         context: ForwardContext | None = None,
         past_key_values: Cache | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        cu_seqlens: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Mix positions.
 
         Args:
             hidden_states: (B, S, n_embd).
-            context: What the model shares among its layers; without it, positions start at 0 and nothing is padded.
+            context: What the model shares among its layers. It says everything but the cache; without it, the arguments
+                below say the same for this layer alone, as in the SDK.
             past_key_values: Cache that the new keys and values are appended to.
+            attention_mask: (B, past + S), 1 for tokens and 0 for padding.
+            position_ids: (1 or B, S); by default they count the tokens that are no padding.
+            cu_seqlens: (samples + 1,) boundaries of packed samples over the flattened batch.
 
         Returns:
             (B, S, n_embd).
 
         Raises:
             AttentionBackendError: if the backend cannot compute this, or is forbidden by `flash_attn: false`.
+            InputError: for arguments that contradict each other or the cache.
         """
         if context is None:
-            positions = torch.arange(hidden_states.shape[1], device=hidden_states.device)[None]
-            context = ForwardContext(self.config._attn_implementation or "sdpa", positions)
+            given = (attention_mask, position_ids, cu_seqlens)
+            context = layer_context(self.config, hidden_states, past_key_values, self.cache_idx, *given)
         if context.backend.startswith("flash") and not self.flash_attn:
             raise AttentionBackendError(
                 f"attn_implementation is {context.backend!r}, but `{self.path}.flash_attn` is false."

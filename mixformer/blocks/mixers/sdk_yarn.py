@@ -16,7 +16,7 @@ from mixformer.errors import ConfigurationError, invalid, unknown_keywords
 
 @dataclass(frozen=True)
 class YarnOptions:
-    """Keys of the SDK's `rope_scaling`."""
+    """Keys of the SDK's `rope_scaling`. Positions are counted in float32 here, so `pos_idx_in_fp32` is true."""
 
     extrapolation_factor: float = 1.0
     attn_factor: float = 1.0
@@ -24,6 +24,7 @@ class YarnOptions:
     beta_slow: float = 1
     dynamic: bool = False
     finetuned: bool = False
+    pos_idx_in_fp32: bool = True
 
 
 class SdkYarn(Frequencies):
@@ -36,7 +37,8 @@ class SdkYarn(Frequencies):
         rotary_dim, base, max_positions: As in `Frequencies`.
         factor: How many times longer than n_positions sequences get, by default 1.
         options: The remaining keys of `rope_scaling`. With `dynamic`, the factor is that of each sequence instead, once
-            it is longer than n_positions.
+            it is longer than n_positions; until then nothing is stretched, unless the model was `finetuned` with the
+            factor. cosines and sines have the factor's mscale either way.
     """
 
     def __init__(
@@ -50,19 +52,21 @@ class SdkYarn(Frequencies):
 
     def compute(self, device: torch.device, length: Tensor | int | None = None) -> tuple[Tensor, float]:
         """Inverse frequencies (rotary_dim / 2,) in float32, and mscale for a sequence no longer than n_positions."""
-        factor = self.factor
-        if self.options.dynamic:
-            factor = 1.0 if length is None else length / self.max_positions
+        factor = self.factor if length is None else length / self.max_positions
+        mscale = _mscale(self.factor) * self.options.attn_factor
         exponents = torch.arange(0, self.rotary_dim, 2, dtype=torch.float32, device=device) / self.rotary_dim
         wavelengths = self.base**exponents  # over 2 pi
         extrapolated, interpolated = 1.0 / wavelengths, 1.0 / (factor * wavelengths)
+        if length is None and self.options.dynamic and not self.options.finetuned:
+            return extrapolated, mscale
         share = (1 - self._ramp(device)) * self.options.extrapolation_factor
-        return interpolated * (1 - share) + extrapolated * share, _mscale(self.factor) * self.options.attn_factor
+        return interpolated * (1 - share) + extrapolated * share, mscale
 
     def for_length(self, resting: Tensor, length: Tensor) -> tuple[Tensor, Tensor | float]:
         """As in `Frequencies`; mscale grows with the length too."""
         longer, at_rest = self.compute(resting.device, length)
-        stretched = (0.1 * torch.log(length / self.max_positions) + 1.0) * self.options.attn_factor
+        # In float64, as a number in Python is: beside it, the factor at rest would be rounded to float32.
+        stretched = (0.1 * torch.log(length.double() / self.max_positions) + 1.0) * self.options.attn_factor
         is_longer = length > self.max_positions
         return torch.where(is_longer, longer, resting), torch.where(is_longer, stretched, at_rest)
 
@@ -104,6 +108,8 @@ def rotary_frequencies(
     Raises:
         ConfigurationError: for two spellings at once, and for what the SDK accepts but ignores.
     """
+    if rope_scaling is not None and _is_plain(rope_scaling, base):
+        rope_scaling = None
     if rope_scaling is None and scale_base is not None:
         raise invalid(f"{path}.rotary_scale_base", scale_base, "None unless rope_scaling is of type 'yarn'")
     if rope_scaling is not None and rope_parameters is not None:
@@ -113,11 +119,21 @@ def rotary_frequencies(
     if rope_scaling is None:
         return Frequencies(rotary_dim, base, rope_parameters, max_positions, f"{path}.rope_parameters")
     options = dict(rope_scaling)
-    kind = options.pop("rope_type", options.pop("type", None))
+    old, new = options.pop("type", None), options.pop("rope_type", None)
+    kind = new if new is not None else old
     if kind != "yarn":
         expected = "'yarn'; the SDK ignores any other kind, so write it as rope_parameters, or leave it out"
         raise invalid(f"{path}.rope_scaling.rope_type", kind, expected)
     known = {f.name for f in fields(YarnOptions)}
     if set(options) - known:
         raise unknown_keywords(f"{path}.rope_scaling", set(options) - known, known)
+    if options.get("pos_idx_in_fp32", True) is not True:
+        raise invalid(f"{path}.rope_scaling.pos_idx_in_fp32", options["pos_idx_in_fp32"], "true")
     return SdkYarn(rotary_dim, base, max_positions, scale_base, YarnOptions(**options))
+
+
+def _is_plain(rope_scaling: Mapping[str, Any], base: float) -> bool:
+    """Whether a `rope_scaling` says no more than its absence: it is empty, or of the default type."""
+    rest = {key: value for key, value in rope_scaling.items() if key not in ("type", "rope_type")}
+    kind = rope_scaling.get("rope_type") or rope_scaling.get("type")
+    return kind in (None, "default") and rest in ({}, {"rope_theta": base})

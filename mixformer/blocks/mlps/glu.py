@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from mixformer.blocks.mlps.sizes import activation, inner_width, mlp_path
-from mixformer.precision import floating_dtype
+from mixformer.precision import computed_in_own_dtype, floating_dtype
 
 
 class GLU(nn.Module):
@@ -19,7 +19,7 @@ class GLU(nn.Module):
         config: The model's configuration.
         n_inner: Width, by default `config.n_inner`, else 4 * n_embd.
         act_fn: Name in ACT2FN, by default `config.activation_function`.
-        dtype: Name of the dtype of the weights, by default torch's.
+        dtype: Name of the dtype of the weights, in which the part then computes; by default torch's.
         layer_idx: Index of the block, for errors.
 
     Raises:
@@ -38,14 +38,17 @@ class GLU(nn.Module):
     ) -> None:
         super().__init__()
         path = mlp_path(config, layer_idx)
-        width = inner_width(config, n_inner, path)
-        weight_dtype = floating_dtype(dtype, path)
+        self.n_inner = width = inner_width(config, n_inner, path)
+        self.dtype = floating_dtype(dtype, path)
         self.act = activation(config, act_fn, path)
-        self.fc1 = nn.Linear(config.n_embd, 2 * width, bias=self.has_bias, dtype=weight_dtype)
-        self.fc2 = nn.Linear(width, config.n_embd, bias=self.has_bias, dtype=weight_dtype)
+        self.fc1 = nn.Linear(config.n_embd, 2 * width, bias=self.has_bias, dtype=self.dtype)
+        self.fc2 = nn.Linear(width, config.n_embd, bias=self.has_bias, dtype=self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., n_embd) to (..., n_embd)."""
+        return computed_in_own_dtype(self._compute, x, self.fc1.weight, self.dtype)
+
+    def _compute(self, x: Tensor) -> Tensor:
         up, gate = self.fc1(x).chunk(2, dim=-1)  # (..., n_inner) each
         return self.fc2(up * self.act(gate))
 

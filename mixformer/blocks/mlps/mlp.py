@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from mixformer.blocks.mlps.sizes import activation, inner_width, mlp_path
-from mixformer.precision import floating_dtype
+from mixformer.precision import computed_in_own_dtype, floating_dtype
 
 FIRST_GENERATION_NAMES = {"fc_in": "fc1", "fc_out": "fc2"}
 
@@ -19,7 +19,7 @@ class MLP(nn.Module):
         config: The model's configuration.
         n_inner: Width, by default `config.n_inner`, else 4 * n_embd.
         act_fn: Name in ACT2FN, by default `config.activation_function`.
-        dtype: Name of the dtype of the weights, by default torch's.
+        dtype: Name of the dtype of the weights, in which the part then computes; by default torch's.
         layer_idx: Index of the block, for errors.
 
     Raises:
@@ -36,11 +36,11 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         path = mlp_path(config, layer_idx)
-        width = inner_width(config, n_inner, path)
-        weight_dtype = floating_dtype(dtype, path)
+        self.n_inner = width = inner_width(config, n_inner, path)
+        self.dtype = floating_dtype(dtype, path)
         self.act = activation(config, act_fn, path)
-        self.fc1 = nn.Linear(config.n_embd, width, dtype=weight_dtype)
-        self.fc2 = nn.Linear(width, config.n_embd, dtype=weight_dtype)
+        self.fc1 = nn.Linear(config.n_embd, width, dtype=self.dtype)
+        self.fc2 = nn.Linear(width, config.n_embd, dtype=self.dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         for old, new in FIRST_GENERATION_NAMES.items():
@@ -51,6 +51,9 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., n_embd) to (..., n_embd)."""
+        return computed_in_own_dtype(self._compute, x, self.fc1.weight, self.dtype)
+
+    def _compute(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
 
 
@@ -60,19 +63,20 @@ class FusedMLP(nn.Module):
     It computes the activation it was asked for; the SDK's kernel silently computes relu for anything but tanh-GELU.
 
     Args:
-        config, n_inner, act_fn, dtype, layer_idx: As in `MLP`.
+        config, dtype, n_inner, act_fn, layer_idx: As in `MLP`, in the SDK's order, which is another.
     """
 
     def __init__(
         self,
         config: PreTrainedConfig,
+        dtype: str | torch.dtype | None = None,
         n_inner: int | None = None,
         act_fn: str | None = None,
-        dtype: str | torch.dtype | None = None,
         layer_idx: int | None = None,
     ) -> None:
         super().__init__()
         self.mlp = MLP(config, n_inner=n_inner, act_fn=act_fn, dtype=dtype, layer_idx=layer_idx)
+        self.n_inner = self.mlp.n_inner
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., n_embd) to (..., n_embd)."""

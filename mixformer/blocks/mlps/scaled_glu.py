@@ -44,7 +44,6 @@ class ScaledGLU(GLU):
         spec = scale_spec(uv_scale, f"{mlp_path(config, layer_idx)}.uv_scale")
         self.uv_scale = LearnedScale(self.fc1.out_features, spec)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., n_embd) to (..., n_embd)."""
+    def _compute(self, x: Tensor) -> Tensor:
         up, gate = self.uv_scale(self.fc1(x)).chunk(2, dim=-1)  # (..., n_inner) each
         return self.fc2(up * self.act(gate))

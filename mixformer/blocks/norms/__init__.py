@@ -9,8 +9,9 @@ from transformers import PreTrainedConfig
 
 from mixformer.architecture import block_path
 from mixformer.blocks.norms.l2 import L2Norm
-from mixformer.blocks.norms.layer_norm import LowPrecisionLayerNorm
-from mixformer.blocks.norms.rms import FlashRMSNorm, RMSLayerNorm
+from mixformer.blocks.norms.low_precision import LPLayerNorm
+from mixformer.blocks.norms.rms import FlashRMSLayerNorm, RMSLayerNorm
+from mixformer.blocks.norms.torch_norm import LayerNorm
 from mixformer.errors import invalid
 from mixformer.precision import floating_dtype
 from mixformer.registry import class_and_keywords
@@ -18,10 +19,10 @@ from mixformer.registry import class_and_keywords
 DEFAULT_NORM = "torch"
 
 NORMS: dict[str, type[nn.Module]] = {
-    "torch": nn.LayerNorm,
-    "low_precision": LowPrecisionLayerNorm,
+    "torch": LayerNorm,
+    "low_precision": LPLayerNorm,
     "rms": RMSLayerNorm,
-    "flash_rms": FlashRMSNorm,
+    "flash_rms": FlashRMSLayerNorm,
     "l2": L2Norm,  # ours
 }
 # Those that the SDK can shard over a tensor-parallel group.

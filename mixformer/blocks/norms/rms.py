@@ -32,7 +32,7 @@ class RMSLayerNorm(nn.LayerNorm):
         return rms_norm(x, self.weight, self.eps)
 
 
-class FlashRMSNorm(nn.LayerNorm):
+class FlashRMSLayerNorm(nn.LayerNorm):
     """RMSNorm with the keywords of flash-attn's Triton module. Parameter: `weight` (n,).
 
     Args:

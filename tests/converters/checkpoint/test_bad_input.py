@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from converters import convert
-from converters.errors import Refused, TargetRefused, UsageError
+from converters.errors import Refused, TargetRefused, UnsafeFile, UsageError
 from converters.sample import write_sample
 
 KEY = "model.layers.0.self_attn.k_proj.weight"
@@ -75,6 +76,11 @@ def drop_last(h):
     return {k: v for k, v in h.items() if k != last}
 
 
+def twice(h) -> bytes:
+    """The header with the entry of a tensor repeated at its end."""
+    return f"{json.dumps(h)[:-1]}, {json.dumps(KEY)}: {json.dumps(h[KEY])}}}".encode()
+
+
 def shift(by: int):
     def change(h):
         begin, end = h[KEY]["data_offsets"]
@@ -94,18 +100,18 @@ def bare_decoder(folder: Path) -> None:
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 CASES = {
     "empty file": (weights(b""), "0 bytes"),
-    "garbage": (weights(b"\xff" * 4096), "claims"),
-    "a text file": (weights(b"version https://git-lfs.github.com/spec/v1\n" * 3), "not a sound safetensors file"),
+    "garbage": (weights(b"\xff" * 4096), "the format allows"),
+    "a text file": (weights(b"version https://git-lfs.github.com/spec/v1\n" * 3), "not a valid safetensors file"),
     "truncated data": (weights(lambda data: data[:-1]), "truncated"),
-    "truncated header": (weights(lambda data: data[:100]), "truncated, or not safetensors"),
-    "appended bytes": (weights(lambda data: data + b"x"), "something is appended"),
+    "truncated header": (weights(lambda data: data[:100]), "it is truncated, or no safetensors file"),
+    "appended bytes": (weights(lambda data: data + b"x"), "has data after them"),
     "header of 100 MB": (weights((100_000_001).to_bytes(8, "little") + b" " * 64), "the format allows"),
     "header not JSON": (header(lambda h: b"{" + b" " * 50), "JSON cannot be read"),
     "header not an object": (header(lambda h: b"[1, 2]"), "not an object"),
     "header not UTF-8": (header(lambda h: b'{"\xff": 1}'), "JSON cannot be read"),
     "header nested deeply": (header(lambda h: b'{"a":' * 5000 + b"1" + b"}" * 5000), "JSON cannot be read"),
     "header with NaN": (header(lambda h: b'{"a": NaN}'), "NaN"),
-    "duplicate keys": (header(lambda h: b'{"a": 1, "a": 2}'), "stands twice"),
+    "duplicate keys": (header(lambda h: twice(h)), "appears twice"),
     "metadata not strings": (header(lambda h: h.update(__metadata__={"a": 1})), "__metadata__"),
     "entry not an object": (header(lambda h: h.update({KEY: 7})), "not an object"),
     "unknown dtype": (entry(dtype="Q4"), "dtype 'Q4'"),
@@ -117,16 +123,16 @@ CASES = {
     "offsets backwards": (entry(data_offsets=[100, 4]), "data_offsets"),
     "offsets missing": (entry(data_offsets=None), "data_offsets"),
     "overlap": (shift(-4), "overlaps"),
-    "hole": (shift(4), "hole"),
-    "missing tensor": (header(drop_last), "truncated, or something is appended"),
+    "hole": (shift(4), "leaves a gap"),
+    "missing tensor": (header(drop_last), "truncated, or has data after them"),
     "missing and extra key": (rename_key(KEY, KEY.replace("k_proj", "key_proj")), "did you mean"),
     "extra tensor": (header(lambda h: h.update(extra={"dtype": "F32", "shape": [0], "data_offsets": [0, 0]})), "extra"),
     "misshapen tensor": (entry(shape=[96, 32]), r"expected \[kv_rows = 32, n_embd = 96\]"),
-    "a key with a path": (rename_key(KEY, "../../../etc/passwd"), "have no rule"),
+    "a key with a path": (rename_key(KEY, "../../../etc/passwd"), "no rule knows the tensor"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "no config.json"),
     "config not JSON": (text("config.json", "{"), "JSON cannot be read"),
     "config a list": (text("config.json", "[]"), "not an object"),
-    "config with duplicate keys": (text("config.json", '{"model_type": "llama", "model_type": "x"}'), "stands twice"),
+    "config with duplicate keys": (text("config.json", '{"model_type": "llama", "model_type": "x"}'), "appears twice"),
     "unknown model_type": (config(model_type="mamba"), "model_type 'mamba'"),
     "no model_type": (config(model_type=..., architectures=...), "model_type None"),
     "sequence classification": (config(architectures=["LlamaForSequenceClassification"]), "causal language"),
@@ -160,7 +166,7 @@ CASES = {
     "vision": (config(vision_config={}), "save `model.language_model` first"),
     "experts": (config(num_local_experts=8), "mixture of experts"),
     "adapter": (text("adapter_config.json", "{}"), "merge_and_unload"),
-    "bare decoder without a head": (lambda folder: bare_decoder(folder), "without an output head"),
+    "bare decoder without a head": (lambda folder: bare_decoder(folder), "has no output head"),
     "rope not an object": (config(rope_parameters=[1]), "expected an object"),
     "dtype unknown": (config(dtype="int4"), "dtype is 'int4'"),
     "quantised": (config(quantization_config={"quant_method": "gptq"}), "quantization_config"),
@@ -169,12 +175,12 @@ CASES = {
     "index to an absolute path": (index({KEY: "/etc/passwd"}), "expected the name of"),
     "index to a pickle": (index({KEY: "pytorch_model.bin"}), "expected the name of"),
     "index to a missing file": (index({KEY: "model-00002-of-00002.safetensors"}), "not in the folder"),
-    "index that lacks tensors": (index({KEY: "model-00001-of-00001.safetensors"}), "but it lies in"),
+    "index that lacks tensors": (index({KEY: "model-00001-of-00001.safetensors"}), "but it is in"),
     "index without a map": (index({}), "no weight_map"),
     "index and single file": (text("model.safetensors.index.json", "{}"), "holds both"),
     "only a pickle": (
         lambda folder: (folder / "model.safetensors").rename(folder / "weights.pt"),
-        "of a form that is not read",
+        "in a form that cannot be read",
     ),
 }
 
@@ -252,13 +258,52 @@ def test_a_waived_field_is_kept_and_comes_back(source, tmp_path):
     assert json.loads((back / "config.json").read_text()) == json.loads((source / "config.json").read_text())
 
 
-def test_links_in_the_source_are_followed_and_never_written(source, tmp_path):
-    blobs = tmp_path / "blobs"
+def as_links(source: Path, blobs: Path, folder: Path) -> Path:
+    """Moves a model's files away and leaves links to them."""
     shutil.move(source, blobs)
-    source.mkdir()
+    folder.mkdir(parents=True)
     for path in blobs.iterdir():
-        (source / path.name).symlink_to(path)
-    before = state(blobs)
-    out = convert(source, output=tmp_path / "out").output
+        (folder / path.name).symlink_to(os.path.relpath(path, folder))
+    return folder
+
+
+def test_links_of_a_snapshot_to_its_blobs_are_followed_and_never_written(source, tmp_path):
+    cached = tmp_path / "models--a--b"
+    cached.mkdir()
+    snapshot = as_links(source, cached / "blobs", cached / "snapshots" / "0123abcd")
+    before = state(cached / "blobs")
+    out = convert(snapshot, output=tmp_path / "out").output
     assert not any(path.is_symlink() for path in out.iterdir())
-    assert state(blobs) == before
+    assert (out / "tokenizer.json").read_bytes() == (cached / "blobs" / "tokenizer.json").read_bytes()
+    assert state(cached / "blobs") == before
+
+
+def test_a_link_inside_the_source_is_followed(source, tmp_path):
+    (source / "LICENSE.md").write_text("mine")
+    (source / "NOTICE").symlink_to("LICENSE.md")
+    assert (convert(source, output=tmp_path / "out").output / "NOTICE").read_text() == "mine"
+
+
+@pytest.mark.parametrize("where", ["source", "models--a--b/snapshots/0123abcd"])
+def test_a_side_file_that_links_out_of_the_model_is_refused_and_weights_are_not(where, source, tmp_path):
+    linked = as_links(source, tmp_path / "elsewhere", tmp_path / where)
+    with pytest.raises(UnsafeFile, match=r"generation_config\.json is a link to .*elsewhere.*put a copy"):
+        convert(linked, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    for path in linked.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+            shutil.copy(tmp_path / "elsewhere" / path.name, path)
+    assert convert(linked, output=tmp_path / "out").tensors
+
+
+def test_modes_do_not_depend_on_the_umask(source, tmp_path):
+    (source / "additional_chat_templates").mkdir()
+    (source / "additional_chat_templates" / "x.jinja").write_text("{{ messages }}")
+    before = os.umask(0o077)
+    try:
+        out = convert(source, output=tmp_path / "new" / "out").output
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (out.parent, out, out / "additional_chat_templates")} == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in out.rglob("*") if path.is_file()} == {0o644}

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from converters import convert
-from converters.config.layout import BIASED_GLU, MIXER
+from converters.config.layout import BIASED_GLU
+from converters.config.mixer_defaults import MIXER
 
 # The registries and keywords of the SDK (PhyAGI 3.2.2): any other raises there.
 SDK_MLPS = {"glu", "fused_mlp", "mlp"}

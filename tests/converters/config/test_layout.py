@@ -8,6 +8,7 @@ import torch
 
 from converters import convert
 from converters.config import layout
+from converters.config_alignment import differing_meaning
 from converters.errors import ConfigRefused
 from converters.sample import write_sample
 from mixformer import MixFormerSequentialConfig, MixFormerSequentialForCausalLM
@@ -50,6 +51,29 @@ VARIANTS = {
 def test_options_change_keys_and_shapes_as_in_the_model(variant):
     config = {**SIZES, **VARIANTS[variant]}
     assert dict(layout.tensors(layout.resolve(config))) == model_shapes(config)
+
+
+@pytest.mark.parametrize("top", [None, 0, 4, 12, -1])
+@pytest.mark.parametrize(
+    "mixer", [{}, {"head_dim": 16}, {"n_head": 2}, {"n_head": 8}, {"head_dim": 8}, {"rotary_dim": 6}, {"rotary_dim": 0}]
+)
+def test_a_mixer_rotates_what_it_rotates_in_the_model(top, mixer):
+    config = {**SIZES, "rotary_dim": top, "architecture": {"mixer": {"mixer_cls": "mha", **mixer}}}
+    found = layout.resolve(config)["architecture.mixer.rotary_dim"]
+    try:
+        model = MixFormerSequentialForCausalLM(MixFormerSequentialConfig(**config))
+    except ValueError:
+        assert found > (mixer.get("head_dim") or 48 // mixer.get("n_head", 4))
+        return
+    assert max(found, 0) == model.layers[1].mixer.rotary_dim
+    assert layout.resolve(config) == layout.resolve({**config, "rotary_dim": model.config.rotary_dim})
+
+
+def test_a_rotary_dim_that_the_model_filled_in_is_no_difference():
+    said = {**SIZES, "model_type": "mixformer-sequential", "architecture": {"block_cls": "parallel"}}
+    ours = ("mixformer", "mixformer")
+    assert differing_meaning({**said, "rotary_dim": 12}, said, ours) == []
+    assert differing_meaning({**said, "rotary_dim": 8}, said, ours) != []
 
 
 def test_a_converted_config_resolves_to_what_it_says(tmp_path):

@@ -104,4 +104,4 @@ def test_the_command_names_them_and_converts(planted, tmp_path):
     words = ["llama", str(source), "--to", "mixformer", "-o", str(tmp_path / "out"), "--no-parity"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0
-    assert f"{K}: 1 values are NaN or infinite" in " ".join(result.output.split())
+    assert f"{K}: 1 value is NaN or infinite" in " ".join(result.output.split())

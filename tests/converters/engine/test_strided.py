@@ -1,17 +1,20 @@
-"""Strided pieces in tiles: for any moves, widths, strides and threads, the bytes that a naive assembly gives."""
+"""Steps in parts, strided pieces in tiles: for any moves, widths and threads, the bytes that a naive assembly gives."""
 
+import errno
 import hashlib
 import os
 import random
 from dataclasses import dataclass, replace
 from itertools import count
+from threading import Event
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.algebra.boxes import row_major
+from converters import convert
+from converters.algebra.boxes import normal, row_major
 from converters.algebra.dims import Dims
 from converters.algebra.moves import Concat, Fill, Rows, Split, Transpose
 from converters.algebra.strided import assemble, gather
@@ -19,26 +22,28 @@ from converters.algebra.views import View
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.checkpoint.source_files import opened
 from converters.checkpoint.stored_pieces import stored_pieces
-from converters.engine import chunks as making
-from converters.engine import shard_writing as engine
-from converters.engine import steps, strips, tiles
-from converters.engine import transposing as filling
+from converters.engine import buffers, chunks, shard_writing, step_writing, steps, tiles, transposing
+from converters.engine.buffers import Buffer
 from converters.engine.bytewise import differing_element
-from converters.engine.digest import ThreadedDigest
-from converters.engine.outlet import PAGE
+from converters.engine.chunks import Maker
+from converters.engine.digest import Digest, ThreadedDigest
 from converters.engine.shard_layout import Shard
 from converters.engine.shard_writing import Writing, write_shards
-from converters.engine.transposing import fill, move
-from converters.errors import Interrupted, UnsafeFile
+from converters.engine.steps import Gather, parts
+from converters.engine.transposing import move
+from converters.errors import Interrupted, TargetRefused, UnsafeFile
 from converters.plan.rules import TargetTensor
+from converters.sample import write_sample
 
 DRAWS = st.integers(0, 2**32).map(random.Random)
 DTYPES = {"U8": 1, "BF16": 2, "F32": 4, "F64": 8}
 
 LIMITS = {
-    engine: {"SPAN": (engine.SPAN, 300)},
-    filling: {"SPACE": (filling.SPACE, 512), "SHORT": (filling.SHORT, 16)},
-    strips: {"STRIP": (strips.STRIP, 128), "RUN": (strips.RUN, 32), "BLOCK": (tiles.BLOCK, 512), "PAGE": (PAGE, 8)},
+    shard_writing: {"SPAN": (shard_writing.SPAN, 300)},
+    step_writing: {"CHUNK": (steps.CHUNK, 128)},
+    chunks: {"CHUNK": (steps.CHUNK, 128)},
+    transposing: {"SPACE": (transposing.SPACE, 512), "SHORT": (transposing.SHORT, 16)},
+    tiles: {"RUN": (tiles.RUN, 32), "BLOCK": (tiles.BLOCK, 512)},
 }
 
 
@@ -49,7 +54,6 @@ def _small():
         for module, limits in LIMITS.items():
             for name, (_, small) in limits.items():
                 patch.setattr(module, name, small)
-        patch.setattr(steps, "tiles", lambda shape, pieces, width: tiles.tiles(shape, pieces, width, 256))
         yield
 
 
@@ -136,13 +140,21 @@ def test_tiles_cover_a_tensor_once_and_hold_what_a_naive_assembly_gives(draw, dt
     view, shapes = any_view(draw, dtype)
     data = {key: draw.randbytes(shape[0] * shape[1] * width) for key, shape in shapes.items()}
     expected = assemble(view.shape[0] * view.shape[1], width, view.pieces, data.__getitem__).tobytes()
-    space, block, made = *(memoryview(bytearray(n)) for n in (filling.SPACE, 1 << 16)), b""
     most = draw.choice([8, 64, 256, 1 << 14])
-    for tile in tiles.tiles(view.shape, view.pieces, width, most):
-        assert tile.first * width == len(made) and 0 < tile.count * width <= most
-        fill(tile.pieces, width, block, space, InMemory(data))
-        made += block[: tile.count * width]
-    assert made == expected
+    whole = gathered(target("x", view))
+    found = b"".join(bytes(made_in_memory(tile, data)) for tile in parts(whole, most))
+    assert found == expected
+    assert all(0 < tile.length <= max(most, tiles.BLOCK) for tile in parts(whole, most))
+
+
+def gathered(tensor: TargetTensor) -> Gather:
+    """All of a tensor as one step, in pieces as plans have them."""
+    pieces = tuple(normal(piece) for piece in tensor.pieces)
+    return Gather(tensor, tensor.shape, pieces, 0, tensor.nbytes // DTYPES[tensor.dtype], 0)
+
+
+def made_in_memory(tile: Gather, data: dict[str, bytes]) -> memoryview:
+    return Maker(InMemory(data)).make(tile, Buffer())
 
 
 @settings(deadline=None)
@@ -215,7 +227,7 @@ def test_an_error_in_one_thread_is_told_and_nobody_waits_for_ever(hashed, tmp_pa
             raise UnsafeFile("it ended")
         move(*words)
 
-    monkeypatch.setattr(making, "move", failing)
+    monkeypatch.setattr(transposing, "move", failing)
     with pytest.raises((UnsafeFile, Interrupted), match=r"it ended|stopped"):
         write_shards(shards, source, tmp_path, Writing(hash=hashed, threads=4))
 
@@ -244,8 +256,9 @@ def test_a_source_that_is_cut_short_meanwhile_is_told(hashed, real_limits, tmp_p
         write_shards([Shard("a", b"head", (target("x", view),))], source, tmp_path, how)
 
 
+@pytest.mark.parametrize("kind", [Digest, ThreadedDigest])
 @pytest.mark.parametrize("updates", [2, 9], ids=["few", "many"])
-def test_an_error_of_the_hash_is_raised_and_nobody_waits_for_ever(updates):
+def test_an_error_of_the_hash_is_raised_and_memory_is_given_back(updates, kind):
     class Failing:
         def update(self, data):
             raise MemoryError("no memory for a hash")
@@ -253,19 +266,24 @@ def test_an_error_of_the_hash_is_raised_and_nobody_waits_for_ever(updates):
         def hexdigest(self):
             return "wrong"
 
-    with pytest.raises(MemoryError, match="for a hash"), ThreadedDigest(Failing()) as digest:
-        for _ in range(updates):
-            buffer = digest.buffer()
-            digest.take(buffer, buffer[:5], None)
+    done = []
+    with pytest.raises(MemoryError, match="for a hash"), kind(Failing()) as digest:
+        for k in range(updates):
+            done.append(Event())
+            digest.take(memoryview(bytes(k)), done[-1].set)
         digest.hexdigest()
+    assert all(one.is_set() for one in done)
 
 
-def test_memory_that_is_short_leaves_a_place_for_the_next(monkeypatch):
-    spaces = making.Spaces(1)
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(making, "paged", lambda nbytes: (_ for _ in ()).throw(MemoryError()))
-        spaces.take()
-    assert spaces.take()
+def test_memory_that_is_short_ends_a_run_with_a_sentence(tmp_path, monkeypatch):
+    def short(*words):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    source = write_sample(tmp_path / "source")
+    monkeypatch.setattr(buffers.mmap, "mmap", short)
+    with pytest.raises(TargetRefused, match="Cannot allocate memory"):
+        convert(source, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("space", [b"", b"xx"], ids=["early", "at once"])
@@ -290,21 +308,19 @@ def real_limits(monkeypatch):
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1024, 4096), (1600, 6400), (6400, 1600), (300, 20000)])
-def test_matrices_of_gpt2_are_sheets_that_are_taken_in_long_runs(rows, columns, real_limits):
+def test_matrices_of_gpt2_are_taken_in_long_runs(rows, columns, real_limits):
     (view,) = Transpose()([View.of("t", (rows, columns), "F32")], Dims({})).views
-    (piece,) = view.pieces
-    source = InMemory({"t": np.arange(rows * columns, dtype="<u4").tobytes()})
-    sheet = strips.sheet_of(piece)
-    found = list(strips.strips(sheet, 4, source))
-    assert (np.concatenate(found) == np.arange(rows * columns).reshape(rows, columns).T).all()
-    assert all(len(strip) * 4 >= strips.RUN or len(found) == 1 for strip in found[:-1])
-    assert all(strip.nbytes % PAGE == 0 for strip in found[:-1])
-    assert max(strip.nbytes for strip in found) <= tiles.BLOCK
+    source = {"t": np.arange(rows * columns, dtype="<u4").tobytes()}
+    found = list(parts(gathered(target("x", view)), steps.CHUNK))
+    made = b"".join(bytes(made_in_memory(tile, source)) for tile in found)
+    assert made == np.arange(rows * columns, dtype="<u4").reshape(rows, columns).T.tobytes()
+    assert all(tile.count % rows == 0 and tile.count // rows * 4 >= tiles.RUN for tile in found[:-1])
+    assert max(tile.length for tile in found) <= tiles.BLOCK
 
 
 @pytest.mark.parametrize("shards", [1, 2])
 @pytest.mark.parametrize("hashed", [True, False])
-def test_strips_of_real_size_reach_durable_files(shards, hashed, real_limits, tmp_path):
+def test_tiles_of_real_size_reach_durable_files(shards, hashed, real_limits, tmp_path):
     (view,) = Transpose()([View.of("t", (1100, 700), "F32")], Dims({})).views
     path, values = tmp_path / "t.bin", np.random.default_rng(0).integers(0, 1 << 30, (1100, 700), "<u4")
     path.write_bytes(b"xyz" + values.tobytes())
@@ -319,6 +335,6 @@ def test_strips_of_real_size_reach_durable_files(shards, hashed, real_limits, tm
 
 
 def test_a_row_longer_than_a_tile_is_cut():
-    (view,) = Rows((2, 3, 5), (2, 1, 0))([View.of("t", (30, 1), "F32")], Dims({})).views
-    found = list(tiles.tiles((1, 30), view.pieces, 4, 32))
-    assert [tile.count for tile in found] == [8, 8, 8, 6]
+    (view,) = Rows((2, 3, 50), (2, 1, 0))([View.of("t", (300, 1), "U8")], Dims({})).views
+    tensor = replace(target("x", view), shape=(1, 300))
+    assert [tile.count for tile in parts(gathered(tensor), 64)] == [64, 64, 64, 64, 44]

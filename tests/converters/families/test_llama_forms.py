@@ -214,7 +214,7 @@ def test_transposed_and_shared_storages_are_read_as_tensors(source, tmp_path):
 def test_safetensors_win_over_a_pickle_and_it_says_so(source, tmp_path):
     (source / "pytorch_model.bin").write_bytes(b"anything")
     report = convert(source, output=tmp_path / "ours")
-    assert report.notes == ("model.safetensors is read, pytorch_model.bin is not: both are there",)
+    assert report.notes == ("model.safetensors was read and pytorch_model.bin was not: the folder has both",)
 
 
 class Hostile:
@@ -242,7 +242,7 @@ def test_a_hostile_pickle_is_refused_and_does_nothing(legacy, source, tmp_path, 
     ("content", "sentence"),
     [
         ({"x": 3}, "expected tensors by name"),
-        ([torch.zeros(2)], "no state dict"),
+        ([torch.zeros(2)], "expected a state dict"),
         ({7: torch.zeros(2)}, "expected tensors by name"),
         ({"x": np.float64(3.0)}, "safely"),
         ({"x": torch.zeros(2, dtype=torch.complex64)}, "safely"),
@@ -267,8 +267,9 @@ def test_a_truncated_torch_file_is_refused(keep, source, tmp_path):
 
 
 def test_a_tensor_beyond_its_storage_is_refused(source, tmp_path):
-    from converters.checkpoint.torch_zip import LazyTensor, Saved
-    from converters.checkpoint.torch_zip import Storage as Place
+    from converters.checkpoint.torch_pickle import LazyTensor
+    from converters.checkpoint.torch_pickle import Storage as Place
+    from converters.checkpoint.torch_zip import Saved
 
     lazy = LazyTensor(Place("0", "F32", 4, 10), 5, (3, 2), (2, 1))
     with pytest.raises(UnsafeFile, match="beyond its storage"):

@@ -48,7 +48,7 @@ def test_a_llama_that_never_was_one_becomes_a_llama2c_file(hot_llama, tmp_path):
     ("overrides", "words"),
     [
         ({"rms_norm_eps": 1e-6}, "1e-06"),
-        ({"head_dim": 10}, "head_dim is 10"),
+        ({"head_dim": 10}, "heads of 10 dimensions"),
         ({"attention_bias": True}, "bias"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, "rotary_base"),
@@ -113,7 +113,7 @@ def test_biases_that_training_moved_do_not_go_back(writers, tmp_path):
 
 
 def test_other_families_have_no_form_of_their_own(hot_llama, tmp_path):
-    with pytest.raises(UsageError, match="--to llama2c and --to nanogpt"):
+    with pytest.raises(UsageError, match="--to llama2c, --to nanogpt"):
         convert(hot_llama(), output=tmp_path / "ours", request=NATIVE)
 
 

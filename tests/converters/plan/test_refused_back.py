@@ -35,7 +35,7 @@ INEXPRESSIBLE = {
     "architecture.mixer.window_size": "(127, 0)",
     "architecture.mixer.rotary_dim": 8,
     "architecture.mixer.rotary_scale_base": 2.0,
-    "architecture.mixer.rope_scaling": {"rope_type": "yarn"},
+    "architecture.mixer.rope_scaling": {"rope_type": "yarn", "dynamic": True},
     "architecture.mixer.out_bias": True,
     "architecture.mixer.frobnicate": 1,
     "architecture.mlp.mlp_cls": "mlp",

@@ -205,7 +205,7 @@ def _with_header(golden: Path, target: Path, change: Callable[[dict[str, Any]], 
     """A golden file with another header and the digest that goes with it."""
     from safetensors.torch import load_file, save_file
 
-    from golden.evidence.golden_file import HEADER
+    from golden.evidence.golden_header import HEADER
 
     header, tensors = dict(read_golden(golden).header), load_file(golden)
     change(header)

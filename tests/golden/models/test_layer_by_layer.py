@@ -245,7 +245,7 @@ def test_a_truncated_file_is_refused_before_anything_runs(reference: Path, tmp_p
     folder = discharge(admit(reference), reference, tmp_path)
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(FolderError, match="cannot be built"):
+    with pytest.raises(FolderError, match="it is truncated"):
         open_streamed(folder, torch.float64)
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from golden import Status, compare, record
+from golden.errors import FolderError
 from golden.faults.model_copy import admit, discharge
 
 
@@ -54,9 +55,30 @@ def test_a_cast_cannot_be_judged_from_a_golden_alone(cast: Path, reference: Path
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"lossy_steps": 3}', '{"lossy_steps": null}', '{"lossy_steps": ["x"]}']
+    "content",
+    [
+        "{",
+        "[]",
+        "[" * 5000,
+        '{"lossy_steps": 3}',
+        '{"lossy_steps": ["x"]}',
+        '{"lossy_steps": [{"step": "cast", "dtype": ["float16"]}]}',
+        '{"lossy_steps": [{"step": "cast", "dtype": "float16", "max_error": {"a": "b"}}]}',
+        '{"files": {"/dev/zero": null}}',
+        '{"files": {"../config.json": null}}',
+    ],
 )
-def test_a_conversion_record_that_makes_no_sense_changes_nothing(
+def test_a_conversion_record_that_no_conversion_writes_is_refused(
+    content: str, mixformer: Path, reference: Path, tmp_path: Path
+) -> None:
+    folder = discharge(admit(mixformer), mixformer, tmp_path)
+    (folder / "conversion.json").write_text(content)
+    with pytest.raises(FolderError, match=r"conversion\.json"):
+        compare(folder, reference, levels=["L2"])
+
+
+@pytest.mark.parametrize("content", ["{}", '{"lossy_steps": null}', '{"lossy_steps": [], "files": {}}'])
+def test_a_conversion_record_that_says_nothing_changes_nothing(
     content: str, mixformer: Path, reference: Path, tmp_path: Path
 ) -> None:
     folder = discharge(admit(mixformer), mixformer, tmp_path)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+
+from mixformer.blocks.norms.torch_norm import LayerNorm
 
 
-class LowPrecisionLayerNorm(nn.LayerNorm):
+class LPLayerNorm(LayerNorm):
     """LayerNorm in the dtype of autocast where autocast is on, else torch's. Parameters: `weight`, `bias` (n,)."""
 
     def __init__(

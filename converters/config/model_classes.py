@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.config.entries import Config, Theirs
-from converters.errors import ConfigRefused
+from converters.errors import ConfigRefused, shown
 
 WRAPPERS = ("FSDP", "DDP")  # what torch's fully_shard and replicate put before the name of a class
-CLASSIFIER = "only causal language models are converted; for a classifier, save its backbone with a causal head first"
+CLASSIFIER = (
+    "only causal language models can be converted; for a classifier, save its base model with a causal head first"
+)
 JUDGED = ("AutoConfig", "AutoModel", "AutoModelForCausalLM")  # of the others, none computes logits of a language model
 
 
@@ -37,10 +39,10 @@ class Architectures(Theirs):
         if self.holds(said):
             return {}
         if any(part in str(said) for part in ("Classification", "QuestionAnswering", "Reward")):
-            raise ConfigRefused(f"{self.name} is {said!r}; {CLASSIFIER}")
+            raise ConfigRefused(f"this model cannot be converted: {self.name} is {shown(said)}; {CLASSIFIER}")
         raise ConfigRefused(
-            f"{self.name} is {said!r}, expected {self.values[0]!r}: a class of another name may be another model. If"
-            f" you know that it computes the same, pass --waive {self.name}"
+            f"this model cannot be converted: {self.name} is {shown(said)}, expected {self.values[0]!r}; a class of"
+            f" another name may be another model. If you know that it computes the same, pass --waive {self.name}"
         )
 
 
@@ -73,7 +75,8 @@ class AutoMap(Theirs):
         """
         if self.name in theirs and not self.holds(theirs[self.name]):
             raise ConfigRefused(
-                f"{self.name} is {theirs[self.name]!r}: it runs code of its own, which may compute something else than"
-                f" modeling_{self.module} of transformers and is not run here. Save it as a model of transformers first"
+                f"this model cannot be converted: {self.name} is {shown(theirs[self.name])}, which is code of its own"
+                f" that may compute something else than modeling_{self.module} of transformers; save it as a model of"
+                f" transformers first"
             )
         return {}

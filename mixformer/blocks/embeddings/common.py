@@ -56,9 +56,9 @@ class PositionalEmbedding(Embedding):
     def forward(
         self,
         input_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
         *,
         inputs_embeds: Tensor | None = None,
-        position_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """As `Embedding.forward`; position_ids are (1 or B, S), by default 0, 1, ...

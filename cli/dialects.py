@@ -1,0 +1,19 @@
+"""`--dialect NAME`: which of several dialects is meant, where a family is a name for them."""
+
+
+def named_pair(family: str, to: str, dialect: str | None) -> tuple[str, str]:
+    """(family, to) of a conversion; the dialect is the target's if that has any, else the source's.
+
+    Raises:
+        UsageError: a dialect of a family that has none, or one that it does not have.
+    """
+    from converters.errors import UsageError
+    from converters.family import umbrellas
+
+    if dialect is None:
+        return family, to
+    if to in umbrellas():
+        return family, umbrellas()[to].family(dialect)
+    if family in umbrellas():
+        return umbrellas()[family].family(dialect), to
+    raise UsageError(f"--dialect {dialect}: neither {family} nor {to} has dialects; {', '.join(umbrellas())} has")

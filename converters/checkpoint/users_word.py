@@ -1,0 +1,51 @@
+"""What a user says about sources that do not say it themselves: how many heads a model has.
+
+Such a source is opened in many places: by a conversion, by the comparison of two checkpoints, by golden and by its
+references. So it is said once, for all that is opened in a block of code.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+
+from converters.checkpoint.checkpoint import Checkpoint
+from converters.errors import ConfigRefused
+
+N_HEAD, RECORD = "n_head", "user_said"
+_N_HEAD: ContextVar[int | None] = ContextVar("n_head", default=None)
+
+
+@contextmanager
+def heads_said(n_head: int | None) -> Iterator[None]:
+    """Sources that are opened inside and do not say their number of heads have this one; None: nothing is said."""
+    token = _N_HEAD.set(n_head)
+    try:
+        yield
+    finally:
+        _N_HEAD.reset(token)
+
+
+def said_n_head() -> int | None:
+    """The number of heads that was said, None if none was."""
+    return _N_HEAD.get()
+
+
+def check_n_head(source: Checkpoint) -> None:
+    """Raises ConfigRefused if neither the source nor a user says the number of heads."""
+    if N_HEAD in source.unsaid:
+        name = source.stored[0].name
+        raise ConfigRefused(f"nothing in {name} says how many heads the model has: say it with --n-head N")
+
+
+def with_n_head(source: Checkpoint, n_head: int | None) -> Checkpoint:
+    """The checkpoint with a user's number of heads, if it says none itself; the config keeps that it was a user's."""
+    if n_head is None or N_HEAD not in source.unsaid:
+        return source
+    note = (
+        f"n_head {n_head} is your word (--n-head): nothing in {source.stored[0].name} says it, and another number that"
+        f" divides the width would give another function without any sign of it"
+    )
+    config = {**source.config, N_HEAD: n_head, RECORD: [N_HEAD]}
+    unsaid = tuple(name for name in source.unsaid if name != N_HEAD)
+    return replace(source, config=config, unsaid=unsaid, notes=(*source.notes, note))

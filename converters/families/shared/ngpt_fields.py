@@ -1,0 +1,227 @@
+"""What dialects of nGPT share: config entries of a normalised transformer and of its learned scales.
+
+A learned scale is a vector w that is used as w * (init / scaling) and begins at `scaling`. Ours keeps it as it is
+stored, and says both numbers; so nothing is folded and nothing is lost.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from converters.config.cannot_hold import CannotHold, cannot_hold, uses
+from converters.config.entries import Config, Entry, Field, Ours, Theirs, Written
+from converters.config.kinds import POSITIVE_INT, Kind, same
+from converters.errors import ConfigRefused
+from converters.families.shared.dialect_fields import IDS, Implied, Unsaid, dialect, even_heads
+from converters.families.shared.rope import PARAMETERS
+from converters.families.shared.transformers_fields import HEAD, MIXER, MLP, NO_DROPOUT, NO_QK_NORM, SAME_SCALE
+from converters.plan.heads import TIE
+
+BLOCK, RESIDUAL = "architecture.block_cls", "architecture.residual"
+ATTN_ALPHA, MLP_ALPHA = "architecture.attn_alpha", "architecture.mlp_alpha"
+QK_SCALE, UV_SCALE, LOGIT_SCALE = MIXER + "qk_scale", MLP + "uv_scale", HEAD + "logit_scale"
+WIDTH_AND_HEADS = (("n_embd", "n_embd"), ("n_head", MIXER + "n_head"))
+
+
+@dataclass(frozen=True)
+class Idle:
+    """A field of theirs that has to be sound and says nothing about the function; `default` is written."""
+
+    name: str
+    kind: Kind
+    default: Any
+    ours: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The field."""
+        return (self.name,)
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """Nothing, if the value is sound."""
+        value = theirs.get(self.name, self.default)
+        if not self.kind.holds(value):
+            raise ConfigRefused(f"{self.name} is {value!r}, expected {self.kind.words}")
+        return {}
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """The default."""
+        return {self.name: self.default}
+
+
+@dataclass(frozen=True)
+class WholePairs:
+    """A rotary embedding turns pairs, so a head has an even width."""
+
+    theirs: tuple[str, ...] = ()
+    ours: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """Nothing, if it has.
+
+        Raises:
+            ConfigRefused: it has not.
+        """
+        width, heads = theirs["n_embd"], theirs["n_head"]
+        if width // heads % 2:
+            raise ConfigRefused(f"n_head {heads} gives heads of width {width // heads}; pairs need an even one")
+        return {}
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Either:
+    """A field of theirs that chooses between kinds of models, as a path of ours does; each has entries of its own.
+
+    kinds: (value of theirs, value of ours, entries).
+    """
+
+    name: str
+    path: str
+    kinds: tuple[tuple[Any, str, tuple[Entry, ...]], ...]
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The field, and those of all kinds."""
+        return (self.name, *dict.fromkeys(name for _, _, entries in self.kinds for e in entries for name in e.theirs))
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The path, and those of all kinds."""
+        return (self.path, *dict.fromkeys(path for _, _, entries in self.kinds for e in entries for path in e.ours))
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """Those of all kinds."""
+        return tuple(dict.fromkeys(path for _, _, entries in self.kinds for e in entries for path in e.also))
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """What the entries of the chosen kind read.
+
+        Raises:
+            ConfigRefused: there is no such kind, or an entry refuses.
+        """
+        for value, ours, entries in self.kinds:
+            if same(theirs.get(self.name), value):
+                return {self.path: ours, **_merged(entry.read(theirs) for entry in entries)}
+        known = " or ".join(repr(value) for value, _, _ in self.kinds)
+        raise ConfigRefused(f"{self.name} is {theirs.get(self.name)!r}, expected {known}")
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """The field, and what the entries of the kind that ours is write.
+
+        Raises:
+            CannotHold: ours is of no kind, an entry refuses, or ours says what only another kind can say.
+        """
+        for value, kind, entries in self.kinds:
+            if ours.get(self.path) != kind:
+                continue
+            said = {self.path, *(path for entry in entries for path in (*entry.ours, *entry.also))}
+            for path in self.ours:
+                if path not in said and ours.get(path) is not None:
+                    raise CannotHold(uses((path, ours[path])), f"none where {self.path} is {kind!r}", path)
+            return {self.name: value, **_merged(entry.write(ours) for entry in entries)}
+        raise cannot_hold(self.path, ours.get(self.path), [kind for _, kind, _ in self.kinds])
+
+
+def _merged(parts: Any) -> dict[str, Any]:
+    """All parts as one; those that say the same field agree."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for name, value in part.items():
+            if not same(merged.setdefault(name, value), value):
+                raise ConfigRefused(f"{name} would have to be {merged[name]!r} and {value!r} at once")
+    return merged
+
+
+def scale(path: str, init: float, scaling: float) -> tuple[Entry, ...]:
+    """A learned scale with two fixed numbers."""
+    return Ours(f"{path}.init", (init,)), Ours(f"{path}.scaling", (scaling,))
+
+
+def root_of(path: str, sizes: tuple[tuple[str, str], ...], of: Callable[..., int | None], words: str) -> Implied:
+    """A number that is the square root of a size."""
+
+    def root(*given: int) -> float | None:
+        size = of(*given)
+        return None if size is None else size**0.5
+
+    return Implied((path,), sizes, root, f"the square root of {words}")
+
+
+def head_width(width: int, heads: int) -> int | None:
+    """The width of a head; None where heads do not share the width evenly."""
+    return None if width % heads else width // heads
+
+
+ROOT_OF_HEAD = root_of(MIXER + "softmax_scale", WIDTH_AND_HEADS, head_width, "n_embd / n_head")
+ROOT_OF_WIDTH = root_of(f"{UV_SCALE}.init", (("n_embd", "n_embd"),), int, "n_embd")
+
+
+def normalised() -> tuple[Entry, ...]:
+    """The block of a normalised transformer: no norm but that to length 1, of the stream and of queries and keys."""
+    return (
+        Ours("architecture.norm.norm_cls", ("l2",)),
+        Ours(MIXER + "qk_l2_norm", (True,)),
+        Ours(MLP + "mlp_cls", ("glu_scaled",)),
+        Ours(HEAD + "use_norm", (False,)),
+        ROOT_OF_HEAD,
+        Unsaid(("layer_norm_epsilon",)),
+    )
+
+
+def ngpt(model_type: str, *, formula: str, head_bias: bool) -> tuple[Entry, ...]:
+    """What all dialects have. formula: by which the float32 frequencies of the rotary embedding are made."""
+    n_head, n_kv = MIXER + "n_head", MIXER + "n_head_kv"
+    return (
+        *dialect(model_type),
+        Field("n_embd", ("n_embd",), POSITIVE_INT),
+        Field("n_layer", ("n_layer",), POSITIVE_INT),
+        Field("n_head", (n_head, n_kv), POSITIVE_INT, also=("n_head", "n_head_kv"), unwritten=(n_head,)),
+        even_heads("n_embd", "n_head", rotating=True),
+        WholePairs(),
+        Ours("embd_layer", ("default",)),
+        Ours(HEAD + "head_cls", ("causal_lm",)),
+        Ours(HEAD + "use_bias", (head_bias,)),
+        *NO_DROPOUT,
+        Ours(MIXER + "dropout", (0.0,), written=False),
+        Ours(MIXER + "window_size", (None, [-1, -1], "(-1, -1)"), written=False),
+        SAME_SCALE,
+        NO_QK_NORM,
+        Ours(MIXER + "rotary_base", (10000.0,)),
+        Ours(PARAMETERS, (None,), written=False),
+        Ours(MIXER + "rotary_formula", (formula,)),
+        Ours(MLP + "act_fn", ("silu",)),
+        Written("activation_function", "silu"),
+        Implied((MLP + "n_inner",), (("n_embd", "n_embd"),), lambda width: 4 * width, "4 n_embd", ("n_inner",)),
+        Ours(TIE, (False,)),
+        Theirs(TIE, (False,), "an nGPT has a head of its own, and this one is stored without", written=False),
+        Unsaid(IDS),
+    )
+
+
+def told_sizes(
+    shapes: Mapping[str, tuple[int, ...]], layers: str, own: tuple[str, ...], embedding: str
+) -> dict[str, Any] | None:
+    """Width and vocabulary as the embedding says them, depth as the keys of layers do; None for another dialect.
+
+    layers: what their keys begin with, before the number of the layer. own: what one of them has to end in.
+
+    Raises:
+        ConfigRefused: there is no embedding with two axes.
+    """
+    pattern = re.compile(re.escape(layers) + r"(\d{1,9})\.")
+    found = [int(number[1]) for key in shapes if key.endswith(own) and (number := pattern.match(key))]
+    if not found:
+        return None
+    shape = shapes.get(embedding, ())
+    if len(shape) != 2:
+        said = f"has the shape {list(shape)}" if embedding in shapes else "is missing"
+        raise ConfigRefused(f"{embedding} {said}; rows and columns of it say the sizes of an nGPT")
+    return {"vocab_size": shape[0], "n_embd": shape[1], "n_layer": 1 + max(found)}
