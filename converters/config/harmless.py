@@ -22,6 +22,7 @@ GPT = ("gpt2", "gptj", "codegen")
 PLAIN = ("llama", "mistral", "qwen2", "qwen3", "phi3")  # a GLU and RMS norms
 ALL = (*GPT, *PLAIN, "phi")
 MOST_LAYERS = 10_000
+HEADS = "of the second head of a GPT2DoubleHeadsModel"
 NO_BIASES = "there are no such biases, which the tensors show too"
 
 
@@ -29,7 +30,7 @@ NO_BIASES = "there are no such biases, which the tensors show too"
 class Harmless:
     """Fields that mean nothing to these families (values of `model_type`) at these values, and why.
 
-    Null always means nothing. kind: values that are too many to list.
+    So does null, unless `null` is off because transformers itself refuses it. kind: values that are too many to list.
     """
 
     names: tuple[str, ...]
@@ -37,6 +38,7 @@ class Harmless:
     why: str
     values: tuple[Any, ...] = ()
     kind: Kind | None = None
+    null: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,10 @@ FACTS = (
     Harmless(("max_new_tokens", "min_new_tokens"), ALL, "settings of generation", kind=POSITIVE_INT),
     Harmless(("_from_model_config",), ALL, "where settings of generation came from", kind=BOOL),
     # Of a head of another kind, that a causal language model does not have.
-    Harmless(("summary_type", "summary_activation"), GPT, "of GPT2DoubleHeadsModel", kind=TEXT),
-    Harmless(("summary_use_proj", "summary_proj_to_labels"), GPT, "of GPT2DoubleHeadsModel", kind=BOOL),
-    Harmless(("summary_first_dropout",), GPT, "of GPT2DoubleHeadsModel", kind=FRACTION),
+    Harmless(("summary_activation",), GPT, HEADS, kind=TEXT),
+    Harmless(("summary_type",), GPT, HEADS, kind=TEXT, null=False),
+    Harmless(("summary_use_proj", "summary_proj_to_labels"), GPT, HEADS, kind=BOOL, null=False),
+    Harmless(("summary_first_dropout",), GPT, HEADS, kind=FRACTION, null=False),
     # Switches of other code for the same weights, at the position that is this family's own function.
     Harmless(("is_llama_config",), ("llama",), "nanotron's way to say llama", (True,)),
     Harmless(("use_mrope",), PLAIN, "of Qwen2-VL: rotary embeddings for images; off", (False,)),
@@ -155,6 +158,10 @@ REPEATED = (
 )
 
 
+def _values(fact: Harmless) -> tuple[Any, ...]:
+    return (*fact.values, None) if fact.null else fact.values
+
+
 def _otherwise(name: str, fact: Harmless) -> str:
     return f"only these are known to mean nothing ({fact.why}). If your value does not either, pass --waive {name}"
 
@@ -162,9 +169,6 @@ def _otherwise(name: str, fact: Harmless) -> str:
 def harmless_fields(model_type: str) -> tuple[Theirs | Echo, ...]:
     """The entries of a family's config table for fields that mean nothing."""
     facts = [(name, fact) for fact in FACTS if model_type in fact.families for name in fact.names]
-    told = (
-        Theirs(name, (*fact.values, None), _otherwise(name, fact), written=False, kind=fact.kind)
-        for name, fact in facts
-    )
+    told = (Theirs(name, _values(fact), _otherwise(name, fact), written=False, kind=fact.kind) for name, fact in facts)
     again = (Echo(fact.name, fact.value, fact.words) for fact in REPEATED if model_type in fact.families)
     return (*told, *again)
