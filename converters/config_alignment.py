@@ -1,6 +1,6 @@
 """Comparing two config.json, also of different families: differences in function, and other differences."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -152,19 +152,19 @@ def _doubts(candidate: Config, expected: Config, families: tuple[str, str]) -> I
         mine, theirs = _every_field(candidate, families[0]), _every_field(expected, families[0])
     except Refused:
         return  # said already
-    judged, neutral = _judged(families[0], _spoken(families)), _mute(families[0])
+    judged, mute = _judged(families[0], _spoken(families)), _mute(families[0])
     for name in sorted(mine.keys() | theirs.keys()):
         one, other = mine.get(name), theirs.get(name)
-        if judged(name) or same(one, other) or _alike(name, one, other, neutral.get(name, ())):
+        if judged(name) or same(one, other) or _alike(name, one, other, mute.get(name)):
             continue
         yield f"config: {name} is {one!r}, of the reference it is {other!r}"
 
 
-def _alike(name: str, one: Any, other: Any, neutral: Sequence[Any]) -> bool:
+def _alike(name: str, one: Any, other: Any, mute: Theirs | None) -> bool:
     """Whether both values say nothing; a dtype is judged by itself, but for one that is no dtype."""
     if name in DTYPES:
         return all(value is None or str(value).removeprefix("torch.") in WIDTHS for value in (one, other))
-    return all(says_nothing(name, value) or any(same(value, known) for known in neutral) for value in (one, other))
+    return all(says_nothing(name, value) or (mute is not None and mute.holds(value)) for value in (one, other))
 
 
 def _every_field(config: Config, family: str) -> dict[str, Any]:
@@ -181,10 +181,10 @@ def _judged(family: str, spoken: Collection[str] | None) -> Callable[[str], bool
     return lambda name: not _free(name) and name in read
 
 
-def _mute(family: str) -> dict[str, Sequence[Any]]:
-    """Fields of a family that MixFormer has no setting for, and their values that mean nothing."""
+def _mute(family: str) -> dict[str, Theirs]:
+    """Fields of a family that MixFormer has no setting for, and their entries, which know what means nothing."""
     entries = () if family == OURS else get_family(family).config.entries
-    return {entry.name: entry.values for entry in entries if isinstance(entry, Theirs)}
+    return {entry.name: entry for entry in entries if isinstance(entry, Theirs)}
 
 
 def _residue_doubts(candidate: Config, expected: Config) -> Iterator[str]:

@@ -297,4 +297,4 @@ def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
 def _fits(family: Family, config: Mapping[str, Any]) -> bool:
     """Whether a config says that it is of this family."""
     model_type, classes = config.get("model_type"), config.get("architectures")
-    return model_type in family.model_types if model_type else bool(classes) and classes in family.config.classes
+    return model_type in family.model_types if model_type else family.config.names_own_class(classes)

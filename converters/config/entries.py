@@ -58,7 +58,8 @@ class Field:
     name: theirs. ours: the paths that carry the value and are read back; they must agree. default: the value where
     theirs lacks the field, or a function of theirs that gives it. none: null in theirs means the default too. aliases:
     older names of the field in theirs. also: paths of ours that get the value and are not read back. unwritten: paths
-    of `ours` that are not written, because they follow from others.
+    of `ours` that are not written, because they follow from others. synonyms: other words of theirs for a
+    value, as pairs of word and value.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Field:
     aliases: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     unwritten: tuple[str, ...] = ()
+    synonyms: tuple[tuple[Any, Any], ...] = ()
 
     @property
     def theirs(self) -> tuple[str, ...]:
@@ -84,7 +86,7 @@ class Field:
 
     def _value(self, theirs: Config) -> Any:
         given = {name: theirs[name] for name in self.theirs if name in theirs}
-        values = list(given.values())
+        values = [self._meant(value) for value in given.values()]
         if any(not same(value, values[0]) for value in values[1:]):
             said = " and ".join(f"{name} is {spelled(value)}" for name, value in given.items())
             raise ConfigRefused(f"{said}; expected one value")
@@ -93,6 +95,9 @@ class Field:
         if self.default is _REQUIRED:
             raise ConfigRefused(f"{self.name} is missing; expected {self.kind.words}")
         return self.default(theirs) if callable(self.default) else self.default
+
+    def _meant(self, said: Any) -> Any:
+        return next((value for word, value in self.synonyms if same(word, said)), said)
 
     def write(self, ours: Config) -> dict[str, Any]:
         """The value read back."""
@@ -163,13 +168,15 @@ class Written:
 class Theirs:
     """A field of theirs that ours has no field for: only models with one of these values can be converted.
 
-    The first value is written on the way back, unless `written` is off. The field may be absent.
+    The first of `values` is written on the way back, unless `written` is off. The field may be absent. kind: further
+    values, too many to list. remedy: what to do about any other value.
     """
 
     name: str
     values: tuple[Any, ...]
     remedy: str = ""
     written: bool = True
+    kind: Kind | None = None
     ours: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
 
@@ -178,10 +185,14 @@ class Theirs:
         """The field."""
         return (self.name,)
 
+    def holds(self, value: Any) -> bool:
+        """Whether a value is the same function."""
+        return any(same(value, known) for known in self.values) or (self.kind is not None and self.kind.holds(value))
+
     def read(self, theirs: Config) -> dict[str, Any]:
         """Nothing, if the value can be converted."""
-        if self.name in theirs and not any(same(theirs[self.name], known) for known in self.values):
-            known = " or ".join(map(spelled, self.values))
+        if self.name in theirs and not self.holds(theirs[self.name]):
+            known = " or ".join([*map(spelled, self.values), *([self.kind.words] if self.kind else [])])
             remedy = f"; {self.remedy}" if self.remedy else ""
             found = spelled(theirs[self.name])
             raise ConfigRefused(f"this model cannot be converted: {self.name} is {found}, expected {known}{remedy}")

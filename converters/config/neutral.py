@@ -35,6 +35,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     **dict.fromkeys("num_beams num_beam_groups num_return_sequences pretraining_tp cp_size tp_size".split(), (1,)),
     **dict.fromkeys("temperature top_p typical_p repetition_penalty length_penalty".split(), (1.0,)),
     **dict.fromkeys("return_dict use_cache".split(), (True,)),
+    **dict.fromkeys("bos_token_id eos_token_id pad_token_id".split(), (-1,)),  # no such token
     "diversity_penalty": (0.0,),
     "top_k": (50,),
     "max_length": (20,),

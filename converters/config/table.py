@@ -110,10 +110,10 @@ class ConfigTable:
             flat.update(entry.read(theirs))
         return as_list(unflatten(flat))
 
-    @property
-    def classes(self) -> tuple[Any, ...]:
-        """Values of `architectures` that the family has."""
-        return next((e.values for e in self.entries if isinstance(e, Theirs) and e.name == "architectures"), ())
+    def names_own_class(self, architectures: Any) -> bool:
+        """Whether a value of `architectures` names a class of the family."""
+        entries = (e for e in self.entries if isinstance(e, Theirs) and e.name == "architectures")
+        return bool(architectures) and any(entry.holds(architectures) for entry in entries)
 
     @property
     def known(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from converters.algebra.moves import Transpose
+from converters.config.echo import Echo
 from converters.config.entries import Choice, Flag, Ours, Theirs
 from converters.config.layout import dims_of
 from converters.config.table import ConfigTable
@@ -39,9 +40,12 @@ BIASES = (  # with their sizes; zero where ours has no biases
 CONFIG = ConfigTable(
     called="GPT-2",
     entries=(
-        *model("gpt2", "GPT2LMHeadModel", "GPT2Model", tied=True, bos=50256, eos=50256),
+        *model(
+            "gpt2", "GPT2LMHeadModel", "GPT2Model", tied=True, bos=50256, eos=50256, beside=("GPT2DoubleHeadsModel",)
+        ),
         *block("sequential", "positional"),
         *gpt_sizes(n_positions=1024, dropout=0.1),
+        Echo("n_ctx", lambda ours: ours["n_positions"], "n_positions is", written=True),  # llama.cpp has no default
         BiasFlag(),
         PLAIN_MLP,
         LAYER_NORM,
@@ -54,10 +58,7 @@ CONFIG = ConfigTable(
         Flag("scale_attn_by_inverse_layer_idx", MIXER + "scale_attn_by_inverse_layer_idx"),
         Theirs("add_cross_attention", (False,), "only models without an encoder can be converted", written=False),
     ),
-    free=frozenset(
-        """n_ctx reorder_and_upcast_attn summary_type summary_use_proj summary_activation summary_proj_to_labels
-        summary_first_dropout gradient_checkpointing""".split()
-    ),
+    free=frozenset({"reorder_and_upcast_attn", "gradient_checkpointing"}),
 )
 
 

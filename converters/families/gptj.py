@@ -22,10 +22,7 @@ QKV = Then((Each((HALVES, HALVES, SAME)), Concat(("q_rows", "q_rows", "q_rows"))
 CONFIG = ConfigTable(
     called="GPT-J",
     entries=(*model("gptj", "GPTJForCausalLM", "GPTJModel", bos=50256, eos=50256), *gptj_block()),
-    free=frozenset(
-        """n_ctx gradient_checkpointing scale_attn_weights summary_type summary_use_proj summary_activation
-        summary_proj_to_labels summary_first_dropout rotary""".split()
-    ),
+    free=frozenset({"n_ctx", "gradient_checkpointing", "scale_attn_weights", "rotary"}),
 )
 
 

@@ -51,7 +51,6 @@ CONFIG = ConfigTable(
         SlidingWindow(None),
         Phi3Rope(1.0),
     ),
-    free=frozenset({"attention_bias"}),
 )
 
 

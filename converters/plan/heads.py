@@ -18,7 +18,7 @@ from converters.errors import ConfigRefused, CoverageRefused
 
 TIE = "tie_word_embeddings"
 ABSENT = "absent"
-WITH_HEAD = ("ForCausalLM", "LMHeadModel")  # ends of the class names in transformers that have a head
+WITH_HEAD = ("ForCausalLM", "LMHeadModel", "DoubleHeadsModel")  # ends of the class names in transformers with a head
 TIED = {"redundant": True, "missing": True, "own": False}
 NOTES = {
     "redundant": "the head is tied and also stored; the copy is left out, and written again on the way back",

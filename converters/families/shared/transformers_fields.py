@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from converters.config.entries import Entry, Field, Ours, Theirs, Written
+from converters.config.harmless import harmless_fields
 from converters.config.kinds import BOOL, DTYPE, FRACTION, NOT_NEGATIVE, POSITIVE_INT, TOKEN, TOKENS
 from converters.config.layout import SOURCE_VOCAB
+from converters.config.model_classes import Architectures, AutoMap
 from converters.families.shared.activations import ACTIVATIONS
-from converters.families.shared.refusals import HEADLESS, REFUSED
+from converters.families.shared.refusals import REFUSED
 
+KV = "num_key_value_heads"
 MIXER, NORM, MLP, HEAD = "architecture.mixer.", "architecture.norm.", "architecture.mlp.", "architecture.head."
 NO_WINDOW = Ours(MIXER + "window_size", (None, [-1, -1], "(-1, -1)"))
 PLAIN_SCALE = Ours(MIXER + "softmax_scale", (None,), written=False)
@@ -20,6 +23,14 @@ RMS_NORM = Ours(NORM + "norm_cls", ("rms", "flash_rms"))
 LAYER_NORM = Ours(NORM + "norm_cls", ("torch", "low_precision"))
 ATTENTION_DROPOUT = Field("attention_dropout", (MIXER + "dropout",), FRACTION, 0.0)
 NO_DROPOUT = (Ours("embd_pdrop", (0.0,)), Ours("resid_pdrop", (0.0,)))
+NO_TOKEN = ((-1, None),)  # LLaMA's first tokenizer says so; ids begin at 0
+DTYPE_WORDS = (
+    ("auto", None),  # whatever the weights are
+    ("half", "float16"),
+    ("float", "float32"),
+    ("double", "float64"),
+    *((f"torch.{name}", name) for name in ("float64", "float32", "float16", "bfloat16")),
+)
 
 
 def block(kind: str, embedding: str = "default", *, head_bias: bool = False) -> tuple[Entry, ...]:
@@ -38,15 +49,25 @@ def biases(attention: bool, out: bool) -> tuple[Entry, ...]:
 
 
 def model(
-    model_type: str, causal: str, bare: str, *, tied: bool = False, bos: Any, eos: Any, pad: Any = None
+    model_type: str,
+    causal: str,
+    bare: str,
+    *,
+    tied: bool = False,
+    bos: Any,
+    eos: Any,
+    pad: Any = None,
+    beside: tuple[str, ...] = (),
 ) -> tuple[Entry, ...]:
     """What every causal language model of transformers has.
 
-    causal, bare: its classes with and without a head. tied, bos, eos, pad: the defaults of its config class.
+    causal, bare: its classes with and without a head. tied, bos, eos, pad: the defaults of its config class. beside:
+    classes that have another head too.
     """
     return (
         Theirs("model_type", (model_type,)),
-        Theirs("architectures", ([causal], [bare], None), HEADLESS),
+        Architectures("architectures", ([causal], [bare], None), beside=beside),
+        AutoMap("auto_map", (None,), written=False, module=model_type, classes=(_config_of(bare), causal, bare)),
         Written("pad_vocab_size_multiple", 1),
         Ours(MIXER + "mixer_cls", ("mha",)),
         Ours(MIXER + "causal", (True,), written=False),
@@ -58,18 +79,25 @@ def model(
         Field("tie_word_embeddings", ("tie_word_embeddings",), BOOL, tied),
         Field("initializer_range", ("initializer_range",), NOT_NEGATIVE, 0.02),
         Field("use_cache", ("use_cache",), BOOL, True),
-        Field("bos_token_id", ("bos_token_id",), TOKEN, bos),
-        Field("eos_token_id", ("eos_token_id",), TOKENS, eos),
-        Field("pad_token_id", ("pad_token_id",), TOKEN, pad),
-        Field("dtype", ("dtype",), DTYPE, None, aliases=("torch_dtype",)),
+        Field("bos_token_id", ("bos_token_id",), TOKEN, bos, synonyms=NO_TOKEN),
+        Field("eos_token_id", ("eos_token_id",), TOKENS, eos, synonyms=NO_TOKEN),
+        Field("pad_token_id", ("pad_token_id",), TOKEN, pad, synonyms=NO_TOKEN),
+        Field("dtype", ("dtype",), DTYPE, None, aliases=("torch_dtype",), synonyms=DTYPE_WORDS),
+        *harmless_fields(model_type),
         *REFUSED,
     )
+
+
+def _config_of(bare: str) -> str:
+    """The config class that goes with a model class of transformers."""
+    return bare.removesuffix("Model") + "Config"
 
 
 def heads(default_kv: int | None = None, head_dim: int | None = None, *, whole: bool = True) -> tuple[Entry, ...]:
     """Sizes under LLaMA's names. `whole`: all of a head rotates, so that head_dim is rotary_dim too.
 
-    default_kv, head_dim: of the config class, None for those that follow from the number of heads.
+    default_kv, head_dim: of the config class, None for those that follow from the number of heads. Null in theirs
+    means as many key-value heads as heads, whatever the default.
     """
     rotary = (MIXER + "rotary_dim",) if whole else ()
     return (
@@ -79,11 +107,11 @@ def heads(default_kv: int | None = None, head_dim: int | None = None, *, whole: 
             "num_attention_heads", (MIXER + "n_head",), POSITIVE_INT, also=("n_head",), unwritten=(MIXER + "n_head",)
         ),
         Field(
-            "num_key_value_heads",
+            KV,
             (MIXER + "n_head_kv",),
             POSITIVE_INT,
-            lambda theirs: default_kv or theirs["num_attention_heads"],
-            none=default_kv is None,
+            lambda theirs: theirs["num_attention_heads"] if KV in theirs or default_kv is None else default_kv,
+            none=True,
             also=("n_head_kv",),
         ),
         Field(
