@@ -27,7 +27,7 @@ from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
 from converters.plan.translation import as_it_is, without_copies
-from converters.provenance import recorded_dequantisation, recorded_options
+from converters.provenance import read_record, recorded_dequantisation, recorded_options
 
 WIDER = {"BF16": ("F32", "F64"), "F16": ("F32", "F64"), "F32": ("F64",)}  # dtypes that hold every number of another
 MISSING, EXTRA = "is missing", "is not expected"
@@ -256,6 +256,8 @@ def equal_folders(one: str | Path, other: str | Path) -> list[str]:
     Raises:
         ConversionError: one of the two cannot be read.
     """
+    for folder in (one, other):
+        read_record(Path(folder))  # it counts for nothing, but a broken one is told
     alignment = align(other, one, casts=False)
     found = list(alignment.problems)
     found += alignment.wider()

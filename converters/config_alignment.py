@@ -17,6 +17,7 @@ from converters.family import OURS, family_of, get_family
 FREE = BASE | OURS_FREE | {"dtype", "use_cache", "initializer_range", "pad_vocab_size_multiple"}
 # Defaults at the top of a MixFormer config. They are judged where they take effect, in the architecture.
 ECHOES = ("n_head_kv", "n_inner", "rotary_dim", "activation_function", "layer_norm_epsilon")
+ROWS = "vocab_size"  # may be padded: the shapes of the tensors are held against it, and the rows before it compared
 WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 DTYPES = ("dtype", "torch_dtype")
 TIE = "tie_word_embeddings"
@@ -168,7 +169,7 @@ def _alike(name: str, one: Any, other: Any, neutral: Sequence[Any]) -> bool:
 
 def _every_field(config: Config, family: str) -> dict[str, Any]:
     fields, echoes = (layout.resolve(config), ECHOES) if family == OURS else (dict(config), ())
-    return {name: value for name, value in fields.items() if name not in (RESIDUE, layout.SOURCE_VOCAB, *echoes)}
+    return {name: value for name, value in fields.items() if name not in (RESIDUE, ROWS, layout.SOURCE_VOCAB, *echoes)}
 
 
 def _judged(family: str, spoken: Collection[str] | None) -> Callable[[str], bool]:

@@ -89,6 +89,7 @@ def convert(
     if not isinstance(source, Checkpoint):
         source = open_checkpoint(Path(source), dequantize=options.dequantize)
     checkpoint = source
+    provenance.read_record(checkpoint.folder)  # a broken one is refused, as in every command
     target = Path(output) if output else default_output(checkpoint.folder, to)
     plan = (make_plan if checkpoint.unpack else checked_plan)(checkpoint, family, to, options)
     form = _native(plan.to) if request.native else None

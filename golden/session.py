@@ -12,7 +12,7 @@ import torch
 
 from golden.case import Case
 from golden.diagnosis.diagnosis import Suspect, explain, first_divergence
-from golden.errors import CannotRunError
+from golden.errors import CannotRunError, MissingDeviceError
 from golden.evidence.live import Evidence, Opener, ReferenceTerms, reference_evidence
 from golden.evidence.prompts import reference_prompts
 from golden.levels.behaviour import judge_behaviour
@@ -61,9 +61,11 @@ def run_session(case: Case) -> Outcome:
 
 
 def _check_machine(case: Case) -> None:
-    """Raises MissingDeviceError for a missing device or backend, before the models run, which takes minutes."""
+    """Raises MissingDeviceError for a missing device or backend, or one that no such model can use, before they run."""
     check_device(case.device)
     if case.attn == "flash" and "L3" in case.wanted and read_config(case.candidate).get("model_type") == MIXFORMER:
+        if all(reasons := [case.refusal(dtype, FLASH) for dtype in case.low_precisions]) and reasons:
+            raise MissingDeviceError(f"{case.candidate}: flash attention cannot run this model: {reasons[0]}")
         check_flash(case.candidate, case.device)
 
 
@@ -104,7 +106,7 @@ def _evidence(case: Case, plan: RunPlan) -> Iterator[Evidence]:
         return
     folder = case.reference
     assert folder is not None
-    calibrated = case.low_precisions if "L3" in case.wanted and not case.too_large_for_kernels else ()
+    calibrated = case.calibrated if "L3" in case.wanted and not case.too_large_for_kernels else ()
     terms = ReferenceTerms(
         _dtype(plan), plan.together, _opener(plan), calibrated, cast_of(case.lossy_steps), _floor_of(case)
     )

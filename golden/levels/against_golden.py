@@ -59,8 +59,9 @@ def check_same_source(golden: GoldenEvidence, path: Path, reference: Path) -> No
     Raises:
         GoldenMismatchError: a file of the reference is not the one that was recorded.
     """
+    folder = reference if reference.is_dir() else reference.parent
     for name, expected in golden.header["hashes"].items():
-        file = reference / name
+        file = folder / name
         if not file.exists():
             raise GoldenMismatchError(
                 f"{path}: the golden file was recorded from other files: {file} does not exist; record it again"

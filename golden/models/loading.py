@@ -17,8 +17,8 @@ from golden.errors import MissingDeviceError
 from golden.models.described_size import check_described_size
 from golden.models.failures import building
 from golden.models.folders import check_config, read_config, tensor_headers, weight_files
-from golden.models.own_references import register_reference
 from golden.references import is_native, load_native
+from golden.references.own_references import register_reference
 
 if TYPE_CHECKING:
     from golden.models.layer_stream import LayerStream
