@@ -8,7 +8,7 @@
 | sdk | all others | the defaults of `converters.config.layout` |
 
 In the first three `rotary_dim` is at most the width of a head. The package `mixformer` reads the same table by its own
-code; `tests/generations.py` holds configs of all generations, and a test that both readings are equal.
+code; `tests/generations.json` holds configs of all generations, and a test holds both readings equal.
 """
 
 from collections.abc import Mapping

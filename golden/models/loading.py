@@ -72,6 +72,13 @@ class LoadedModel:
         return None
 
 
+def says_mixformer(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of a MixFormer, of any generation."""
+    from converters.generations.configs import MODEL_TYPES
+
+    return config.get("model_type") in MODEL_TYPES
+
+
 def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device: str = "cpu") -> LoadedModel:
     """Load a folder for judging: no remote code, no network, no pickle, weights as stored and then cast to ``dtype``.
 
@@ -91,7 +98,7 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
         with building(folder, attn), silenced():
             return LoadedModel(folder, load_native(folder, dtype, attn), ())
     config = read_config(folder)
-    own_flash = attn == FLASH and config.get("model_type") == MIXFORMER
+    own_flash = attn == FLASH and says_mixformer(config)
     if own_flash:
         check_flash(folder, device)
     check_config(folder)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from golden.models.loading import MIXFORMER
+from golden.models.loading import says_mixformer
 
 
 def obstacle(config: Mapping[str, Any], dtype: torch.dtype, attn: str | None = None) -> str | None:
@@ -17,7 +17,7 @@ def obstacle(config: Mapping[str, Any], dtype: torch.dtype, attn: str | None = N
         config: its config.json, or what a native file says.
         attn: transformers' name of the backend; None: the model's default.
     """
-    if config.get("model_type") == MIXFORMER:
+    if says_mixformer(config):
         return _of_mixformer(config, dtype, attn or "sdpa")
     if config.get("model_type") == "ngpt-tutorial" and dtype is torch.float16:
         from golden.references.ngpt_tutorial import NO_HALF
