@@ -32,7 +32,7 @@ FLOORS = {
         converters.plugins
         converters.config
         converters.checkpoint
-        converters.algebra
+        converters.algebra converters.remote_code
         converters.errors converters.counts converters.version
     """,
     "golden": """
