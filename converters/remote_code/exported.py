@@ -43,12 +43,22 @@ def is_ours(auto_map: Any) -> bool:
     return isinstance(auto_map, dict) and bool(auto_map) and all(CLASSES.get(k) == v for k, v in auto_map.items())
 
 
-def other_code(folder: Path) -> tuple[str, ...]:
-    """Names of Python files in a folder that are not what this version writes."""
+def foreign_code(folder: Path, config: Mapping[str, Any]) -> str:
+    """What a model's folder says of its code that is not what this version writes, in words; empty if nothing is.
+
+    A folder without code and one that holds what this version writes are alike.
+    """
+    named = config.get(AUTO_MAP)
+    if named is not None and not is_ours(named):
+        return f"{AUTO_MAP} in config.json names other classes than MixFormer's"
     if not folder.is_dir():
-        return ()
-    files = sorted(path for path in folder.glob("*.py") if path.is_file())
-    return tuple(path.name for path in files if not is_current(path))
+        return ""
+    there = [name for name in FILES if (folder / name).is_file()]
+    differing = [name for name in there if not is_current(folder / name)]
+    if differing:
+        return f"{' and '.join(differing)} {'differ' if len(differing) > 1 else 'differs'} from what this version writes"
+    gone = [name for name in FILES if name not in there]
+    return f"{AUTO_MAP} names {' and '.join(gone)}, which the folder does not hold" if named and gone else ""
 
 
 def is_current(path: Path) -> bool:
