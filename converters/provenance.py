@@ -40,9 +40,7 @@ def fingerprint(source: Checkpoint) -> dict[str, Any]:
     return {"name": name, "files": files, "headers_sha256": digest.hexdigest()}
 
 
-def request(
-    plan: Plan, max_shard_size: int | None, *, native: bool = False, code: bool = False
-) -> dict[str, Any]:
+def request(plan: Plan, max_shard_size: int | None, *, native: bool = False, code: bool = False) -> dict[str, Any]:
     """The request: equal requests of equal versions give equal outputs."""
     return {
         "version": __version__,

@@ -39,7 +39,7 @@ def code_files(folder: Path | None = None) -> Mapping[str, bytes]:
 
 
 def is_ours(auto_map: Any) -> bool:
-    """Whether an `auto_map` names the classes of the two files and nothing else; transformers may list fewer of them."""
+    """Whether an `auto_map` names classes of the two files and nothing else; transformers may list fewer of them."""
     return isinstance(auto_map, dict) and bool(auto_map) and all(CLASSES.get(k) == v for k, v in auto_map.items())
 
 
@@ -56,7 +56,8 @@ def foreign_code(folder: Path, config: Mapping[str, Any]) -> str:
     there = [name for name in FILES if (folder / name).is_file()]
     differing = [name for name in there if not is_current(folder / name)]
     if differing:
-        return f"{' and '.join(differing)} {'differ' if len(differing) > 1 else 'differs'} from what this version writes"
+        verb = "differ" if len(differing) > 1 else "differs"
+        return f"{' and '.join(differing)} {verb} from what this version writes"
     gone = [name for name in FILES if name not in there]
     return f"{AUTO_MAP} names {' and '.join(gone)}, which the folder does not hold" if named and gone else ""
 

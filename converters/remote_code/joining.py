@@ -72,7 +72,8 @@ def body(module: Module, flat: Mapping[str, str]) -> str:
 
 def _left_out(module: Module) -> Iterator[ast.stmt]:
     for node in module.tree.body:
-        is_all = isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        is_all = any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets)
         if is_all or isinstance(node, ast.Import | ast.ImportFrom):
             yield node
 
@@ -85,7 +86,7 @@ def _edits(module: Module, changed: Mapping[str, str]) -> Iterator[Edit]:
     """
     local = {name: line for name, line in _local_names(module.tree) if name in changed}
     for name, line in local.items():
-        raise TargetRefused(f"{module.name}, line {line}: {name} is local here and global elsewhere; rename one of them")
+        raise TargetRefused(f"{module.name}, line {line}: {name} is local here and global elsewhere; rename one")
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Name) and node.id in changed:
             yield node.lineno, node.col_offset, node.end_col_offset or 0, changed[node.id]
