@@ -191,6 +191,8 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
     known = _known(report)
     if device is None or (report.up_to_date and known == "PASS"):
         return known
+    from cli.cards.card import write_card
+    from converters.provenance import read_record
     from converters.verdict_record import LEVELS, Run, record_run
     from golden import GoldenError
 
@@ -200,7 +202,8 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
     except GoldenError as reason:
         error(f"no verdict could be reached: {reason}")
         raise typer.Exit(5) from None
-    record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), device, report.source))
+    if record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), device, report.source)):
+        write_card(report.output, read_record(report.output))
     return verdict
 
 

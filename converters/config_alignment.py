@@ -168,9 +168,10 @@ def _alike(name: str, one: Any, other: Any, neutral: Sequence[Any]) -> bool:
 
 
 def _every_field(config: Config, family: str) -> dict[str, Any]:
-    fields, mute = (layout.resolve(config), ECHOES) if family == OURS else (dict(config), ())
-    mute += (AUTO_MAP,) if family == OURS and is_ours(config.get(AUTO_MAP)) else ()
-    return {name: value for name, value in fields.items() if name not in (RESIDUE, layout.SOURCE_VOCAB, *mute)}
+    fields, echoes = (layout.resolve(config), ECHOES) if family == OURS else (dict(config), ())
+    code = [AUTO_MAP] if family == OURS and is_ours(config.get(AUTO_MAP)) else []
+    mute = {RESIDUE, layout.SOURCE_VOCAB, *echoes, *code}
+    return {name: value for name, value in fields.items() if name not in mute}
 
 
 def _judged(family: str, spoken: Collection[str] | None) -> Callable[[str], bool]:

@@ -13,7 +13,7 @@ from converters.checkpoint.cache_folders import snapshot_of
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.json_files import as_bytes
 from converters.checkpoint.opening import open_checkpoint
-from converters.checkpoint.side_files import side_files
+from converters.checkpoint.side_files import README, side_files
 from converters.config.table import RESIDUE
 from converters.engine.checks import run_checks
 from converters.engine.output_folder import check_target, copy_file, make_folders, new_folder, write_file
@@ -201,9 +201,10 @@ def _write(
             raise TargetRefused(f"writing {target} failed: {reason}; nothing was kept") from error
         if not request.writing.hash:
             digests = dict.fromkeys(digests)
+        recorded = {name: digest for name, digest in digests.items() if name != README}  # a card may be edited
         content = {
-            **provenance.record(asked, plan, digests, request.writing.errors),
-            "written": provenance.written(folder, digests),
+            **provenance.record(asked, plan, recorded, request.writing.errors),
+            "written": provenance.written(folder, recorded),
         }
         write_file(folder / provenance.NAME, as_bytes(content), durable=durable)
     return tuple(sorted([*digests, provenance.NAME]))

@@ -33,7 +33,7 @@ FLOORS = {
         converters.config
         converters.checkpoint
         converters.algebra converters.remote_code
-        converters.errors converters.counts converters.version
+        converters.errors converters.counts converters.version converters.card_marks
     """,
     "golden": """
         golden.conformance

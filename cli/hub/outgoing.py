@@ -14,13 +14,13 @@ from cli.hub.published import published
 from converters.checkpoint.cache_folders import git_oid_of, sha256_of
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.opening import open_checkpoint
-from converters.checkpoint.side_files import README, SOURCE_README, TEMPLATES, is_carried
+from converters.checkpoint.side_files import SOURCE_README, TEMPLATES, is_carried
 from converters.checkpoint.weight_files import is_plain_name
 from converters.errors import UnsafeFile, UsageError
 from converters.provenance import NAME
 from converters.remote_code.exported import FILES as CODE
 from converters.remote_code.exported import foreign_code
-from converters.verdict_record import judged_files, obstacle
+from converters.verdict_record import BESIDE, judged_files, obstacle
 
 WEIGHTS = re.compile(r"model(-\d{5,}-of-\d{5,})?\.safetensors(\.index\.json)?")
 ALSO = ("config.json", SOURCE_README, *CODE)
@@ -89,14 +89,14 @@ def cargo(folder: Path, *, allow_unverified: bool) -> Cargo:
     there = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
     names = [name for name in there if is_allowed(name)]
     judged = {} if why else judged_files(folder)
-    for name in sorted(set(judged) - {*names, README, NAME}):
+    for name in sorted(set(judged) - {*names, *BESIDE}):
         raise UnsafeFile(f"{folder / name} is of no kind that is pushed: weights as safetensors, configs, tokenizers")
     files = [_outgoing(folder, name, judged.get(name)) for name in names]
     _check_code(folder, open_checkpoint(folder).config)  # a missing index, or one of other shards, is told by this
     record = read_json(folder / NAME) if (folder / NAME).is_file() else {}
     if record:
         files.append(made(NAME, published(record)))
-    left = tuple(name for name in there if name not in {*names, NAME, README})
+    left = tuple(name for name in there if name not in {*names, *BESIDE})
     return Cargo(folder, record, tuple(files), why, left)
 
 

@@ -48,9 +48,9 @@ class Module:
             TargetRefused: an import of the package that is not `from ... import` at the top of the module.
         """
         for node in ast.walk(self.tree):
-            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            plain = isinstance(node, ast.Import) and any(alias.name.split(".")[0] == PACKAGE for alias in node.names)
             inside = isinstance(node, ast.ImportFrom) and _is_inner(node) and node not in self.tree.body
-            if inside or any(name.split(".")[0] == PACKAGE for name in named):
+            if isinstance(node, ast.Import | ast.ImportFrom) and (plain or inside):
                 raise TargetRefused(f"{self.name}, line {node.lineno}: only `from {PACKAGE}... import` at the top")
 
 
