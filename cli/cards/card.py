@@ -84,7 +84,8 @@ def _said(text: bytes) -> dict[str, Any] | None:
     if not METADATA.match(text):
         return {}
     try:
-        return dict(ModelCard(text.decode("utf-8-sig")).data.to_dict())
+        card: Any = ModelCard(text.decode("utf-8-sig"))
+        return dict(card.data.to_dict())
     except Exception:  # of YAML, of Unicode, of the card classes: they have no common base
         return None
 

@@ -56,7 +56,8 @@ def _sibling_lines(modules: Sequence[Module], names: Names, other: Mapping[str, 
     for file, theirs in other.items():
         homes = {module.name for module in theirs}
         wanted = {names.flat[home, a.name] for module in modules for home, a in module.inner if home in homes}
-        yield f"from .{file} import (\n" + "".join(f"    {name},\n" for name in sorted(wanted)) + ")"
+        if wanted:
+            yield f"from .{file} import (\n" + "".join(f"    {name},\n" for name in sorted(wanted)) + ")"
 
 
 def body(module: Module, flat: Mapping[str, str]) -> str:
