@@ -1,6 +1,7 @@
 """`convert inspect PATH`: what a checkpoint is."""
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from math import prod
@@ -49,7 +50,7 @@ def _file(path: Path) -> dict[str, Any]:
 def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
     from converters.checkpoint.opening import open_checkpoint
     from converters.errors import Refused
-    from converters.family import family_of
+    from converters.family import OURS, family_of
     from converters.norms import measure
     from converters.provenance import read_record
 
@@ -66,8 +67,18 @@ def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
     found = {"path": str(path), "family": family, "files": [f.name for f in checkpoint.files]}
     found |= {"generation": ours} if ours else {}
     measured = {"norms": [asdict(one) for one in measure(checkpoint)]} if norms else {}
-    about = {**found, **_totals(tensors), "conversion": told, "config": dict(checkpoint.config)}
+    code = _code(path, checkpoint.config) if family == OURS else {}
+    about = {**found, **_totals(tensors), "conversion": told, **code, "config": dict(checkpoint.config)}
     return {**about, "tensors": tensors, **measured}
+
+
+def _code(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """What the code in the folder of a MixFormer is, in words. It is compared, and never run."""
+    from converters.remote_code.exported import AUTO_MAP, FILES, foreign_code
+
+    if path.is_dir() and not any((path / name).is_file() for name in FILES):
+        return {"code": "none beside it" if config.get(AUTO_MAP) else "none"}
+    return {"code": foreign_code(path, config) or "as this version writes it"}
 
 
 def _tensor(key: str, dtype: str, shape: tuple[int, ...], file: str) -> dict[str, Any]:
@@ -94,6 +105,8 @@ def _lines(content: dict[str, Any]) -> list[str]:
     if content.get("conversion"):
         told = content["conversion"]
         lines.append(f"made from {told.get('family')} by version {told.get('version')}, verdict {told.get('verdict')}")
+    if content.get("code", "none") != "none":
+        lines.append(f"code to load it without this package: {content['code']}")
     rows = [("key", "dtype", "shape", "file")]
     rows += [(t["key"], t["dtype"], " x ".join(map(str, t["shape"])), t["file"]) for t in content["tensors"]]
     return [*lines, *table(rows), *_norm_lines(content.get("norms"))]

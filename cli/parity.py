@@ -59,9 +59,14 @@ def parity(
     told = quiet or json
     with heads_said(n_head):
         verdict = judged(ours, theirs, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
+        from cli.cards.card import write_card
+        from converters.checkpoint.cache_folders import snapshot_of
+        from converters.provenance import read_record
         from converters.verdict_record import Run, record_run
 
-        record_run(ours, Run(verdict.to_json(), verdict.asked, device, theirs, golden))
+        recorded = record_run(ours, Run(verdict.to_json(), verdict.asked, device, theirs, golden))
+        if recorded and not snapshot_of(ours):
+            write_card(ours, read_record(ours))
     if report:
         write_report(report, verdict)
     show(verdict_lines(verdict), verdict.to_json(), as_json=json, quiet=quiet)

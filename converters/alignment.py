@@ -28,6 +28,7 @@ from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
 from converters.plan.translation import as_it_is, without_copies
 from converters.provenance import read_record, recorded_dequantisation, recorded_options
+from converters.remote_code.exported import AUTO_MAP, differing_code, is_ours
 
 WIDER = {"BF16": ("F32", "F64"), "F16": ("F32", "F64"), "F32": ("F64",)}  # dtypes that hold every number of another
 MISSING, EXTRA = "is missing", "is not expected"
@@ -251,7 +252,8 @@ def _structure(plan: Plan, held: Checkpoint) -> Iterator[str]:
 def equal_folders(one: str | Path, other: str | Path) -> list[str]:
     """Differences between two folders as `convert diff` prints them; empty if they are equal.
 
-    Tensor bytes, config as JSON and side files count; sharding and conversion.json do not.
+    Tensor bytes, config as JSON and side files count; sharding and conversion.json do not. The code that this version
+    writes beside a MixFormer may be there or not; other code counts.
 
     Raises:
         ConversionError: one of the two cannot be read.
@@ -265,12 +267,19 @@ def equal_folders(one: str | Path, other: str | Path) -> list[str]:
     if alignment.plan is not None and alignment.held is not None and alignment.plan.family == alignment.plan.to:
         found += _json_differences(alignment.plan.source.config, alignment.held.config)
         found += differing_side_files(Path(one), Path(other))
+        found += differing_code(Path(one), Path(other)) if alignment.plan.family == OURS else ()
     return list(dict.fromkeys(found))
 
 
 def _json_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    one, other = _without_own_code(one), _without_own_code(other)
     for name in sorted((one.keys() | other.keys()) - {RECORD}):
         if name not in one or name not in other:
             yield f"config.json: {name} is only in {'the first' if name in one else 'the second'}"
         elif not same(one[name], other[name]):
             yield f"config.json: {name} is {one[name]!r} and {other[name]!r}"
+
+
+def _without_own_code(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config without the `auto_map` that a conversion writes."""
+    return {name: value for name, value in config.items() if name != AUTO_MAP or not is_ours(value)}

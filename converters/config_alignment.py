@@ -12,6 +12,7 @@ from converters.config.neutral import says_nothing
 from converters.config.table import BASE, OURS_FIXED, OURS_FREE, RESIDUE
 from converters.errors import Refused
 from converters.family import OURS, family_of, get_family
+from converters.remote_code.exported import AUTO_MAP, is_ours
 
 # Fields that may differ between two checkpoints of one function.
 FREE = BASE | OURS_FREE | {"dtype", "use_cache", "initializer_range", "pad_vocab_size_multiple"}
@@ -169,7 +170,9 @@ def _alike(name: str, one: Any, other: Any, mute: Theirs | None) -> bool:
 
 def _every_field(config: Config, family: str) -> dict[str, Any]:
     fields, echoes = (layout.resolve(config), ECHOES) if family == OURS else (dict(config), ())
-    return {name: value for name, value in fields.items() if name not in (RESIDUE, ROWS, layout.SOURCE_VOCAB, *echoes)}
+    code = [AUTO_MAP] if family == OURS and is_ours(config.get(AUTO_MAP)) else []
+    mute = {RESIDUE, ROWS, layout.SOURCE_VOCAB, *echoes, *code}
+    return {name: value for name, value in fields.items() if name not in mute}
 
 
 def _judged(family: str, spoken: Collection[str] | None) -> Callable[[str], bool]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
@@ -126,7 +126,8 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         place = pretrained_model_name_or_path
         if place is None or "key_mapping" in kwargs:
             return super().from_pretrained(place, *args, config=config, **kwargs)
-        if not isinstance(config, MixFormerSequentialConfig):
+        # Any configuration will do: of a local folder transformers loads the class twice, once for each file.
+        if not isinstance(config, PreTrainedConfig):
             rest = {key: kwargs[key] for key in HUB_KEYWORDS if key in kwargs}
             own = {key: kwargs.pop(key) for key in _config_keywords(kwargs)}
             config = cls.config_class.from_pretrained(place if config is None else config, **rest, **own)

@@ -33,8 +33,8 @@ FLOORS = {
         converters.config
         converters.checkpoint
         converters.generations
-        converters.algebra
-        converters.errors converters.counts converters.version
+        converters.algebra converters.remote_code
+        converters.errors converters.counts converters.version converters.card_marks
     """,
     "golden": """
         golden.conformance
