@@ -111,12 +111,10 @@ def _width(dtype: str) -> int:
 
 
 def parts(step: Step, wanted: int) -> Iterator[Step]:
-    """A step cut into steps of about `wanted` bytes, in order; copies end at multiples of that in the target file."""
+    """A step cut into steps of about `wanted` bytes, in order."""
     size = step.whole_rows(wanted) if isinstance(step, Gather) else wanted
-    ahead = step.at % size if isinstance(step, Copy) else 0
-    for end in range(size - ahead, step.length + size, size):
-        start = max(0, end - size)
-        yield step.part(start, min(end, step.length) - start)
+    for start in range(0, step.length, size):
+        yield step.part(start, min(size, step.length - start))
 
 
 def steps_of(shard: Shard, source: Checkpoint) -> list[Step]:
