@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from converters.checkpoint.users_word import RECORD
 from converters.config import layout
 from converters.config.entries import Theirs
 from converters.config.kinds import same
@@ -22,6 +23,7 @@ ROWS = "vocab_size"  # may be padded: the shapes of the tensors are held against
 WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 DTYPES = ("dtype", "torch_dtype")
 TIE = "tie_word_embeddings"
+SAID = (RESIDUE, ROWS, layout.SOURCE_VOCAB, RECORD)  # judged by themselves, but for who told what, which is free
 Config = Mapping[str, Any]
 
 
@@ -171,8 +173,7 @@ def _alike(name: str, one: Any, other: Any, mute: Theirs | None) -> bool:
 def _every_field(config: Config, family: str) -> dict[str, Any]:
     fields, echoes = (layout.resolve(config), ECHOES) if family == OURS else (dict(config), ())
     code = [AUTO_MAP] if family == OURS and is_ours(config.get(AUTO_MAP)) else []
-    mute = {RESIDUE, ROWS, layout.SOURCE_VOCAB, *echoes, *code}
-    return {name: value for name, value in fields.items() if name not in mute}
+    return {name: value for name, value in fields.items() if name not in {ROWS, *SAID, *echoes, *code}}
 
 
 def _judged(family: str, spoken: Collection[str] | None) -> Callable[[str], bool]:
@@ -205,11 +206,11 @@ def _residue_doubts(candidate: Config, expected: Config) -> Iterator[str]:
 
 
 def _field_doubts(mine: Any, theirs: Any) -> Iterator[str]:
-    """Remembered fields of which the reference says something else. Whether the head is tied is judged by itself."""
+    """Remembered fields of which the reference says something else, but for those that are judged elsewhere or free."""
     if not isinstance(mine, dict):
         yield f"config: {RESIDUE}.fields is {mine!r}, which no conversion writes"
         return
     known = theirs if isinstance(theirs, dict) else {}
     for name, value in mine.items():
-        if name != TIE and not same(value, known.get(name)):
+        if name not in (TIE, RECORD) and not same(value, known.get(name)):
             yield f"config: {RESIDUE}.fields.{name} is {value!r}, of the reference it is {known.get(name)!r}"

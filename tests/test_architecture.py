@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MAP = (ROOT / "docs" / "architecture.md").read_text()
 PLACE = re.compile(r"`([\w/]+\.py)`(?:: ((?:`\w+`(?:, )?)+))?")
-ROOMS = sorted(set(re.findall(r"(?<=[\s`\"])([a-z]+)/(?=[:`\"\s])", MAP)))
+ROOMS = sorted(set(re.findall(r"(?<=[\s`\"])([a-z_]+)/(?=[:`\"\s])", MAP)))
 
 
 def places(text: str) -> list[tuple[str, str]]:
