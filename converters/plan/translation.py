@@ -13,6 +13,7 @@ from converters.algebra.moves import Tie
 from converters.algebra.views import Check
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.config import layout
+from converters.config.mixer_defaults import positive
 from converters.config.table import RESIDUE, residue_of
 from converters.counts import counted
 from converters.errors import ConfigRefused
@@ -123,7 +124,7 @@ def _without_copy(ours: Model, *, own: bool) -> Model:
     Raises:
         HeadDiffers: it has another shape or dtype than the embedding.
     """
-    head = f"layers.{layout.resolve(ours.config)['n_layer'] + 1}.linear.weight"
+    head = f"layers.{positive(layout.resolve(ours.config), 'n_layer') + 1}.linear.weight"
     embedding, copy = ours.tensors.get("layers.0.wte.weight"), ours.tensors.get(head)
     if ours.config.get(TIE) is not True or embedding is None or copy is None:
         return ours

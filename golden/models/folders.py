@@ -91,17 +91,20 @@ def check_config(folder: Path) -> None:
 
     Raises:
         CannotBuildError: config.json describes a larger model than the files hold, or one whose results have no names.
-        FolderError: the weights are quantised, or a file cannot be read.
+        FolderError: the weights are quantised, config.json names code to be fetched, or a file cannot be read.
     """
     config, stored = read_config(folder), stored_elements(folder)
     if config.get("quantization_config"):
         raise FolderError(
             f"{folder}: config.json has a quantization_config; quantised weights cannot be judged, dequantise them"
         )
+    for name, value in config.items():
+        if name.endswith("_implementation") and isinstance(value, str) and "/" in value:
+            raise FolderError(f"{folder}: config.json has {name} {value!r}, which is code of a hub; take it out")
     if not config.get("return_dict", True):
         raise CannotBuildError(
-            f"{folder}: config.json has return_dict {config['return_dict']!r}, so that the model returns "
-            "tuples without names; take it out"
+            f"{folder}: config.json has return_dict {config['return_dict']!r}, so that the model returns tuples, not "
+            "logits by name; take it out"
         )
     tensors = sum(len(tensor_headers(path)) for path in weight_files(folder))
     width = next((config[name] for name in _WIDTHS if type(config.get(name)) is int), 1)

@@ -86,6 +86,13 @@ TORCH = {
 }
 """Name -> content of a pytorch_model.bin; 3 in every command."""
 
+CODE = {
+    "attention kernels of a hub": {"attn_implementation": "somebody/kernels"},
+    "the same, as transformers keeps it": {"_attn_implementation": "somebody/kernels"},
+    "quantised weights": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+}
+"""Name -> fields of config.json that would run other code; 3 where the model is wanted."""
+
 UNBUILDABLE = {
     "tuples instead of outputs": {"return_dict": False},
     "a padding token beyond the vocabulary": {"pad_token_id": 259},
@@ -180,6 +187,12 @@ def test_what_reads_well_and_makes_no_model_is_5_with_its_reason(
     told = capsys.readouterr().err
     assert "unexpected" not in told and str(bad) in told
     assert codes(bad, good, ("convert", "plan")) in ({"convert": 3, "plan": 3}, {"convert": 0, "plan": 0})
+
+
+@pytest.mark.parametrize("case", CODE)
+def test_code_that_a_config_asks_for_is_3(case: str, bad: Path, good: Path) -> None:
+    hostile.config(**CODE[case])(bad)
+    assert codes(bad, good, JUDGING) == dict.fromkeys(JUDGING, 3)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import torch
 from converters import convert
 from converters.config import layout
 from converters.config_alignment import differing_meaning
-from converters.errors import ConfigRefused
+from converters.errors import ConfigRefused, Refused
+from converters.plan.plan import make_plan
 from converters.sample import write_sample
 from mixformer import MixFormerSequentialConfig, MixFormerSequentialForCausalLM
 
@@ -108,3 +109,13 @@ def test_every_section_of_the_written_config_is_explicit(tmp_path):
 def test_what_the_layout_does_not_describe_is_refused(config, why):
     with pytest.raises(ConfigRefused, match=why):
         layout.tensors(layout.resolve({**SIZES, **config}))
+
+
+@pytest.mark.parametrize("value", [None, "x", [], {}, True, 0, -1, 1.5])
+@pytest.mark.parametrize("name", ["n_layer", "n_embd", "vocab_size", "n_positions", "n_head"])
+def test_a_size_that_is_none_is_refused_before_it_is_used(name, value, tmp_path):
+    ours = convert(write_sample(tmp_path / "source"), output=tmp_path / "ours").output
+    config = json.loads((ours / "config.json").read_text())
+    (ours / "config.json").write_text(json.dumps({**config, name: value}))
+    with pytest.raises(Refused):
+        make_plan(ours, to="llama")
