@@ -53,8 +53,7 @@ def card(folder: Path, record: Record, existing: bytes | None, repo: str | None 
     if place:
         whole = old[: place.start()] + part + TEXT_PART.sub(b"", old[place.end() :])
     else:
-        gap = b"" if not old else b"\n" if old.endswith(b"\n") else b"\n\n"
-        whole = old + gap + part
+        whole = old + (b"\n" if old and not old.endswith(b"\n") else b"") + part
     return _with_metadata(whole, _metadata(folder, record))
 
 
@@ -82,7 +81,7 @@ def _said(text: bytes) -> dict[str, Any] | None:
     from huggingface_hub import ModelCard
 
     if not METADATA.match(text):
-        return {}
+        return None if text.lstrip().startswith(b"---") else {}  # metadata without an end are told by the Hub
     try:
         card: Any = ModelCard(text.decode("utf-8-sig"))
         return dict(card.data.to_dict())

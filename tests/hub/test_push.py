@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from commands import READER, TOKEN, convert_sample, flip, held, run, write_verdict
 
+from converters.card_marks import without_ours
+
 
 @pytest.fixture(autouse=True)
 def place(client: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -29,7 +31,7 @@ def test_a_push_is_one_commit_of_a_private_repo_and_comes_back_equal(hub, passed
     assert repo.private and told["private"] and told["created"] and told["verdict"] == "PASS"
     assert told["commit"] == repo.heads["main"] and len(repo.commits) == 2
     assert "verified: PASS" in repo.at("main").title
-    assert held(hub) == {path.name for path in passed.iterdir()}
+    assert held(hub) == {path.name for path in passed.iterdir()} | {"README.md"}
     for path in passed.iterdir():
         if path.name != "conversion.json":
             assert hub.store.read("me/m", path.name) == path.read_bytes()
@@ -65,7 +67,7 @@ def test_a_stale_set_of_shards_goes_in_the_same_commit_and_all_else_stays(hub, p
     assert len(hub.store.repos["me/m"].commits) == before + 1
     assert held(hub) == {path.name for path in whole.iterdir()} | {"notes.txt", "adapter.safetensors", "README.md"}
     assert "delete" in done.out and "model-00001-of-" in done.out
-    assert hub.store.read("me/m", "README.md") == b"# Mine\n"
+    assert without_ours(hub.store.read("me/m", "README.md")).endswith(b"---\n\n# Mine\n")
 
 
 def test_a_card_that_is_there_stays_byte_for_byte(hub, passed):
@@ -75,13 +77,13 @@ def test_a_card_that_is_there_stays_byte_for_byte(hub, passed):
     hub.add("me/m", {"README.md": mine})
     (passed / "README.md").write_text("# Another\n")
     assert run("push", passed, "me/m").code == 0
-    assert hub.store.read("me/m", "README.md") == mine
+    assert without_ours(hub.store.read("me/m", "README.md")) == mine
 
 
 def test_the_folders_card_goes_along_where_there_is_none(hub, passed):
     (passed / "README.md").write_text("# By hand\n")
     assert run("push", passed, "me/m").code == 0
-    assert hub.store.read("me/m", "README.md") == b"# By hand\n"
+    assert without_ours(hub.store.read("me/m", "README.md")).endswith(b"---\n\n# By hand\n")
     (passed / "README.md").write_text("# Another\n")
     assert "up to date" in run("push", passed, "me/m").out
 
@@ -130,11 +132,11 @@ def test_unverified_weights_are_marked_in_the_commit_and_in_front_of_the_card(hu
     done = run("push", passed, "me/m", "--allow-unverified")
     assert done.code == 0 and "UNVERIFIED" in done.out
     assert hub.store.repos["me/m"].at("main").title.startswith("UNVERIFIED: ")
-    card = hub.store.read("me/m", "README.md").decode()
+    card = without_ours(hub.store.read("me/m", "README.md")).decode()
     assert card.startswith("---\nlicense: mit\n---\n**UNVERIFIED") and card.endswith("# Mine\n")
     write_verdict(passed, "PASS")
     assert run("push", passed, "me/m").code == 0
-    assert hub.store.read("me/m", "README.md") == b"---\nlicense: mit\n---\n# Mine\n"
+    assert without_ours(hub.store.read("me/m", "README.md")) == b"---\nlicense: mit\n---\n# Mine\n"
 
 
 def test_only_files_of_the_list_leave_and_links_never(hub, passed, place):
