@@ -1,8 +1,7 @@
 """`convert FAMILY [SOURCE] --to FAMILY`: the conversion, and the verdict on it."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -57,6 +56,9 @@ Force = Annotated[bool, typer.Option("--force", help="Replace an existing target
 Push = Annotated[str | None, typer.Option("--push", help="Push the result to this repo on the Hub, if it passes.")]
 Parity = Annotated[bool, typer.Option("--parity/--no-parity", help="Judge the result by running both models.")]
 Hash = Annotated[bool, typer.Option("--hash/--no-hash", help="Record the sha256 of every file.")]
+Code = Annotated[
+    bool, typer.Option("--code/--no-code", help="With a MixFormer, write the code that loads it without this package.")
+]
 Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until all files are on disk.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Number of threads that copy.")]
 
@@ -85,6 +87,7 @@ def verb(family: str) -> Callable[..., None]:
         n_head: NHead = None,
         dialect: Dialect = None,
         format: Format = "safetensors",
+        code: Code = True,
         push: Push = None,
         device: Device = "cpu",
         json: Json = False,
@@ -102,7 +105,7 @@ def verb(family: str) -> Callable[..., None]:
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
         waived, pair = tuple(waive or ()), named_pair(family, to, dialect)
         options = Options(waived, drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
-        request = Request(options, limit, force, writing, native=format == "native")
+        request = Request(options, limit, force, writing, native=format == "native", code=code)
         with heads_said(n_head):
             raise typer.Exit(_convert(pair, source, output, request, device if parity else None, push, json, quiet))
 
@@ -189,6 +192,8 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
     known = _known(report)
     if device is None or (report.up_to_date and known == "PASS"):
         return known
+    from cli.cards.card import write_card
+    from converters.provenance import read_record
     from converters.verdict_record import LEVELS, Run, record_run
     from golden import GoldenError
 
@@ -197,12 +202,12 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
     )
     with saying(complete):
         try:
-            with reference_folder(report.family, report.source, report.output) as reference:
-                verdict = judged(report.output, reference, device=device, quiet=quiet)
+            verdict = judged(report.output, report.source, device=device, quiet=quiet)
         except GoldenError as reason:
             error(f"no verdict could be reached: {reason}")
             raise typer.Exit(5) from None
-        record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), device, report.source))
+        if record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), device, report.source)):
+            write_card(report.output, read_record(report.output))
     return verdict
 
 
@@ -212,23 +217,6 @@ def _judge_words(report: "ConversionReport", source: str) -> str:
 
     word = f" --n-head {said_n_head()}" if said_n_head() is not None else ""
     return f"convert parity {quote(str(report.output))} --reference {quote(source)}{word}"
-
-
-@contextmanager
-def reference_folder(family: str, source: Path, output: Path) -> Iterator[Path]:
-    """The source, or a copy of it as safetensors where golden and transformers cannot load the source itself."""
-    from tempfile import TemporaryDirectory
-
-    from converters.checkpoint.opening import open_checkpoint
-    from converters.family import dialect_of
-    from converters.plain_copy import is_plain, write_plain
-
-    if dialect_of(family) or is_plain(checkpoint := open_checkpoint(source)):
-        yield source
-        return
-    place = output.absolute().parent
-    with TemporaryDirectory(prefix=f".{output.name}.reference-", dir=place) as folder:
-        yield write_plain(checkpoint, Path(folder) / source.name)
 
 
 def _known(report: "ConversionReport") -> str:

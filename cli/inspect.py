@@ -1,6 +1,7 @@
 """`convert inspect PATH`: what a checkpoint is."""
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from math import prod
@@ -49,12 +50,14 @@ def _file(path: Path) -> dict[str, Any]:
 def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
     from converters.checkpoint.opening import open_checkpoint
     from converters.errors import Refused
-    from converters.family import family_of
+    from converters.family import OURS, family_of
     from converters.norms import measure
     from converters.provenance import read_record
 
     checkpoint = open_checkpoint(path, dequantize=True)  # only headers are read
-    tensors = [_tensor(t.key, t.dtype, t.shape, t.file.name) for t in checkpoint.tensors.values()]
+    ours = checkpoint.generation  # of a MixFormer, whose keys may be those of another generation
+    stored = [(t.name if ours else t.key, t) for t in checkpoint.tensors.values()]
+    tensors = [_tensor(key, t.dtype, t.shape, t.file.name) for key, t in stored]
     try:
         family = family_of(checkpoint.config)
     except Refused:
@@ -62,9 +65,20 @@ def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
     record = read_record(path)
     told = {name: record[name] for name in ("family", "to", "verdict", "version") if name in record}
     found = {"path": str(path), "family": family, "files": [f.name for f in checkpoint.files]}
+    found |= {"generation": ours} if ours else {}
     measured = {"norms": [asdict(one) for one in measure(checkpoint)]} if norms else {}
-    about = {**found, **_totals(tensors), "conversion": told, "config": dict(checkpoint.config)}
+    code = _code(path, checkpoint.config) if family == OURS else {}
+    about = {**found, **_totals(tensors), "conversion": told, **code, "config": dict(checkpoint.config)}
     return {**about, "tensors": tensors, **measured}
+
+
+def _code(path: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """What the code in the folder of a MixFormer is, in words. It is compared, and never run."""
+    from converters.remote_code.exported import AUTO_MAP, FILES, foreign_code
+
+    if path.is_dir() and not any((path / name).is_file() for name in FILES):
+        return {"code": "none beside it" if config.get(AUTO_MAP) else "none"}
+    return {"code": foreign_code(path, config) or "as this version writes it"}
 
 
 def _tensor(key: str, dtype: str, shape: tuple[int, ...], file: str) -> dict[str, Any]:
@@ -82,11 +96,17 @@ def _totals(tensors: list[dict[str, Any]]) -> dict[str, Any]:
 def _lines(content: dict[str, Any]) -> list[str]:
     dtypes = ", ".join(f"{count} {name}" for name, count in content["dtypes"].items())
     lines = [f"{content['path']}: {content.get('family', 'one file')}"]
+    if content.get("generation"):
+        from converters.generations.configs import WORDS
+
+        lines.append(f"config.json is that of {WORDS[content['generation']]}")
     size = f"{content['parameters']:,} parameters, {in_words(content['bytes'])}"
     lines.append(f"{size}, {counted(len(content['tensors']), 'tensor')} ({dtypes})")
     if content.get("conversion"):
         told = content["conversion"]
         lines.append(f"made from {told.get('family')} by version {told.get('version')}, verdict {told.get('verdict')}")
+    if content.get("code", "none") != "none":
+        lines.append(f"code to load it without this package: {content['code']}")
     rows = [("key", "dtype", "shape", "file")]
     rows += [(t["key"], t["dtype"], " x ".join(map(str, t["shape"])), t["file"]) for t in content["tensors"]]
     return [*lines, *table(rows), *_norm_lines(content.get("norms"))]

@@ -1,6 +1,7 @@
 """`convert parity CANDIDATE --reference DIR`: the verdict, and the self-test of the verdict."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,9 +59,14 @@ def parity(
     told = quiet or json
     with heads_said(n_head):
         verdict = judged(ours, theirs, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
+        from cli.cards.card import write_card
+        from converters.checkpoint.cache_folders import snapshot_of
+        from converters.provenance import read_record
         from converters.verdict_record import Run, record_run
 
-        record_run(ours, Run(verdict.to_json(), verdict.asked, device, theirs, golden))
+        recorded = record_run(ours, Run(verdict.to_json(), verdict.asked, device, theirs, golden))
+        if recorded and not snapshot_of(ours):
+            write_card(ours, read_record(ours))
     if report:
         write_report(report, verdict)
     show(verdict_lines(verdict), verdict.to_json(), as_json=json, quiet=quiet)
@@ -101,12 +107,15 @@ def judged(
     if not quiet:
         error("judging by running both models ...", prefix="")
     wait_without_spinning()
+    from cli.plain_folders import plain_folders
     from golden import check_inputs
 
-    check_inputs(candidate, reference, golden)  # before torch is imported
-    from golden import compare
+    with plain_folders(candidate, reference) as (one, other):
+        check_inputs(one, other, golden)  # before torch is imported
+        from golden import compare
 
-    return compare(candidate, reference, golden=golden, levels=levels, device=device, dtype=dtype, attn=attn)
+        verdict = compare(one, other, golden=golden, levels=levels, device=device, dtype=dtype, attn=attn)
+    return replace(verdict, candidate=str(candidate), reference=str(reference or golden))
 
 
 def exit_code(verdict: "Verdict") -> int:

@@ -52,7 +52,10 @@ def plan(
     from converters.plan.plan import make_plan
 
     options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
+    from converters.provenance import read_record
+
     with headers_of(source) as (path, name):
+        read_record(path)
         made = make_plan(path, *named_pair(family, to, dialect), options)
         show(_lines(made, name), _content(made, name), as_json=json, quiet=quiet)
 

@@ -21,12 +21,15 @@ from converters.config.waivers import is_said
 from converters.config_alignment import DTYPES, compare_configs, origin
 from converters.conversion import checked_plan
 from converters.engine.bytewise import Difference, differing_element
+from converters.engine.checks import run_checks
 from converters.errors import Refused
 from converters.family import OURS, dialect_of, family_of
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
-from converters.provenance import recorded_dequantisation, recorded_options
+from converters.plan.translation import as_it_is, without_copies
+from converters.provenance import read_record, recorded_dequantisation, recorded_options
+from converters.remote_code.exported import AUTO_MAP, differing_code, is_ours
 
 WIDER = {"BF16": ("F32", "F64"), "F16": ("F32", "F64"), "F32": ("F64",)}  # dtypes that hold every number of another
 MISSING, EXTRA = "is missing", "is not expected"
@@ -127,6 +130,8 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     other = _reference(Path(reference), one)
     for side in (one, other):
         check_n_head(side)
+    if casts:
+        one, other = _bare(one), _bare(other)
     families = family_of(one.config, origin(other.config)), family_of(other.config, origin(one.config))
     if families[0] == families[1]:
         return _aligned(identity(other), one, swapped=False)
@@ -157,6 +162,21 @@ def _other_way(one: Checkpoint, other: Checkpoint, families: tuple[str, str]) ->
     except Refused:
         return None
     return None if found.problems else found
+
+
+def _bare(side: Checkpoint) -> Checkpoint:
+    """A MixFormer without the copy of its embedding and the rotary tables that files of torch hold, if they are these.
+
+    Anything else stays, and is then a tensor that is not expected.
+    """
+    if not side.generation:  # no MixFormer
+        return side
+    try:
+        model = without_copies(as_it_is(side))
+        run_checks(Plan(side, OURS, OURS, side.config, (), model.checks))
+    except Refused:
+        return side
+    return replace(side, tensors={key: side.tensors[key] for key in model.tensors})
 
 
 def _reference(path: Path, candidate: Checkpoint) -> Checkpoint:
@@ -233,11 +253,14 @@ def _structure(plan: Plan, held: Checkpoint) -> Iterator[str]:
 def equal_folders(one: str | Path, other: str | Path) -> list[str]:
     """Differences between two folders as `convert diff` prints them; empty if they are equal.
 
-    Tensor bytes, config as JSON and side files count; sharding and conversion.json do not.
+    Tensor bytes, config as JSON and side files count; sharding and conversion.json do not. The code that this version
+    writes beside a MixFormer may be there or not; other code counts.
 
     Raises:
         ConversionError: one of the two cannot be read.
     """
+    for folder in (one, other):
+        read_record(Path(folder))  # it counts for nothing, but a broken one is told
     alignment = align(other, one, casts=False)
     found = list(alignment.problems)
     found += alignment.wider()
@@ -245,12 +268,19 @@ def equal_folders(one: str | Path, other: str | Path) -> list[str]:
     if alignment.plan is not None and alignment.held is not None and alignment.plan.family == alignment.plan.to:
         found += _json_differences(alignment.plan.source.config, alignment.held.config)
         found += differing_side_files(Path(one), Path(other))
+        found += differing_code(Path(one), Path(other)) if alignment.plan.family == OURS else ()
     return list(dict.fromkeys(found))
 
 
 def _json_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    one, other = _without_own_code(one), _without_own_code(other)
     for name in sorted((one.keys() | other.keys()) - {RECORD}):
         if name not in one or name not in other:
             yield f"config.json: {name} is only in {'the first' if name in one else 'the second'}"
         elif not same(one[name], other[name]):
             yield f"config.json: {name} is {one[name]!r} and {other[name]!r}"
+
+
+def _without_own_code(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A config without the `auto_map` that a conversion writes."""
+    return {name: value for name, value in config.items() if name != AUTO_MAP or not is_ours(value)}

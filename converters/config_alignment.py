@@ -15,11 +15,13 @@ from converters.config.waivers import ROPE, is_said, without
 from converters.errors import Refused
 from converters.families.shared.rope import SAID
 from converters.family import OURS, family_of, get_family
+from converters.remote_code.exported import AUTO_MAP, is_ours
 
 # Fields that may differ between two checkpoints of one function.
 FREE = BASE | OURS_FREE | {"dtype", "use_cache", "initializer_range", "pad_vocab_size_multiple"}
 # Defaults at the top of a MixFormer config. They are judged where they take effect, in the architecture.
 ECHOES = ("n_head_kv", "n_inner", "rotary_dim", "activation_function", "layer_norm_epsilon")
+ROWS = "vocab_size"  # may be padded: the shapes of the tensors are held against it, and the rows before it compared
 WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 DTYPES = ("dtype", "torch_dtype")
 TIE = "tie_word_embeddings"
@@ -183,7 +185,9 @@ def _alike(name: str, one: Any, other: Any, mute: Theirs | None) -> bool:
 
 def _every_field(config: Config, family: str) -> dict[str, Any]:
     fields, echoes = (layout.resolve(config), ECHOES) if family == OURS else (dict(config), ())
-    return {name: value for name, value in fields.items() if name not in (RESIDUE, layout.SOURCE_VOCAB, *echoes)}
+    code = [AUTO_MAP] if family == OURS and is_ours(config.get(AUTO_MAP)) else []
+    mute = {RESIDUE, ROWS, layout.SOURCE_VOCAB, *echoes, *code}
+    return {name: value for name, value in fields.items() if name not in mute}
 
 
 def _judged(family: str, spoken: Collection[str] | None) -> Callable[[str], bool]:

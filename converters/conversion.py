@@ -13,7 +13,7 @@ from converters.checkpoint.cache_folders import snapshot_of
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.json_files import as_bytes
 from converters.checkpoint.opening import open_checkpoint
-from converters.checkpoint.side_files import side_files
+from converters.checkpoint.side_files import README, side_files
 from converters.config.table import RESIDUE
 from converters.engine.checks import run_checks
 from converters.engine.output_folder import check_target, copy_file, make_folders, new_folder, write_file
@@ -24,6 +24,7 @@ from converters.family import OURS, target_family
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan, make_plan
 from converters.plan.translation import unstored
+from converters.remote_code.exported import AUTO_MAP, CLASSES, code_files
 
 if TYPE_CHECKING:
     from converters.forms.native_files import NativeForm
@@ -54,7 +55,8 @@ class ConversionReport:
 class Request:
     """Options of a conversion, as on the command line.
 
-    max_shard_size: in bytes, None for the source's own shards. native: write the target family's own file form.
+    max_shard_size: in bytes, None for the source's own shards. native: write the target family's own file form. code:
+    beside a MixFormer, write the code that transformers loads it with where this package is not installed.
     """
 
     options: Options = DEFAULTS
@@ -62,6 +64,11 @@ class Request:
     force: bool = False
     writing: Writing = field(default_factory=Writing)
     native: bool = False
+    code: bool = True
+
+    def writes_code(self, to: str) -> bool:
+        """Whether the output holds code: that of a MixFormer, unless it is left out."""
+        return self.code and to == OURS and not self.native
 
 
 def convert(
@@ -89,10 +96,12 @@ def convert(
     if not isinstance(source, Checkpoint):
         source = open_checkpoint(Path(source), dequantize=options.dequantize)
     checkpoint = source
+    provenance.read_record(checkpoint.folder)  # a broken one is refused, as in every command
     target = Path(output) if output else default_output(checkpoint.folder, to)
     plan = (make_plan if checkpoint.unpack else checked_plan)(checkpoint, family, to, options)
     form = _native(plan.to) if request.native else None
-    asked = provenance.request(plan, request.max_shard_size, native=request.native)
+    code = code_files() if request.writes_code(plan.to) else {}
+    asked = provenance.request(plan, request.max_shard_size, native=request.native, code=bool(code))
     if not request.force and provenance.up_to_date(target, asked):
         return _report(plan, target, (), up_to_date=True)
     check_target(checkpoint.folder, target, force=request.force)
@@ -101,7 +110,8 @@ def convert(
         plan = checked_plan(checkpoint.unpacked(_place(target)), family, to, options)
     shards = form.lay_out(plan) if form else lay_out(plan, request.max_shard_size)
     _check_space(target, sum(shard.nbytes for shard in shards))
-    files = _write(plan, shards, target, request, asked, form)
+    small = _small(plan, shards, code, native=form is not None)
+    files = _write(plan, shards, target, request, asked, form, small)
     report = _report(plan, target, files)
     notes = (*report.notes, f"not in {form.name}: {form.left_out}") if form and form.left_out else report.notes
     return replace(report, notes=notes, nonfinite=request.writing.nonfinite)
@@ -177,6 +187,7 @@ def _write(
     request: Request,
     asked: dict[str, object],
     form: "NativeForm | None",
+    small: Mapping[str, bytes],
 ) -> tuple[str, ...]:
     durable = request.writing.fsync
     with new_folder(target, replace=request.force, durable=durable) as folder:
@@ -184,34 +195,39 @@ def _write(
             digests = write_shards(shards, plan.source, folder, request.writing)
             if form:
                 digests = form.finished(plan, folder, digests, request.writing)
-            digests |= _write_small(plan, shards, folder, durable=durable, native=form is not None)
+            digests |= _write_small(plan, small, folder, durable=durable)
         except OSError as error:
             free = shutil.disk_usage(folder).free
             reason = f"{os.strerror(error.errno) if error.errno else error} ({free:,} bytes free)"
             raise TargetRefused(f"writing {target} failed: {reason}; nothing was kept") from error
         if not request.writing.hash:
             digests = dict.fromkeys(digests)
+        recorded = {name: digest for name, digest in digests.items() if name != README}  # a card may be edited
         content = {
-            **provenance.record(asked, plan, digests, request.writing.errors),
-            "written": provenance.written(folder, digests),
+            **provenance.record(asked, plan, recorded, request.writing.errors),
+            "written": provenance.written(folder, recorded),
         }
         write_file(folder / provenance.NAME, as_bytes(content), durable=durable)
     return tuple(sorted([*digests, provenance.NAME]))
 
 
-def _write_small(
-    plan: Plan, shards: tuple[Shard, ...], folder: Path, *, durable: bool, native: bool
-) -> dict[str, str | None]:
-    """Writes config.json, the index and the side files; returns their sha256. A native form holds its config itself."""
-    contents = {} if native else {"config.json": as_bytes(plan.config)}
-    index = None if native else index_json(shards)
-    if index:
-        contents["model.safetensors.index.json"] = index.encode()
+def _small(plan: Plan, shards: tuple[Shard, ...], code: Mapping[str, bytes], *, native: bool) -> dict[str, bytes]:
+    """The files that are made here: config.json, the index, the code. A native form holds its config itself."""
+    if native:
+        return {}
+    index = index_json(shards)
+    config = {**plan.config, AUTO_MAP: dict(CLASSES)} if code else plan.config
+    found = {"config.json": as_bytes(config), **code}
+    return {**found, "model.safetensors.index.json": index.encode()} if index else found
+
+
+def _write_small(plan: Plan, made: Mapping[str, bytes], folder: Path, *, durable: bool) -> dict[str, str | None]:
+    """Writes the files that are made here and the side files; returns their sha256."""
     residue = plan.source.config.get(RESIDUE)
     home = plan.to != OURS and isinstance(residue, dict) and residue.get("family") == plan.to
-    for name, data in contents.items():
+    for name, data in made.items():
         write_file(folder / name, data, durable=durable)
-    found: dict[str, str | None] = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    found: dict[str, str | None] = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
     for name, path in side_files(plan.source.folder, home=home).items():
         make_folders((folder / name).parent)
         found[name] = copy_file(path, folder / name, durable=durable)

@@ -12,9 +12,9 @@ from converters.algebra.dims import Dims
 from converters.algebra.views import Move, Same, View
 from converters.checkpoint.checkpoint import StoredTensor
 from converters.config import layout
-from converters.config.layout import MODEL_TYPE
 from converters.config.table import RESIDUE, ConfigTable
 from converters.errors import ConfigRefused, PluginRefused, UsageError, nearest
+from converters.generations.configs import MODEL_TYPES
 from converters.plugins import ADVICE, Plugin, plugin_modules
 
 OURS = "mixformer"
@@ -274,7 +274,7 @@ def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
     Raises:
         ConfigRefused: no family fits, or several do and none is chosen.
     """
-    if config.get("model_type") == MODEL_TYPE:
+    if config.get("model_type") in MODEL_TYPES:
         return OURS
     built_in = chosen in _found() or chosen in umbrellas()
     wanted = {} if chosen in (None, OURS) else _found() if built_in else _plugins()
@@ -287,7 +287,7 @@ def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
         raise ConfigRefused(
             f"config.json fits {' and '.join(fitting)}; say which it is, for example: convert {fitting[0]} SOURCE"
         )
-    known = ", ".join([MODEL_TYPE, *(t for family in list_families() for t in family.model_types)])
+    known = ", ".join([*MODEL_TYPES, *(t for family in list_families() for t in family.model_types)])
     said = config.get("model_type"), config.get("architectures")
     raise ConfigRefused(
         f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; the known types are {known}"

@@ -2,19 +2,25 @@
 
 Nothing is mapped: wrappers are removed from names, and bytes are copied. It is the reference of a verdict where
 transformers cannot load the source: a pickle, wrapped keys, a head that config.json does not tell.
+
+A MixFormer of an earlier generation keeps its own config and names: the package `mixformer` reads them by its own code,
+so that a verdict does not judge a conversion by the reading that it came from.
 """
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from converters.algebra.boxes import whole
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.json_files import as_bytes
+from converters.checkpoint.opening import read_config
 from converters.checkpoint.side_files import side_files
 from converters.engine.output_folder import copy_file, make_folders, new_folder, write_file
 from converters.engine.shard_layout import index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
-from converters.family import OURS, family_of, get_family
+from converters.family import OURS, Family, family_of, get_family
+from converters.generations.wrappers import find_wrapping
 from converters.plan.heads import find_head
 from converters.plan.naming import find_naming, unwrapped
 from converters.plan.plan import Plan
@@ -24,13 +30,14 @@ from converters.plan.rules import TargetTensor
 def is_plain(source: Checkpoint, *, own_head: bool = False) -> bool:
     """Whether transformers loads the folder without changes, as the right model."""
     if family_of(source.config) == OURS:
-        return True
+        names = [tensor.name for tensor in source.tensors.values()]
+        return source.stored[0].suffix == ".safetensors" and not find_wrapping(names).at
     family = get_family(family_of(source.config))
     naming = find_naming(source.tensors, family.base, (family.head_prefix,))
     inside = unwrapped(source, naming, (family.head_prefix,))
     head = find_head(inside, family.head, own=own_head, tied=family.tied)
     named = "model_type" in source.config
-    return named and source.stored[0].suffix == ".safetensors" and not naming.prefix and head.kind != "missing"
+    return named and source.stored[0].suffix == ".safetensors" and not naming.wrapping.at and head.kind != "missing"
 
 
 def write_plain(source: Checkpoint, target: Path) -> Path:
@@ -39,14 +46,12 @@ def write_plain(source: Checkpoint, target: Path) -> Path:
     Raises:
         ConversionError: the folder cannot be written.
     """
-    family = get_family(family_of(source.config))
-    inside = unwrapped(source, find_naming(source.tensors, family.base, (family.head_prefix,)), (family.head_prefix,))
-    config = find_head(inside, family.head, own=False, tied=family.tied).effective(inside.config)
-    config = {"model_type": family.model_types[0], **config}
+    name = family_of(source.config)
+    inside, config = _ours(source) if name == OURS else _theirs(source, get_family(name))
     tensors = tuple(
         TargetTensor(t.key, t.dtype, t.shape, (whole(t.key, t.shape),), (t.name,)) for t in inside.tensors.values()
     )
-    plan = Plan(inside, family.name, family.name, config, tensors, ())
+    plan = Plan(inside, name, name, config, tensors, ())
     shards = lay_out(plan)
     with new_folder(target, replace=False, durable=False) as folder:
         write_shards(shards, inside, folder, replace(Writing(), hash=False, fsync=False))
@@ -58,3 +63,19 @@ def write_plain(source: Checkpoint, target: Path) -> Path:
             make_folders((folder / name).parent)
             copy_file(path, folder / name, durable=False)
     return target
+
+
+def _theirs(source: Checkpoint, family: Family) -> tuple[Checkpoint, dict[str, Any]]:
+    """The checkpoint under its family's key names, and the config with the right tie."""
+    heads = (family.head_prefix,)
+    inside = unwrapped(source, find_naming(source.tensors, family.base, heads), heads)
+    config = find_head(inside, family.head, own=False, tied=family.tied).effective(inside.config)
+    return inside, {"model_type": family.model_types[0], **config}
+
+
+def _ours(source: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:
+    """The MixFormer under the names that it is stored with, but for wrappers, and its config as it is written."""
+    wrapping = find_wrapping(tensor.name for tensor in source.tensors.values())
+    names = {key: wrapping.own(tensor.name) for key, tensor in source.tensors.items()}
+    tensors = {names[key]: replace(tensor, key=names[key]) for key, tensor in source.tensors.items()}
+    return replace(source, tensors=tensors), read_config(source.folder)

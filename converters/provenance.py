@@ -40,7 +40,7 @@ def fingerprint(source: Checkpoint) -> dict[str, Any]:
     return {"name": name, "files": files, "headers_sha256": digest.hexdigest()}
 
 
-def request(plan: Plan, max_shard_size: int | None, *, native: bool = False) -> dict[str, Any]:
+def request(plan: Plan, max_shard_size: int | None, *, native: bool = False, code: bool = False) -> dict[str, Any]:
     """The request: equal requests of equal versions give equal outputs."""
     return {
         "version": __version__,
@@ -50,6 +50,7 @@ def request(plan: Plan, max_shard_size: int | None, *, native: bool = False) -> 
         "options": {**asdict(plan.options), "waive": sorted(plan.options.waive)},
         "max_shard_size": max_shard_size,
         "format": "native" if native else "safetensors",
+        "code": code,
     }
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converters.card_marks import PICTURE
 from converters.checkpoint.cache_folders import sha256_of
 from converters.checkpoint.json_files import as_bytes
 from converters.checkpoint.opening import open_checkpoint
@@ -23,7 +24,7 @@ from converters.provenance import NAME, fingerprint, read_record, written
 LEVELS = frozenset({"L0", "L1", "L2", "L3", "L4"})  # of a run that may set the verdict
 KEPT = 8  # runs beside the one that set the verdict
 PASS, FAIL, UNVERIFIED = "PASS", "FAIL", "UNVERIFIED"
-BESIDE = (NAME, "README.md")  # never judged: the record itself, and the card of a repo
+BESIDE = (NAME, "README.md", PICTURE)  # never judged: the record itself, the card of a repo and its picture
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from golden.evidence.calibration import LOW_PRECISION
 from golden.evidence.golden_file import GoldenEvidence
 from golden.evidence.live import Progress
 from golden.evidence.prompts import prompt_length
+from golden.levels.kernels import refusal
 from golden.models.folders import read_config, stored_elements
 from golden.models.memory import RunPlan, available_bytes, plan_run
 from golden.models.streamed_loading import largest_layer
@@ -43,12 +44,23 @@ class Case:
 
     @property
     def low_precisions(self) -> tuple[str, ...]:
-        """The dtypes of L3. A golden file may hold fewer than the two of a live reference."""
+        """The dtypes of L3, also those that the models exclude. A golden file may hold fewer than a live reference."""
         if self.dtype in LOW_PRECISION:
             return (self.dtype,)
-        if self.golden is not None:
-            return tuple(name for name in LOW_PRECISION if name in self.golden.header["calibrations"])
-        return tuple(LOW_PRECISION)
+        if self.golden is None:
+            return tuple(LOW_PRECISION)
+        known = self.golden.header["calibrations"]
+        return tuple(name for name in LOW_PRECISION if name in known or self.refusal(name) is not None)
+
+    @property
+    def calibrated(self) -> tuple[str, ...]:
+        """The dtypes of L3 in which the reference has to run."""
+        return tuple(name for name in self.low_precisions if self.refusal(name) is None)
+
+    def refusal(self, dtype: str, attn: str | None = None) -> str | None:
+        """Why one of the two models cannot run in a low precision, or the candidate with a backend; else None."""
+        reference = self.golden.config if self.golden is not None else read_config(self.reference or self.candidate)
+        return refusal(read_config(self.candidate), reference, dtype, attn)
 
     @property
     def too_large_for_kernels(self) -> bool:

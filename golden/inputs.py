@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from golden.evidence.golden_header import read_golden_header
-from golden.models.folders import check_folder, recorded_steps
+from golden.models.folders import check_folder
 
 
 def check_inputs(candidate: Path | None = None, reference: Path | None = None, golden: Path | None = None) -> None:
@@ -17,7 +17,5 @@ def check_inputs(candidate: Path | None = None, reference: Path | None = None, g
     for folder in (candidate, reference):
         if folder is not None:
             check_folder(folder)
-    if candidate is not None:
-        recorded_steps(candidate)
     if golden is not None:
         read_golden_header(golden)

@@ -38,12 +38,15 @@ def _step(step: Mapping[str, Any]) -> str:
 def trial_lines(result: SelfTest) -> list[str]:
     """A self-test in lines of plain text: a row per fault or variant, the conclusion last."""
     width = max((len(trial.name) for trial in result.trials), default=0)
-    lines = [f"{'family':<8} {'kind':<8} {'seed':>4} {'what':<{width}} {'measured':>9}  verdict"]
+    first = max((len(trial.family) for trial in result.trials), default=0)
+    lines = [f"{'family':<{first}} {'kind':<8} {'seed':>4} {'what':<{width}} {'measured':>9}  verdict"]
     for trial in result.trials:
         number = "" if trial.number is None else f"{trial.number:.1e}"
         wanted = ("silent", "FALSE ALARM") if trial.kind == "healthy" else ("caught", "MISSED")
         word = wanted[0] if trial.right else wanted[1]
-        lines.append(f"{trial.family:<8} {trial.kind:<8} {trial.seed:>4} {trial.name:<{width}} {number:>9}  {word}")
+        lines.append(
+            f"{trial.family:<{first}} {trial.kind:<8} {trial.seed:>4} {trial.name:<{width}} {number:>9}  {word}"
+        )
     faults = sum(trial.kind != "healthy" for trial in result.trials)
     healthy = len(result.trials) - faults
     lines.append(

@@ -12,14 +12,14 @@ import torch
 
 from golden.case import Case
 from golden.diagnosis.diagnosis import Suspect, explain, first_divergence
-from golden.errors import CannotRunError
+from golden.errors import CannotRunError, MissingDeviceError
 from golden.evidence.live import Evidence, Opener, ReferenceTerms, reference_evidence
 from golden.evidence.prompts import reference_prompts
 from golden.levels.behaviour import judge_behaviour
 from golden.levels.function import FLOAT64, Budget, float32_budget, judge_function
 from golden.levels.kernels import check_device, judge_kernels
 from golden.models.folders import read_config
-from golden.models.loading import FLASH, MIXFORMER, check_flash, load_model
+from golden.models.loading import FLASH, check_flash, load_model, says_mixformer
 from golden.models.lossy import cast_of
 from golden.models.memory import RunPlan
 from golden.models.running import ModelRunner
@@ -61,9 +61,11 @@ def run_session(case: Case) -> Outcome:
 
 
 def _check_machine(case: Case) -> None:
-    """Raises MissingDeviceError for a missing device or backend, before the models run, which takes minutes."""
+    """Raises MissingDeviceError for a missing device or backend, or one that no such model can use, before they run."""
     check_device(case.device)
-    if case.attn == "flash" and "L3" in case.wanted and read_config(case.candidate).get("model_type") == MIXFORMER:
+    if case.attn == "flash" and "L3" in case.wanted and says_mixformer(read_config(case.candidate)):
+        if all(reasons := [case.refusal(dtype, FLASH) for dtype in case.low_precisions]) and reasons:
+            raise MissingDeviceError(f"{case.candidate}: flash attention cannot run this model: {reasons[0]}")
         check_flash(case.candidate, case.device)
 
 
@@ -104,7 +106,7 @@ def _evidence(case: Case, plan: RunPlan) -> Iterator[Evidence]:
         return
     folder = case.reference
     assert folder is not None
-    calibrated = case.low_precisions if "L3" in case.wanted and not case.too_large_for_kernels else ()
+    calibrated = case.calibrated if "L3" in case.wanted and not case.too_large_for_kernels else ()
     terms = ReferenceTerms(
         _dtype(plan), plan.together, _opener(plan), calibrated, cast_of(case.lossy_steps), _floor_of(case)
     )
@@ -126,7 +128,7 @@ def _floor_of(case: Case) -> Path | None:
     LLaMA that was converted back would fail if the floor were that of the MixFormer.
     """
     assert case.reference is not None
-    ours = [read_config(folder).get("model_type") == MIXFORMER for folder in (case.reference, case.candidate)]
+    ours = [says_mixformer(read_config(folder)) for folder in (case.reference, case.candidate)]
     return case.candidate if ours == [True, False] else None
 
 

@@ -97,8 +97,9 @@ class MixFormerSequentialConfig(PreTrainedConfig):
         self._set_architecture()
 
     def _set_architecture(self) -> None:
-        if is_first_generation(self.architecture) and self.rotary_dim is None:
-            self.rotary_dim = min(FIRST_GENERATIONS_ROTARY_DIM, self.n_embd // self.n_head)
+        if is_first_generation(self.architecture):
+            said = FIRST_GENERATIONS_ROTARY_DIM if self.rotary_dim is None else self.rotary_dim
+            self.rotary_dim = min(said, self.n_embd // self.n_head)
         first_generation_norm = {"norm_cls": "torch", "eps": self.layer_norm_epsilon}
         self.architecture: Architecture = normal_form(self.architecture, first_generation_norm)
         self.rotary_dim = self.rotary_dim or self.n_embd // self.n_head

@@ -15,6 +15,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from mixformer.plugins import INSTALLED
+
 PHI_MSFT = "phi-msft"
 FLAT_ROTARY_DIM = 32
 
@@ -25,7 +27,8 @@ _FLAT_KERNEL_CHOICES = ("flash_rotary", "fused_dense", "flash_attn")
 def as_current_generation(config_dict: dict[str, Any]) -> dict[str, Any]:
     """A copy of `config_dict` in which a flat configuration has become an explicit one."""
     current = copy.deepcopy(config_dict)
-    current.pop("auto_map", None)  # it names remote code, which this package replaces
+    if INSTALLED:
+        current.pop("auto_map", None)  # it names code in the model's folder, which this package replaces
     if _is_flat(current):
         _make_explicit(current)
     return current

@@ -11,6 +11,8 @@ from importlib.metadata import entry_points
 from mixformer.errors import MissingPackageError
 
 GROUP = "mixformer.parts"
+# False in the copy that lies in a model's folder: transformers gives it a name of its own.
+INSTALLED = __name__.partition(".")[0] == "mixformer"
 
 
 def load_parts_of(name: str, path: str) -> None:
@@ -22,6 +24,11 @@ def load_parts_of(name: str, path: str) -> None:
     package, slash, _ = name.partition("/")
     if not slash:
         return
+    if not INSTALLED:
+        raise MissingPackageError(
+            f"`{path}` is {name!r}, and the code in a model's folder has MixFormer's own parts alone: pip install "
+            f"mixformer {package}, and `import mixformer` before the model is loaded"
+        )
     found = [entry for entry in entry_points(group=GROUP) if entry.dist is not None and entry.dist.name == package]
     if not found:
         raise MissingPackageError(

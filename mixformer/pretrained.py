@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 
 from mixformer.blocks import BLOCKS, get_block
 from mixformer.blocks.branches import first, keywords_of, taken
@@ -125,12 +126,14 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         place = pretrained_model_name_or_path
         if place is None or "key_mapping" in kwargs:
             return super().from_pretrained(place, *args, config=config, **kwargs)
-        if not isinstance(config, MixFormerSequentialConfig):
+        # Any configuration will do: of a local folder transformers loads the class twice, once for each file.
+        if not isinstance(config, PreTrainedConfig):
             rest = {key: kwargs[key] for key in HUB_KEYWORDS if key in kwargs}
             own = {key: kwargs.pop(key) for key in _config_keywords(kwargs)}
             config = cls.config_class.from_pretrained(place if config is None else config, **rest, **own)
         names = legacy_names(_block_count(config))
-        weights = deepspeed_state_dict(Path(place)) if Path(place).is_dir() else None
+        # transformers' trainer leaves its own files beside DeepSpeed's; then they are the model.
+        weights = deepspeed_state_dict(Path(place)) if Path(place).is_dir() and not _has_weights(Path(place)) else None
         if weights is not None:
             weights = renamed(weights, names)
             return super().from_pretrained(None, *args, config=config, state_dict=weights, **kwargs)
@@ -222,6 +225,12 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
 
 def _block_count(config: MixFormerSequentialConfig) -> int:
     return len(config.architecture) if isinstance(config.architecture, list) else config.n_layer
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights under the names of transformers."""
+    names = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_INDEX_NAME)
+    return any((folder / name).is_file() for name in names)
 
 
 def _config_keywords(keywords: Mapping[str, Any]) -> list[str]:

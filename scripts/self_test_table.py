@@ -12,7 +12,7 @@ from pathlib import Path
 
 from marked_text import replace_marked
 
-KINDS = ("weight", "mapping", "config", "kernel", "healthy")
+KINDS = ("weight", "mapping", "config", "code", "kernel", "healthy")
 ROW = re.compile(rf"(\S+) +({'|'.join(KINDS)}) +(\d+) (.+?) +(\S+)  (caught|silent|MISSED|FALSE ALARM)$")
 SUMMARY = re.compile(r"(PASS|FAIL): \d+ of \d+ faults caught, \d+ false alarms? in \d+ correct variants?$")
 

@@ -32,8 +32,9 @@ FLOORS = {
         converters.plugins
         converters.config
         converters.checkpoint
-        converters.algebra
-        converters.errors converters.counts converters.version
+        converters.generations
+        converters.algebra converters.remote_code
+        converters.errors converters.counts converters.version converters.card_marks
     """,
     "golden": """
         golden.conformance

@@ -1,32 +1,38 @@
-"""The model card that goes along with a push."""
+"""The model card that goes along with a push: ours renewed in the repo's card, or in the folder's where it has none."""
 
 from pathlib import Path
 
-UNVERIFIED = "**UNVERIFIED: these weights were pushed without a PASS.**"
-FENCE = "---\n"
+from cli.cards.card import card as with_ours
+from cli.cards.card import picture
+from converters.card_marks import METADATA, PICTURE
+from converters.checkpoint.side_files import README
+from converters.errors import ConversionError
+from converters.provenance import read_record
+
+UNVERIFIED = b"**UNVERIFIED: these weights were pushed without a PASS.**"
 
 
-def card(folder: Path, existing: bytes | None, *, unverified: bool) -> bytes | None:
-    """README.md as it should be in the repo; None leaves it as it is.
+def card(folder: Path, existing: bytes | None, repo: str, *, unverified: bool) -> dict[str, bytes]:
+    """README.md and its picture as they should be in the repo, by name.
 
-    existing: what the repo holds. Its text stays byte for byte; weights without a PASS are marked in a line before it.
+    existing: the card that the repo holds. What others wrote there stays byte for byte; weights without a PASS are
+    marked in a line before it.
     """
-    own = folder / "README.md"
+    own = folder / README
     text = existing if existing is not None else own.read_bytes() if own.is_file() else None
-    mark = UNVERIFIED.encode()
-    if unverified == (text is not None and mark in text):
-        return text if existing is None else None
-    if not unverified:
-        return (text or b"").replace(mark + b"\n\n", b"", 1)
-    head, rest = _metadata(text or b"")
-    return head + mark + b"\n\n" + rest
+    text = text and text.replace(UNVERIFIED + b"\n\n", b"", 1)
+    try:
+        record = read_record(folder)
+    except ConversionError:
+        record = {}
+    text = with_ours(folder, record, text, repo) if record else text or b""
+    drawn = picture(record)
+    found = {README: _marked(text) if unverified else text}
+    return {**found, PICTURE: drawn} if drawn else found
 
 
-def _metadata(text: bytes) -> tuple[bytes, bytes]:
-    """The metadata in front of a card, and what follows it."""
-    fence = FENCE.encode()
-    end = text.find(b"\n" + fence, len(fence) - 1)
-    if not text.startswith(fence) or end < 0:
-        return b"", text
-    cut = end + 1 + len(fence)
-    return text[:cut], text[cut:]
+def _marked(text: bytes) -> bytes:
+    """The card with the line about weights without a PASS at the start of its text."""
+    found = METADATA.match(text)
+    cut = found.end() if found else 0
+    return text[:cut] + UNVERIFIED + b"\n\n" + text[cut:]

@@ -56,12 +56,12 @@ def _action(path: str, there: bool, differs: bool) -> str:
     return "replace" if differs else "keep"
 
 
-def operations(wanted: Changes, card: Outgoing | None) -> list["CommitOperationAdd | CommitOperationDelete"]:
+def operations(wanted: Changes, card: Sequence[Outgoing]) -> list["CommitOperationAdd | CommitOperationDelete"]:
     """The changes as the client takes them; made anew for each try, as the client demands."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     found: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(path) for path in wanted.delete]
-    for file in (*wanted.send, *([card] if card else ())):
+    for file in (*wanted.send, *card):
         added = CommitOperationAdd(file.path, file.content)
         added.upload_info.sha256 = bytes.fromhex(file.sha256)  # as it was judged, and it need not be hashed again
         found.append(added)

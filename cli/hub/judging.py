@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from cli.conversion import reference_folder
 from cli.hub.errors import UnverifiedError
 from cli.hub.outgoing import is_allowed
 from cli.hub.sources import folder_of
@@ -33,8 +32,7 @@ def judge_again(folder: Path, reference: str | None, *, device: str, quiet: bool
     if found["headers_sha256"] != known.get("headers_sha256"):
         raise UnverifiedError(f"{theirs} is not the source that {folder / NAME} names: its config or headers differ")
     before = _hashes(folder)
-    with reference_folder(str(record.get("family")), theirs, folder) as plain:
-        verdict = judged(folder, plain, device=device, quiet=quiet)
+    verdict = judged(folder, theirs, device=device, quiet=quiet)
     if _hashes(folder) != before:
         raise UnverifiedError(f"{folder} changed while it was judged; nothing was pushed")
     record_run(folder, Run(verdict.to_json(), verdict.asked, device, theirs), before)

@@ -10,6 +10,7 @@ from converters.checkpoint.json_files import LARGEST_JSON
 from converters.checkpoint.side_files import LARGEST, README, SOURCE_README, TEMPLATES, is_carried
 from converters.checkpoint.weight_files import FORMS, is_plain_name, weight_map_of
 from converters.errors import UnsafeFile
+from converters.remote_code.exported import FILES as CODE
 
 SMALL = ("config.json", "params.json", "conversion.json", "adapter_config.json")
 SHOWN = 6  # names of files in a message
@@ -83,7 +84,7 @@ def beside(listing: Listing) -> list[str]:
     """
     names = [name for name in sorted(listing.files) if _goes_along(name)]
     for name in names:
-        limit = LARGEST_JSON if name in SMALL else LARGEST
+        limit = LARGEST_JSON if name in (*SMALL, *CODE) else LARGEST
         if listing.files[name].nbytes > limit:
             raise UnsafeFile(
                 f"{listing.repo} has a {name} of {listing.files[name].nbytes:,} bytes; expected a small file"
@@ -97,7 +98,7 @@ def _goes_along(path: str) -> bool:
         return False
     if folder:
         return folder == TEMPLATES and name.endswith(".jinja")
-    return name in (*SMALL, README, SOURCE_README) or is_carried(name)
+    return name in (*SMALL, *CODE, README, SOURCE_README) or is_carried(name)  # code is compared, never run
 
 
 def total(listing: Listing, names: Iterable[str] | Sequence[str]) -> int:

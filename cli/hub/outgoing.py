@@ -14,14 +14,15 @@ from cli.hub.published import published
 from converters.checkpoint.cache_folders import git_oid_of, sha256_of
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.opening import open_checkpoint
-from converters.checkpoint.side_files import README, SOURCE_README, TEMPLATES, is_carried
+from converters.checkpoint.side_files import SOURCE_README, TEMPLATES, is_carried
 from converters.checkpoint.weight_files import is_plain_name
 from converters.errors import UnsafeFile, UsageError
 from converters.provenance import NAME
-from converters.verdict_record import judged_files, obstacle
+from converters.remote_code.exported import FILES as CODE
+from converters.remote_code.exported import foreign_code
+from converters.verdict_record import BESIDE, judged_files, obstacle
 
 WEIGHTS = re.compile(r"model(-\d{5,}-of-\d{5,})?\.safetensors(\.index\.json)?")
-CODE = ("configuration_mixformer_sequential.py", "modeling_mixformer_sequential.py")
 ALSO = ("config.json", SOURCE_README, *CODE)
 
 
@@ -88,15 +89,28 @@ def cargo(folder: Path, *, allow_unverified: bool) -> Cargo:
     there = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir() or p.is_symlink())
     names = [name for name in there if is_allowed(name)]
     judged = {} if why else judged_files(folder)
-    for name in sorted(set(judged) - {*names, README, NAME}):
+    for name in sorted(set(judged) - {*names, *BESIDE}):
         raise UnsafeFile(f"{folder / name} is of no kind that is pushed: weights as safetensors, configs, tokenizers")
     files = [_outgoing(folder, name, judged.get(name)) for name in names]
-    open_checkpoint(folder)  # an index that is missing, or lists other shards, is told here
+    _check_code(folder, open_checkpoint(folder).config)  # a missing index, or one of other shards, is told by this
     record = read_json(folder / NAME) if (folder / NAME).is_file() else {}
     if record:
         files.append(made(NAME, published(record)))
-    left = tuple(name for name in there if name not in {*names, NAME, README})
+    left = tuple(name for name in there if name not in {*names, *BESIDE})
     return Cargo(folder, record, tuple(files), why, left)
+
+
+def _check_code(folder: Path, config: Mapping[str, object]) -> None:
+    """Refuses code that this version did not write: whoever loads the model runs it.
+
+    Raises:
+        UnsafeFile: naming what differs.
+    """
+    if other := foreign_code(folder, config):
+        raise UnsafeFile(
+            f"{folder}: {other}; only code that this version writes is pushed. Convert again with --force, or leave the"
+            " code out with --no-code"
+        )
 
 
 def _outgoing(folder: Path, name: str, judged: str | None) -> Outgoing:

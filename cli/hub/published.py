@@ -10,7 +10,8 @@ from typing import Any
 
 from converters.checkpoint.json_files import as_bytes
 
-KEYS = ("version", "family", "to", "source", "options", "max_shard_size", "format", "lossy_steps", "files", "keys")
+REQUEST = ("version", "family", "to", "source", "options", "max_shard_size", "format", "code")
+KEYS = (*REQUEST, "lossy_steps", "files", "keys")
 LEVEL = ("name", "title", "status", "number", "budget", "required")
 SOURCE = ("name", "repo", "commit", "headers_sha256")
 

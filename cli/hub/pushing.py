@@ -151,7 +151,7 @@ def _there_already(api: "HfApi", cargo: Cargo, target: Target, head: Listing, wa
 
 
 def _commit_once(api: "HfApi", cargo: Cargo, target: Target, head: Listing, wanted: Changes) -> Pushed:
-    (message, description), card = words_for(cargo), _card(api, cargo, head)
+    (message, description), card = words_for(cargo), _card(api, cargo, target, head)
     done = api.create_commit(
         target.repo,
         operations(wanted, card),
@@ -161,7 +161,7 @@ def _commit_once(api: "HfApi", cargo: Cargo, target: Target, head: Listing, want
         create_pr=target.create_pr,
         parent_commit=head.commit,
     )
-    _compare(api, target.repo, done.oid, (*cargo.files, *([card] if card else ())), wanted)
+    _compare(api, target.repo, done.oid, (*cargo.files, *card), wanted)
     return Pushed(target, head.private, wanted.listed, done.oid, done.pr_url or str(done.commit_url))
 
 
@@ -199,11 +199,12 @@ def _compare(api: "HfApi", repo: str, commit: str, files: Sequence[Outgoing], wa
             raise HubError(f"{repo}@{commit}: {path} should be gone and is there; delete it, it holds stale weights")
 
 
-def _card(api: "HfApi", cargo: Cargo, head: Listing) -> Outgoing | None:
-    """README.md, if it is to change."""
+def _card(api: "HfApi", cargo: Cargo, target: Target, head: Listing) -> tuple[Outgoing, ...]:
+    """README.md and its picture, if they are to change."""
     existing = fetch_one(api, head, README).read_bytes() if README in head.files else None
-    content = cards.card(cargo.folder, existing, unverified=cargo.obstacle is not None)
-    return None if content is None else made(README, content)
+    wanted = cards.card(cargo.folder, existing, target.repo, unverified=cargo.obstacle is not None)
+    files = [made(name, content) for name, content in wanted.items()]
+    return tuple(file for file in files if file.nbytes and not file.equals(head.files.get(file.path)))
 
 
 def words_for(cargo: Cargo) -> tuple[str, str]:

@@ -61,6 +61,7 @@ class Checkpoint:
     lossy: steps that opening it takes, as conversion.json records them. unpack: makes the last of `files` in a folder
     for temporary files; until then it does not exist, and only a plan can be made. said_by: what stands for config.json
     where there is none. unsaid: fields that belong into the config, that nothing in the source says and a user may.
+    generation: of a MixFormer, which has the config and the keys of today: the one that its files are of.
     """
 
     folder: Path
@@ -74,6 +75,7 @@ class Checkpoint:
     unpack: Callable[[Path], Path] | None = None
     said_by: str = ""
     unsaid: tuple[str, ...] = ()
+    generation: str = ""
 
     @property
     def nbytes(self) -> int:

@@ -19,7 +19,15 @@ from converters.checkpoint.weight_files import holds_weights
 from converters.errors import UnsafeFile
 
 FORMS = "converters.forms"  # found by its name, so that imports go down only
-READERS = ("gguf_file", "llama2c_file", "meta_shards", "nanogpt_file", "nvidia_ngpt_file", "state_dict_file")
+READERS = (
+    "deepspeed_folder",
+    "gguf_file",
+    "llama2c_file",
+    "meta_shards",
+    "nanogpt_file",
+    "nvidia_ngpt_file",
+    "state_dict_file",
+)
 OWN_NAMES = ("config.json", "model.safetensors")  # a file of this name means its folder
 
 

@@ -1,6 +1,7 @@
 """Opening a checkpoint: its form, its config, and the headers of its weight files. No weights are read."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from converters.checkpoint.safetensors_header import read_header
 from converters.checkpoint.users_word import said_n_head, with_n_head
 from converters.checkpoint.weight_files import SINGLE, check_index, weight_files
 from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageError
+from converters.generations.configs import SDK, WORDS, current_config, generation_of
+from converters.generations.keys import current_names, depth_of
+from converters.generations.wrappers import find_wrapping
 
 
 def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
@@ -27,7 +31,24 @@ def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
     """
     found = find_form(source)
     checkpoint = found.form.read(found.path, dequantize) if found else open_folder(source)
-    return with_n_head(checkpoint, said_n_head())
+    return _of_today(with_n_head(checkpoint, said_n_head()))
+
+
+def _of_today(stored: Checkpoint) -> Checkpoint:
+    """A MixFormer of any generation with the config and the key names of today, without wrappers; others as they are.
+
+    Raises:
+        ConfigRefused, CoverageRefused: two fields are one field, or two keys are one tensor.
+    """
+    generation = generation_of(stored.config)
+    if generation is None:
+        return stored
+    config, wrapping = current_config(stored.config), find_wrapping(stored.tensors)
+    own = {wrapping.own(key): tensor for key, tensor in stored.tensors.items()}
+    names = current_names(own, depth_of(config))
+    tensors = {names[key]: replace(tensor, key=names[key]) for key, tensor in own.items()}
+    notes = stored.notes if generation == SDK else (*stored.notes, f"config.json is that of {WORDS[generation]}")
+    return replace(stored, config=config, tensors=tensors, notes=notes, generation=generation)
 
 
 def open_folder(source: Path) -> Checkpoint:

@@ -24,7 +24,7 @@ BITS = {
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
 }
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
-MOST_TENSORS = 1 << 17  # of one file; the largest models published so far have 140,000 in dozens of files
+MOST_TENSORS = 100_000  # of one file; the largest models published so far have 140,000 in dozens of files
 MOST_DIMS = 8
 LONGEST_NAME = 1 << 10  # characters
 METADATA = "__metadata__"

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from converters.card_marks import is_our_card
 from converters.checkpoint.regular_files import check_regular
 from converters.errors import UnsafeFile
 
@@ -73,7 +74,7 @@ def _readme(source: Path, *, home: bool) -> Iterator[tuple[str, Path]]:
     own, theirs = source / README, source / SOURCE_README
     if home and theirs.is_file():
         yield README, theirs
-    elif not home and own.is_file():
+    elif not home and own.is_file() and not is_our_card(own):
         yield SOURCE_README, own
 
 
@@ -103,8 +104,8 @@ def _own_places(source: Path) -> Iterator[Path]:
 
 
 def differing_side_files(one: Path, other: Path) -> Iterator[str]:
-    """Side files that are not the same in two folders, a sentence each."""
-    names = {name for folder in (one, other) for name, path in _listed(folder) if is_carried(path.name)} | {README}
+    """Side files that are not the same in two folders, a sentence each. A card (README.md) is none of them."""
+    names = {name for folder in (one, other) for name, path in _listed(folder) if is_carried(path.name)}
     for name in sorted(names):
         first, second = one / name, other / name
         if not first.is_file() and not second.is_file():

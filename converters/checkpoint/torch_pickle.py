@@ -97,15 +97,20 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        while True:
-            opcode = self.data[self.at : self.at + 1]
+        data, table, stop = self.data, TABLE, pickle.STOP[0]
+        while (opcode := data[self.at]) != stop:
             self.at += 1
-            if opcode == pickle.STOP:
-                return self.stack.pop()
-            if opcode not in STEPS:
-                raise pickle.UnpicklingError(f"its pickle has the opcode {opcode!r}, which a state dict does not need")
-            self.count(1)
-            STEPS[opcode](self)
+            step = table[opcode]
+            if step is None:
+                raise pickle.UnpicklingError(
+                    f"its pickle has the opcode {bytes([opcode])!r}, which a state dict does not need"
+                )
+            self.steps += 1
+            if self.steps > MOST_STEPS:
+                self.count(0)
+            step(self)
+        self.at += 1
+        return self.stack.pop()
 
     def count(self, steps: int) -> None:
         self.steps += steps
@@ -280,3 +285,4 @@ STEPS: Mapping[bytes, Callable[[_Machine], Any]] = {
     pickle.NEWOBJ: lambda m: m.new(),
     pickle.BUILD: lambda m: m.stack.pop(),  # attributes, such as the versions that torch keeps beside a state dict
 }
+TABLE = [STEPS.get(bytes([opcode])) for opcode in range(256)]

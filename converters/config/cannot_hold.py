@@ -55,10 +55,14 @@ SETTINGS = {
         )
     ),
     MLP + "act_fn": Setting(other="the activation {}"),
+    MLP + "bias": _switch("biases in the MLP", "no biases in the MLP"),
+    HEAD + "use_norm": _switch("a norm before the output head", "no norm before the output head"),
     HEAD + "use_bias": _switch("a bias on the output head", "no bias on the output head"),
     MIXER + "bias": _switch("biases on queries, keys and values", "no biases on queries, keys and values"),
     MIXER + "out_bias": _switch("a bias on the attention output", "no bias on the attention output"),
     MIXER + "qk_norm": _switch("normalised queries and keys", "queries and keys without norms"),
+    MIXER + "qk_l2_norm": _switch("queries and keys of length 1", "queries and keys of any length"),
+    MIXER + "attn_fn": Setting(other="the attention function {}"),
     MIXER + "use_alibi": _switch("ALiBi", "no ALiBi"),
     MIXER + "causal": _switch("causal attention", "attention that is not causal"),
     MIXER + "dropout": Setting(((0.0, "no dropout in attention"),), "dropout {} in attention"),
@@ -73,6 +77,8 @@ SETTINGS = {
         ((0, "no rotary positions"), (-1, "no rotary positions")), "rotary positions on {} dimensions of each head"
     ),
     MIXER + "rotary_base": Setting(other="rotary positions with base {}"),
+    MIXER + "rotary_style": Setting(other="the rotary style {}"),
+    MIXER + "rotary_formula": Setting(other="the rotary formula {}"),
     MIXER + "rotary_scale_base": Setting(((None, "no YaRN of the SDK"),), "YaRN of the SDK"),
     MIXER + "rope_scaling": Setting(((None, "no YaRN of the SDK"),), "YaRN of the SDK"),
     MIXER + "rope_parameters": Setting(((None, "rotary positions without scaling"),), "scaled rotary positions"),

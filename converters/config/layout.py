@@ -16,8 +16,9 @@ from converters.config.mixer_defaults import positive, resolve_mixer, resolve_ro
 from converters.config.paths import unflatten as unflatten
 from converters.config.spellings import in_one_spelling
 from converters.errors import ConfigRefused
+from converters.generations.configs import MODEL_TYPE as MODEL_TYPE
+from converters.generations.configs import current_config
 
-MODEL_TYPE = "mixformer-sequential"
 ARCHITECTURE = "MixFormerSequentialForCausalLM"
 
 TOP: dict[str, Any] = {
@@ -62,11 +63,12 @@ UNBIASED_NORMS = ("rms", "flash_rms", ngpt.NORM)
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A MixFormer `config.json` with every default said: dotted paths to effective values.
+    """A MixFormer `config.json` of any generation with every default said: dotted paths to effective values.
 
     Raises:
         ConfigRefused: the architecture is of a form that cannot be resolved.
     """
+    config = current_config(config)
     architecture = config.get("architecture") or {}
     if isinstance(architecture, list):
         config, architecture = as_dict(config, architecture)
@@ -83,7 +85,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         if name not in PARTS and name not in ("path", "block_cls"):
             flat[f"architecture.{name}"] = value
     for part, default in PARTS.items():
-        given = architecture.get(part) or default
+        given = architecture.get(part, default)
         if f"{part}_cls" not in given:
             raise ConfigRefused(f"architecture.{part}.{part}_cls is missing; it says which {part} the others are about")
         for name, value in given.items():

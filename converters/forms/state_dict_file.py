@@ -47,8 +47,8 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
 
 def _told(path: Path, tensors: Mapping[str, StoredTensor]) -> dict[str, Any]:
     """The config by the one family that knows the keys as its own."""
-    prefix = find_naming(tensors, "", ()).prefix
-    shapes = {key.removeprefix(prefix): tensor.shape for key, tensor in tensors.items()}
+    naming = find_naming(tensors, "", ())
+    shapes = {naming.own(key, ()): tensor.shape for key, tensor in tensors.items()}
     found = {family.name: config for family in list_families() if family.told and (config := family.told(shapes))}
     if len(found) == 1:
         return dict(*found.values())

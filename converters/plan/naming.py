@@ -1,53 +1,50 @@
-"""Key names that a wrapper changed: its prefix is removed before planning and added again on the way back.
+"""Key names that a wrapper changed: they are undone before planning and made again on the way back.
 
-`torch.compile` puts `_orig_mod.` before every key, DataParallel and DistributedDataParallel put `module.`, and a
-checkpoint of the model without a head has no `model.`.
+See `converters.generations.wrappers`. Besides, a checkpoint of the model without a head has no `model.`.
 """
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.errors import ConfigRefused
-
-WRAPPERS = ("_orig_mod.", "module.")
+from converters.generations.wrappers import WRITTEN, Wrapping, find_wrapping
 
 
 @dataclass(frozen=True)
 class Naming:
-    """`prefix` stands before every stored key; `bare`: the family's own `base` prefix is left out."""
+    """`wrapping`: the wrappers in stored keys; `bare`: the family's own `base` prefix is left out."""
 
-    prefix: str = ""
+    wrapping: Wrapping = field(default_factory=Wrapping)
     base: str = ""
     bare: bool = False
 
     def stored(self, key: str) -> str:
         """A family's key as it is stored."""
-        return self.prefix + (key.removeprefix(self.base) if self.bare else key)
+        return self.wrapping.stored(key.removeprefix(self.base) if self.bare else key)
 
     def own(self, stored: str, heads: tuple[str, ...]) -> str:
         """The family's key for a stored key; keys of the head have no base prefix."""
-        key = stored.removeprefix(self.prefix)
+        key = self.wrapping.own(stored)
         return self.base + key if self.bare and not key.startswith(heads) else key
 
     def residue(self) -> dict[str, Any]:
         """What the residue keeps for the way back."""
-        found: dict[str, Any] = {"prefix": self.prefix} if self.prefix else {}
-        return {**found, "bare": True} if self.bare else found
+        prefix = self.wrapping.at.get("")
+        inside = {path: wrapper for path, wrapper in self.wrapping.at.items() if path}
+        found = {"prefix": prefix, "inside": inside, "bare": self.bare}
+        return {name: value for name, value in found.items() if value}
 
 
 def find_naming(keys: Mapping[str, object], base: str, heads: tuple[str, ...]) -> Naming:
-    """The prefix of a set of stored keys, if all of them have it."""
-    prefix, rest = "", list(keys)
-    while shared := next((w for w in WRAPPERS if rest and all(key.startswith(w) for key in rest)), None):
-        prefix += shared
-        rest = [key.removeprefix(shared) for key in rest]
+    """The naming of a set of stored keys."""
+    wrapping = find_wrapping(keys, own=".".join((base, *heads)).split("."))
+    rest = [wrapping.own(key) for key in keys]
     bare = (
         bool(base) and not any(key.startswith(base) for key in rest) and any(not key.startswith(heads) for key in rest)
     )
-    return Naming(prefix, base, bare)
+    return Naming(wrapping, base, bare)
 
 
 def naming_of(residue: Mapping[str, Any], base: str) -> Naming:
@@ -57,15 +54,13 @@ def naming_of(residue: Mapping[str, Any], base: str) -> Naming:
         ConfigRefused: the residue was changed by hand.
     """
     said = residue.get("keys", {})
-    prefix = said.get("prefix", "") if isinstance(said, dict) else None
-    bare = said.get("bare", False) if isinstance(said, dict) else None
-    if (
-        not isinstance(prefix, str)
-        or not re.fullmatch(r"(_orig_mod\.|module\.)*", prefix)
-        or not isinstance(bare, bool)
-    ):
+    known = said if isinstance(said, dict) else {"bare": None}
+    inside, bare = known.get("inside", {}), known.get("bare", False)
+    at = {"": known.get("prefix", ""), **inside} if isinstance(inside, dict) else {"": None}
+    sound = all(isinstance(wrapper, str) and (not wrapper or WRITTEN.fullmatch(wrapper)) for wrapper in at.values())
+    if not sound or not isinstance(bare, bool):
         raise ConfigRefused(f"converted_from.keys in config.json was changed by hand: it is {said!r}; remove it")
-    return Naming(prefix, base, bare)
+    return Naming(Wrapping({path: wrapper for path, wrapper in at.items() if wrapper}), base, bare)
 
 
 def unwrapped(source: Checkpoint, naming: Naming, heads: tuple[str, ...]) -> Checkpoint:

@@ -21,7 +21,8 @@ from converters.family import OURS, Family, get_family
 from converters.plan.heads import NOTES, TIE, find_head, head_of
 from converters.plan.known_buffers import Buffers, buffers_of, find_buffers, still_true, used
 from converters.plan.naming import find_naming, naming_of, unwrapped
-from converters.plan.options import Options
+from converters.plan.options import DEFAULTS, Options
+from converters.plan.our_buffers import LEFT_OUT, compared, tables_of
 from converters.plan.rules import TargetTensor, apply, bound_rules, check_keys, theirs_shapes, unmoved
 
 TRAINED = "tensors that the source did not store, as all of their values were equal, are written: they were trained"
@@ -83,7 +84,7 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     Raises:
         Refused: the family cannot hold the model, or keys or shapes do not fit it.
     """
-    ours = _without_copy(ours, own=options.own_head)
+    ours = without_copies(ours, options)
     live, foreign = _home(ours.config, family)
     live = _with_all_stored(live, family) if options.trained else live
     resolved, residue = layout.resolve(live), residue_of(live, family.name)
@@ -108,6 +109,15 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     return Model(ours.source, config, named, (*ours.checks, *checks), (*ours.notes, *notes), ours.dropped)
 
 
+def without_copies(ours: Model, options: Options = DEFAULTS) -> Model:
+    """A MixFormer without tensors that say what others or the config say; the checks compare them.
+
+    Raises:
+        HeadDiffers, NotInvertible: they say something else.
+    """
+    return _without_tables(_without_copy(ours, own=options.own_head), drop=options.drop_buffers)
+
+
 def _without_copy(ours: Model, *, own: bool) -> Model:
     """A tied MixFormer without the head that files of torch hold beside the embedding; `own`: it was found to differ.
 
@@ -123,6 +133,17 @@ def _without_copy(ours: Model, *, own: bool) -> Model:
     moved = Tie()([embedding.view, copy.view], Dims({}))
     kept = {key: tensor for key, tensor in ours.tensors.items() if key != head}
     return replace(ours, tensors=kept, checks=(*ours.checks, *moved.checks))
+
+
+def _without_tables(ours: Model, *, drop: bool) -> Model:
+    """A MixFormer without the rotary tables that files of its first generation hold."""
+    keys = [key for key in tables_of(ours.source) if key in ours.tensors]
+    if not keys:
+        return ours
+    checks = compared(ours.source, keys, layout.resolve(ours.config), drop=drop)
+    kept = {key: tensor for key, tensor in ours.tensors.items() if key not in keys}
+    notes, dropped = (ours.notes, (*ours.dropped, *keys)) if drop else ((*ours.notes, LEFT_OUT), ours.dropped)
+    return replace(ours, tensors=kept, checks=(*ours.checks, *checks), notes=notes, dropped=dropped)
 
 
 def _home(config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Any], tuple[str, ...]]:

@@ -38,10 +38,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _all_families() -> list[str]:
-    from converters import list_families
+    from golden.models.hot import own_functions
 
-    # A dialect is another file form of a family: the tests of its reader prove its function.
-    return [found.name for found in list_families() if not found.dialect_of]
+    return own_functions()
 
 
 def _seeds(family: str) -> Sequence[int]:

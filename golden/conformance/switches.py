@@ -8,6 +8,7 @@ from converters.config.entries import Choice, Entry, Field, Flag
 from converters.config.kinds import BOOL, same
 from converters.config.layout import resolve
 from converters.errors import ConversionError
+from converters.families.shared.ngpt_fields import Either
 from converters.family import Family
 from golden.conformance.variants import variants
 from golden.models.hot import hot_config
@@ -43,10 +44,15 @@ def never_on(family: Family, configs: list[Config]) -> list[str]:
 
 
 def _switch(entry: Entry) -> Iterator[tuple[str, list[Any]]]:
-    """The field of a switch and what turns it on: a flag, a choice, or true and false of the architecture."""
+    """The field of a switch and what turns it on: a flag, a choice, a kind, or true and false of the architecture."""
     if isinstance(entry, Flag):
         yield entry.name, [True]
     elif isinstance(entry, Choice):
         yield entry.name, [theirs for theirs, _ in entry.pairs[1:]]
+    elif isinstance(entry, Either):
+        yield entry.name, [theirs for theirs, _, _ in entry.kinds[1:]]
+        for _, _, entries in entry.kinds:
+            for inner in entries:
+                yield from _switch(inner)
     elif isinstance(entry, Field) and entry.kind is BOOL and entry.ours[0].startswith("architecture."):
         yield entry.name, [value for value in (False, True) if value is not entry.default]

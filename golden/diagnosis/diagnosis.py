@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from golden.diagnosis.hypotheses import Hypothesis, config_hypotheses, weight_hypotheses
+from golden.diagnosis.hypotheses import config_hypotheses, weight_hypotheses
+from golden.diagnosis.hypothesis import Hypothesis
 from golden.errors import GoldenError
 from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.live import Evidence
@@ -41,7 +43,7 @@ def first_divergence(candidate: ModelRunner, evidence: Evidence, budget: Budget)
             continue
         reading = _relative(name, found, expected)
         if not reading.rms <= 10.0 * budget.rms:
-            return f"{name}: rms {reading.rms:.3g}, max {reading.max:.3g} of the stage's std"
+            return f"{name}: rms {reading.rms:.3g}, max {reading.max:.3g} of its size"
     return None  # the diagnosis prompt does not show the fault
 
 
@@ -53,10 +55,13 @@ def _stages(candidate: ModelRunner, evidence: Evidence) -> Stages:
 
 
 def _relative(name: str, found: Tensor, expected: Tensor) -> Reading:
+    """Both (tokens, width), each row in units of the expected one: positions of one stage may differ by 1e8 in size."""
     width = min(found.shape[-1], expected.shape[-1])
+    sizes = expected[:, :width].double().square().mean(-1, keepdim=True).sqrt()
+    sizes = torch.where(sizes > 0, sizes, 1.0)
     meter = ErrorMeter()
-    meter.add(name, found[:, :width], expected[:, :width])
-    return meter.total(name)
+    meter.add(name, found[:, :width] / sizes, expected[:, :width] / sizes)
+    return meter.total(name, 1.0)
 
 
 @dataclass(frozen=True)

@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
-
+from golden.diagnosis.hypothesis import Hypothesis
+from golden.diagnosis.sphere_hypotheses import scale_hypotheses, told_hypotheses
 from golden.faults import applicability as can
 from golden.faults import mapping_faults as m
 from golden.faults import weight_faults as w
 from golden.faults.model_copy import Patient
-from golden.models.anatomy import ConfigPath, lookup
-
-Undo = Callable[[Patient, random.Random], None]
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One possible mistake: ``claim`` is a sentence about the candidate, ``repair`` undoes it.
-
-    ``roles`` are the parts that ``repair`` changes. ``stages`` are the stages where the mistake can show first, by the
-    beginning of their names; empty where it can show anywhere.
-    """
-
-    claim: str
-    repair: Undo
-    roles: tuple[str, ...] = ()
-    stages: tuple[str, ...] = ()
-
-    def undo(self, patient: Patient) -> None:
-        """Undo the mistake in this copy of the model."""
-        with torch.no_grad():
-            self.repair(patient, random.Random(0))
-
-    def keys(self, patient: Patient) -> set[str]:
-        """Keys of the tensors that undoing the mistake changes."""
-        parts = patient.anatomy.parts
-        return {part.key for role, part in parts.items() if role.split(".")[-1] in self.roles}
-
-    def fits(self, divergence: str | None) -> bool:
-        """Whether the mistake can show first at this stage; True where the stage is not known."""
-        return divergence is None or not self.stages or any(divergence.startswith(stage) for stage in self.stages)
+from golden.models.anatomy import lookup
+from golden.models.parts import ConfigPath
 
 
 def weight_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
@@ -66,7 +35,8 @@ def weight_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
             yield Hypothesis(claim, w.roll_rows("head", shift), ("head",), ("logits",))
     scale = float(patient.anatomy.head_dim) ** 0.5
     for factor, claim in ((scale, "attention is scaled by 1/d"), (1.0 / scale, "attention is not scaled")):
-        yield Hypothesis(claim, m.scale_queries(factor), ("q", "q_bias", "q_norm"), attention)
+        yield Hypothesis(claim, m.scale_queries(factor), ("q", "q_bias", "q_norm", "qk_scale"), attention)
+    yield from scale_hypotheses(patient)
     yield from _layer_hypotheses(patient)
 
 
@@ -120,6 +90,7 @@ SPELLED: dict[str, tuple[ConfigPath, ...]] = {
 
 def config_hypotheses(patient: Patient, reference: Mapping[str, Any]) -> Iterator[Hypothesis]:
     """Config fields with another value: that of the reference first, then the usual ones."""
+    yield from told_hypotheses(patient, reference)
     head_dim = patient.anatomy.head_dim
     for dial, usual in (USUAL | {"rotary_dim": (head_dim, head_dim // 2)}).items():
         if dial not in patient.anatomy.dials:

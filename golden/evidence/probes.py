@@ -44,7 +44,7 @@ def _cases(exact: ModelRunner, dtype: torch.dtype) -> Iterator[tuple[str, str, T
         return
     width = exact.model.get_input_embeddings().embedding_dim
     generator = torch.Generator().manual_seed(0)
-    for scale in NORM_SCALES:
+    for scale in NORM_SCALES if role_module(layers[0], "norm_1") is not None else ():
         rows = scale * torch.randn(1, NORM_ROWS, width, generator=generator)
         yield f"norm of inputs of rms {scale:g}", "norm_1", rows.to(dtype)
     if activation(layers[0]) is not None:
@@ -54,7 +54,7 @@ def _cases(exact: ModelRunner, dtype: torch.dtype) -> Iterator[tuple[str, str, T
 
 
 def _probe(exact: ModelRunner, own: ModelRunner, dtype: torch.dtype, name: str, role: str, given: Tensor) -> Probe:
-    truth = run_probe(exact, role, given.to(exact.model.dtype), rounded_to=dtype)
+    truth = run_probe(exact, role, given.to(exact.model.dtype), rounded_as=own, dtype=dtype)
     assert truth is not None
     found = run_probe(own, role, given)
     assert found is not None
@@ -80,27 +80,36 @@ def error_against_twin(probe: Probe, found: Tensor) -> float | None:
     return error_of(found, forms["none" if right == ["tanh"] else "tanh"])
 
 
-def run_probe(runner: ModelRunner, role: str, given: Tensor, rounded_to: torch.dtype | None = None) -> Tensor | None:
+def run_probe(
+    runner: ModelRunner,
+    role: str,
+    given: Tensor,
+    rounded_as: ModelRunner | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor | None:
     """Output of the module of ``role`` in layer 0 on ``given``, on the CPU; None where the model has no such module.
 
     Args:
-        rounded_to: use a copy of the module with weights rounded to this dtype, as a low-precision model has them.
+        rounded_as: use a copy of the module with weights rounded to ``dtype``, as this model in low precision has them.
+            What it keeps wider stays as it is.
     """
-    layers = blocks(runner.model)
-    module = _find(layers[0], role) if layers else None
+    module = _find(runner, role)
     if module is None:
         return None
     given = given.to(runner.loaded.device)
     arguments = _surroundings(runner, module, given.shape[1]) if role == "attention" else {}
-    if rounded_to is not None:
-        module = _rounded(module, rounded_to)
+    if rounded_as is not None:
+        module = _rounded(module, dtype, _kept(_find(rounded_as, role), dtype))
     with torch.no_grad(), runner.lifting():
         output: Tensor = first_tensor(module(given, **arguments))
     return output.cpu()
 
 
-def _find(block: nn.Module, role: str) -> nn.Module | None:
-    return activation(block) if role == "activation" else role_module(block, role)
+def _find(runner: ModelRunner, role: str) -> nn.Module | None:
+    layers = blocks(runner.model)
+    if not layers:
+        return None
+    return activation(layers[0]) if role == "activation" else role_module(layers[0], role)
 
 
 def _surroundings(runner: ModelRunner, module: nn.Module, tokens: int) -> dict[str, Any]:
@@ -109,9 +118,16 @@ def _surroundings(runner: ModelRunner, module: nn.Module, tokens: int) -> dict[s
     return {name: value for name, value in kwargs.items() if name != "hidden_states"}
 
 
-def _rounded(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _kept(module: nn.Module | None, dtype: torch.dtype) -> set[str]:
+    """Names of the parameters that a module in low precision has in a wider dtype."""
+    named = () if module is None else module.named_parameters()
+    return {name for name, parameter in named if parameter.dtype.itemsize > dtype.itemsize}
+
+
+def _rounded(module: nn.Module, dtype: torch.dtype, kept: set[str]) -> nn.Module:
     copied = copy.deepcopy(module)
     with torch.no_grad():
-        for parameter in copied.parameters():
-            parameter.copy_(parameter.to(dtype))
+        for name, parameter in copied.named_parameters():
+            if name not in kept:
+                parameter.copy_(parameter.to(dtype))
     return copied

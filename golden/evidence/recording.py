@@ -29,7 +29,9 @@ from golden.models.failures import enough_memory
 from golden.models.folders import check_folder, read_config, stored_elements, weight_files
 from golden.models.loading import load_model
 from golden.models.memory import available_bytes, plan_run
+from golden.models.obstacles import obstacle
 from golden.models.running import ModelRunner
+from golden.references import is_native, native_files
 
 SEED = 0
 FULL_LIMIT = 64 * 2**20
@@ -86,8 +88,10 @@ def _recorded(
         header["stages"] = [name for name, _ in stages]
         tensors |= {f"stage.{j}": values.contiguous() for j, (_, values) in enumerate(stages)}
     header["spread"] = _float32_spread(folder, live)
-    header["calibrations"] = {}
+    header |= {"config": read_config(folder), "calibrations": {}}
     for dtype in dtypes:
+        if obstacle(header["config"], LOW_PRECISION[dtype]):
+            continue
         _add_calibration(calibrate(folder, dtype, evidence, live.runner), header, tensors)
     header |= _provenance(folder, live)
     return header, tensors
@@ -201,10 +205,8 @@ def _add_calibration(calibration: Calibration, header: dict[str, Any], tensors: 
 
 
 def _provenance(folder: Path, live: LiveEvidence) -> Mapping[str, Any]:
-    config = read_config(folder)
     return {
-        "family": config.get("model_type"),
-        "config": config,
+        "family": read_config(folder).get("model_type"),
         "dtype": str(live.runner.model.dtype).removeprefix("torch."),
         "used_vocab": live.used_vocab,
         "table_sizes": dict(live.table_sizes),
@@ -217,10 +219,12 @@ def _provenance(folder: Path, live: LiveEvidence) -> Mapping[str, Any]:
 
 def _hashes(folder: Path) -> Iterator[tuple[str, str]]:
     """sha256 of weights, config and tokenizer files."""
-    names = [path.name for path in weight_files(folder)]
+    files = native_files(folder) if is_native(folder) else weight_files(folder)
+    place = folder if folder.is_dir() else folder.parent
+    names = [path.name for path in files]
     names += ["config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"]
-    for name in names:
-        path = folder / name
+    for name in names if folder.is_dir() else names[: len(files)]:
+        path = place / name
         if path.exists():
             with path.open("rb") as file:
                 yield name, hashlib.file_digest(file, "sha256").hexdigest()

@@ -54,6 +54,32 @@ def dial_is(name: str, value: Any = None) -> Applies:
     return applies
 
 
+def both(one: Applies, other: Applies) -> Applies:
+    """Both hold."""
+    return lambda patient: one(patient) and other(patient)
+
+
+def has_softmax(patient: Patient) -> bool:
+    """Scores become weights by a softmax: without one, their size hardly matters beside that of later keys."""
+    return not dial_is("attn_fn", "masked_linear")(patient)
+
+
+def turns_part_of_heads(patient: Patient) -> bool:
+    """The model can rotate fewer dimensions than a head has."""
+    return dial_is("rotary_dim")(patient) and not dial_is("rotary_style", "ngpt_nvidia")(patient)
+
+
+def uses_scale(name: str) -> Applies:
+    """The model has a learned scale of that name, and it has an effect."""
+
+    def applies(patient: Patient) -> bool:
+        has_effect = name != "uv_scale" or bool(patient.anatomy.layers_with("up_scale"))
+        # Without a softmax the size of the scores hardly matters, see `has_softmax`.
+        return has_effect and dial_is(f"{name}_init")(patient) and (name != "qk_scale" or has_softmax(patient))
+
+    return applies
+
+
 def is_float32(patient: Patient) -> bool:
     """The weights are float32, so that rounding to 16 bits changes them."""
     return all(tensor.dtype is torch.float32 for tensor in patient.weights.values() if tensor.is_floating_point())

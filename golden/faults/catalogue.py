@@ -6,32 +6,22 @@ layer, row and element. The list follows the tables of the parity facts (section
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 
 from golden.faults import applicability as can
 from golden.faults import mapping_faults as m
 from golden.faults import weight_faults as w
+from golden.faults.fault import Fault
 from golden.faults.model_copy import Patient
+from golden.faults.sphere_faults import sphere_faults
 
-Plant = Callable[[Patient, random.Random], None]
 ROLES = ("q", "k", "v", "o", "gate", "up", "down", "fc1", "fc2", "norm_1", "norm_2", "q_norm", "k_norm")
-BIASES = ("q_bias", "v_bias", "o_bias", "fc1_bias", "fc2_bias", "norm_1_bias", "norm_2_bias")
+MLP_BIASES = ("up_bias", "gate_bias", "down_bias", "fc1_bias", "fc2_bias")
+BIASES = ("q_bias", "v_bias", "o_bias", *MLP_BIASES, "norm_1_bias", "norm_2_bias")
 """Key biases are left out: without rotary embeddings softmax cancels them, and no logit shows them."""
 WHOLE = ("embed", "positions", "head", "head_bias", "final_norm", "final_norm_bias")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One planted fault. ``applies`` says whether a model can have it, ``plant`` puts it in."""
-
-    name: str
-    kind: str
-    applies: Callable[[Patient], bool]
-    plant: Plant
 
 
 def catalogue(patient: Patient) -> list[Fault]:
@@ -48,6 +38,7 @@ def all_faults() -> Iterator[Fault]:
     yield from _row_faults()
     yield from _mapping_faults()
     yield from _config_faults()
+    yield from sphere_faults()
 
 
 def _row_faults() -> Iterator[Fault]:
@@ -81,8 +72,9 @@ def _mapping_faults() -> Iterator[Fault]:
     yield Fault("o transposed", "mapping", can.is_square("o"), m.transpose("o"))
     yield Fault("final norm taken from layer 0", "mapping", can.has("norm_1"), w.copy_part("0.norm_1", "final_norm"))
     yield Fault("attention scale 1/d", "mapping", can.has("q"), m.scale_queries(None))
-    yield Fault("attention scale 0.1 % off", "mapping", can.has("q"), m.scale_queries(1.001))
-    for role in ("q_bias", "v_bias", "o_bias", "fc1_bias", "fc2_bias", "head_bias"):
+    scored = can.both(can.has("q"), can.has_softmax)
+    yield Fault("attention scale 0.1 % off", "mapping", scored, m.scale_queries(1.001))
+    for role in ("q_bias", "v_bias", "o_bias", *MLP_BIASES, "head_bias"):
         applies = can.has_whole(role) if role in WHOLE else can.has(role)
         yield Fault(f"{role} lost", "mapping", applies, w.zero_part(role))
 
@@ -100,6 +92,7 @@ def _config_faults() -> Iterator[Fault]:
         yield Fault(f"{right} taken for {wrong}", "config", applies, m.set_dial("activation", wrong))
     yield Fault("head wrongly tied", "config", can.dial_is("tie", False), m.tie_head)
     yield Fault("head wrongly untied", "config", can.dial_is("tie", True), m.untie_head)
-    yield Fault("rotary dimension halved", "config", can.dial_is("rotary_dim"), m.halve_rotary)
+    yield Fault("rotary dimension halved", "config", can.turns_part_of_heads, m.halve_rotary)
     yield Fault("window off by one", "config", can.dial_is("window"), m.shift_window(1))
-    yield Fault("softmax scale 1 % off", "config", can.dial_is("scale"), m.multiply_dial("scale", 1.01))
+    scaled = can.both(can.dial_is("scale"), can.has_softmax)
+    yield Fault("softmax scale 1 % off", "config", scaled, m.multiply_dial("scale", 1.01))

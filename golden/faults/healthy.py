@@ -116,7 +116,7 @@ def _stored_as(folder: Path, scratch: Path, dtype: torch.dtype) -> Path:
 def _padded(folder: Path, scratch: Path) -> Path:
     patient = admit(folder)
     rows = patient.config["vocab_size"]
-    for role in ("embed", "head", "head_bias"):
+    for role in ("embed", "head", "head_bias", "logit_scale"):
         part = patient.anatomy.parts.get(role)
         if part is not None:
             tensor = patient.weights[part.key]

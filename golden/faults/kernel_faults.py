@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from golden.faults.mapping_faults import scale_scores
 from golden.models.anatomy import read_anatomy
 from golden.models.modules import activation, blocks, role_module
 from golden.models.running import ModelRunner
@@ -32,6 +33,7 @@ def kernel_faults() -> Iterator[KernelFault]:
         yield KernelFault(f"norm kernel with a tenth of eps, {dtype}", dtype, lambda r: _scale_eps(r, 0.1))
         yield KernelFault(f"norm kernel with ten times eps, {dtype}", dtype, lambda r: _scale_eps(r, 10.0))
         yield KernelFault(f"other gelu kernel, {dtype}", dtype, _other_gelu)
+    yield KernelFault("attention kernel without later keys, bfloat16", "bfloat16", _drop_later)
     yield KernelFault("attention kernel scaled 10 % off, bfloat16", "bfloat16", lambda r: _scale_scores(r, 1.1))
     yield KernelFault("attention kernel scaled 1 % off, float16", "float16", lambda r: _scale_scores(r, 1.01))
 
@@ -73,12 +75,23 @@ def _other_gelu(runner: ModelRunner) -> bool:
 
 
 def _scale_scores(runner: ModelRunner, factor: float) -> bool:
-    """Queries are multiplied by a factor, which has the effect of a wrong attention scale."""
+    """Scores are multiplied by a factor; without a softmax nothing would show it, beside the scores of later keys."""
     weights = runner.model.state_dict()
     anatomy = read_anatomy(runner.model.config.to_dict(), weights)
-    if "0.q_norm" in anatomy.parts or "0.q" not in anatomy.parts:
+    if "0.q_norm" in anatomy.parts or "0.q" not in anatomy.parts or _without_softmax(runner):
         return False
-    for role in ("0.q", "0.q_bias"):
-        if role in anatomy.parts:
-            anatomy.parts[role].view(weights).mul_(factor)
+    scale_scores(anatomy, weights, 0, factor)
     return True
+
+
+def _without_softmax(runner: ModelRunner) -> list[Any]:
+    """The modules that attend without a softmax."""
+    return [module for module in runner.model.modules() if hasattr(module, "masked_score")]
+
+
+def _drop_later(runner: ModelRunner) -> bool:
+    """Later keys weigh nothing where they have to weigh a lot."""
+    found = _without_softmax(runner)
+    for module in found:
+        module.masked_score = 0.0
+    return bool(found)

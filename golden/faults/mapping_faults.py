@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from golden.faults.fault import Plant
 from golden.faults.model_copy import Patient
-from golden.faults.weight_faults import Plant, any_part, assign
-from golden.models.anatomy import Part
+from golden.faults.weight_faults import any_part, assign
+from golden.models.anatomy import Anatomy
+from golden.models.parts import Part
 
 # Parts that change places
 
@@ -84,7 +88,7 @@ def interleave(*roles: str) -> Plant:
         for i in patient.anatomy.layers_with(*roles):
             for role in roles:
                 part = patient.part(f"{i}.{role}")
-                heads = part.view(-1, 2, dim // 2, part.shape[-1])  # (heads, half, pair, columns)
+                heads = part.view(-1, 2, dim // 2, *part.shape[1:])  # (heads, half, pair, columns or none)
                 assign(part, heads.transpose(1, 2).reshape(part.shape))
 
     return plant
@@ -98,7 +102,7 @@ def deinterleave(*roles: str) -> Plant:
         for i in patient.anatomy.layers_with(*roles):
             for role in roles:
                 part = patient.part(f"{i}.{role}")
-                heads = part.view(-1, dim // 2, 2, part.shape[-1])  # (heads, pair, half, columns)
+                heads = part.view(-1, dim // 2, 2, *part.shape[1:])  # (heads, pair, half, columns or none)
                 assign(part, heads.transpose(1, 2).reshape(part.shape))
 
     return plant
@@ -150,17 +154,25 @@ def _reorder_heads(patient: Patient, order: torch.Tensor) -> None:
 
 
 def scale_queries(factor: float | None) -> Plant:
-    """Attention scores are multiplied by ``factor`` (None: 1/sqrt(d)), by scaling the queries or their norm."""
+    """Attention scores are multiplied by ``factor`` (None: 1/sqrt(d)), see `scale_scores`."""
 
     def plant(patient: Patient, rng: random.Random) -> None:
         by = patient.anatomy.head_dim**-0.5 if factor is None else factor
         for i in patient.anatomy.layers_with("q"):
-            roles = ["q_norm"] if f"{i}.q_norm" in patient.anatomy.parts else ["q", "q_bias"]
-            for role in roles:
-                if f"{i}.{role}" in patient.anatomy.parts:
-                    patient.part(f"{i}.{role}").mul_(by)
+            scale_scores(patient.anatomy, patient.weights, i, by)
 
     return plant
+
+
+def scale_scores(anatomy: Anatomy, weights: Mapping[str, Tensor], layer: int, by: float) -> None:
+    """Multiplies the scores of one layer. What is behind the last division by a length is changed: a scale that acts on
+    q and on k, else the norm of q, else q."""
+    roles = {"qk_scale": by**0.5} if f"{layer}.qk_scale" in anatomy.parts else {"q_norm": by}
+    if not any(f"{layer}.{role}" in anatomy.parts for role in roles):
+        roles = {"q": by, "q_bias": by}
+    for role, factor in roles.items():
+        if f"{layer}.{role}" in anatomy.parts:
+            anatomy.parts[f"{layer}.{role}"].view(weights).mul_(factor)
 
 
 # Config fields

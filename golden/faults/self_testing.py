@@ -21,12 +21,14 @@ from golden.evidence.live import Evidence, Progress, open_reference
 from golden.evidence.prompts import reference_prompts
 from golden.evidence.recording import record
 from golden.faults.catalogue import catalogue
+from golden.faults.code_faults import code_faults
 from golden.faults.healthy import healthy_variants, threads
 from golden.faults.kernel_faults import kernel_faults
 from golden.faults.model_copy import admit, discharge
 from golden.levels.function import FLOAT64, judge_function
-from golden.levels.kernels import PROBE_RATIO, probe_ratios
-from golden.models.hot import has_recipe, make_hot
+from golden.levels.kernels import PROBE_RATIO, probe_ratios, refusal
+from golden.models.folders import read_config
+from golden.models.hot import has_recipe, make_hot, own_functions
 from golden.models.loading import load_model
 from golden.models.running import ModelRunner
 from golden.verdict import LevelResult, Status, finite_or_none
@@ -34,8 +36,8 @@ from golden.verdict import LevelResult, Status, finite_or_none
 
 @dataclass(frozen=True)
 class Trial:
-    """One planted fault or correct variant. ``kind`` is weight, mapping, config, kernel or healthy; ``number`` what was
-    measured; ``right`` whether the verdict was."""
+    """One planted fault or correct variant. ``kind`` is weight, mapping, config, code, kernel or healthy; ``number``
+    what was measured; ``right`` whether the verdict was."""
 
     family: str
     name: str
@@ -122,9 +124,7 @@ def self_test(
 
 def known_families() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Families of converters with a hot model, and those without."""
-    from converters import list_families
-
-    names = [family.name for family in list_families() if not family.dialect_of]
+    names = own_functions()
     return tuple(filter(has_recipe, names)), tuple(name for name in names if not has_recipe(name))
 
 
@@ -142,9 +142,12 @@ def _trials(family: str, seed: int, golden_form: str | None, scratch: Path) -> I
     else:
         evidence = read_golden(record(source, scratch / "reference.golden", form=golden_form))
     yield from _planted(family, seed, candidate, evidence, scratch)
+    yield from _planted_code(family, seed, candidate, evidence)
     yield from _planted_kernels(family, seed, candidate, evidence)
     for number, variant in enumerate(healthy_variants()):
         level = variant.judge(candidate, evidence, scratch / f"healthy-{number}")
+        if level.status is Status.NOT_RUN:  # a dtype that the model excludes
+            continue
         yield Trial(family, variant.name, "healthy", seed, level.number, level.status is Status.PASS)
 
 
@@ -157,14 +160,26 @@ def _planted(family: str, seed: int, candidate: Path, evidence: Evidence, scratc
         yield Trial(family, fault.name, fault.kind, seed, level.number, level.status is Status.FAIL)
 
 
+def _planted_code(family: str, seed: int, candidate: Path, evidence: Evidence) -> Iterator[Trial]:
+    for fault in code_faults():
+        runner = ModelRunner(load_model(candidate, torch.float64))
+        if fault.plant(runner.model):
+            level = judge_function(runner, evidence, FLOAT64)
+            yield Trial(family, fault.name, "code", seed, level.number, level.status is Status.FAIL)
+
+
 def judge_alone(folder: Path, evidence: Evidence) -> LevelResult:
     """L2 in float64 and nothing else."""
     return judge_function(ModelRunner(load_model(folder, torch.float64)), evidence, FLOAT64)
 
 
 def _planted_kernels(family: str, seed: int, candidate: Path, evidence: Evidence) -> Iterator[Trial]:
-    calibrations = {dtype: evidence.calibration(dtype) for dtype in LOW_PRECISION}
+    config = read_config(candidate)
+    excluded = {dtype for dtype in LOW_PRECISION if refusal(config, evidence.config, dtype)}
+    calibrations = {dtype: evidence.calibration(dtype) for dtype in LOW_PRECISION if dtype not in excluded}
     for fault in kernel_faults():
+        if fault.dtype in excluded:
+            continue
         runner = ModelRunner(load_model(candidate, LOW_PRECISION[fault.dtype], "sdpa"))
         if fault.plant(runner):
             worst = max(probe_ratios(runner, calibrations[fault.dtype]).values(), default=0.0)

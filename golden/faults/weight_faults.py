@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from golden.faults.fault import Plant
 from golden.faults.model_copy import Patient
-
-Plant = Callable[[Patient, random.Random], None]
 
 
 def flip_sign(role: str) -> Plant:
@@ -23,6 +21,16 @@ def flip_sign(role: str) -> Plant:
         index = int(candidates[rng.randrange(len(candidates))])
         place = tuple(int(i) for i in torch.unravel_index(torch.tensor(index), part.shape))
         part[place] = -part[place]
+
+    return plant
+
+
+def double_entry(role: str) -> Plant:
+    """One entry of a vector is doubled."""
+
+    def plant(patient: Patient, rng: random.Random) -> None:
+        part = any_part(patient, role, rng)
+        part[rng.randrange(len(part))] *= 2.0
 
     return plant
 
@@ -93,6 +101,17 @@ def round_through(dtype: torch.dtype) -> Plant:
     def plant(patient: Patient, rng: random.Random) -> None:
         for tensor in patient.weights.values():
             tensor.copy_(tensor.to(dtype).to(tensor.dtype))
+
+    return plant
+
+
+def round_roles(dtype: torch.dtype, *roles: str) -> Plant:
+    """The parts of some roles are rounded to 16 bits in every layer and stored wide again."""
+
+    def plant(patient: Patient, rng: random.Random) -> None:
+        for name in patient.anatomy.parts:
+            if name.rpartition(".")[2] in roles:
+                assign(patient.part(name), patient.part(name).to(dtype))
 
     return plant
 

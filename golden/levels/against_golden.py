@@ -12,7 +12,7 @@ from golden.evidence.golden_file import GoldenEvidence
 from golden.levels.beside_weights import compare_recorded
 from golden.levels.structure import structure_level
 from golden.models.folders import read_config
-from golden.models.loading import MIXFORMER
+from golden.models.loading import MIXFORMER, says_mixformer
 from golden.verdict import LevelResult
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _config_findings(candidate: Path, golden: GoldenEvidence) -> ConfigFindings:
     try:
         return compare_configs(config, golden.config, recorded_options(candidate).waive)
     except ConversionError as unknown:
-        return ConfigFindings((str(unknown),) if config.get("model_type") == MIXFORMER else ())
+        return ConfigFindings((str(unknown),) if says_mixformer(config) else ())
 
 
 def _family_problems(candidate: Path, golden: GoldenEvidence) -> Iterator[str]:
@@ -59,8 +59,9 @@ def check_same_source(golden: GoldenEvidence, path: Path, reference: Path) -> No
     Raises:
         GoldenMismatchError: a file of the reference is not the one that was recorded.
     """
+    folder = reference if reference.is_dir() else reference.parent
     for name, expected in golden.header["hashes"].items():
-        file = reference / name
+        file = folder / name
         if not file.exists():
             raise GoldenMismatchError(
                 f"{path}: the golden file was recorded from other files: {file} does not exist; record it again"

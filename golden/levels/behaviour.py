@@ -25,7 +25,7 @@ def judge_behaviour(candidate: ModelRunner, evidence: Evidence, budget: Budget) 
     """Four checks, each in the precision of L2; the number is how many failed.
 
     Text is compared as far as the reference's margins are clear. Where rotary frequencies depend on the length, a cache
-    gives another function by design, so only full passes are compared.
+    gives another function by design, so only full passes are compared; also where a model says that it has no cache.
     """
     if candidate.loaded.problems:
         return LevelResult("L4", Status.FAIL, None, 0.0, "the candidate is not a complete model, see L2")
@@ -35,11 +35,16 @@ def judge_behaviour(candidate: ModelRunner, evidence: Evidence, budget: Budget) 
         "two runs": lambda: _repeats(candidate, row),
         "greedy text": lambda: _same_text(candidate, continuation, budget),
     }
-    if not continuation.fresh:
-        checks["cache"] = lambda: _cache_is_full_pass(candidate, row, budget)
+    notes = []
+    if continuation.fresh:
+        notes.append("cache and padding were not compared: rope depends on the length")
+    else:
         checks["padding"] = lambda: _padded_is_single(candidate, row, budget)
+    if not getattr(candidate.model, "supports_cache", True):
+        notes.append("no cache was compared: the model has none")
+    elif not continuation.fresh:
+        checks["cache"] = lambda: _cache_is_full_pass(candidate, row, budget)
     failures = [f"{name}: {failure}" for name, check in checks.items() if (failure := _attempt(check))]
-    notes = ["cache and padding were not compared: rope depends on the length"] if continuation.fresh else []
     status = Status.FAIL if failures else Status.PASS
     clear = continuation.clear_steps(_clear(budget))
     measures = {"checks": float(len(checks)), "greedy_tokens": float(clear)}

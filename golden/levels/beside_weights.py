@@ -10,6 +10,7 @@ from typing import Any
 
 from golden.evidence.beside_weights import GENERATION, Beside, generation_settings
 from golden.evidence.tokenizer import STRUCTURE, TokenizerEvidence, read_tokenizer, tokenizer_files
+from golden.models.loading import MIXFORMER, read_config
 from golden.references import is_native
 
 OLD_GOLDEN = "the golden file holds no tokenizer and no generation settings; record it again to have them judged"
@@ -44,9 +45,19 @@ def _findings(candidate: Path, expected: Beside, files: Mapping[str, str]) -> Fi
         return Findings(notes=("a file of its own form carries no tokenizer: tokenizers are not judged",))
     tokenizers = _tokenizers(candidate, expected.tokenizer, files)
     problems = (*tokenizers.problems, *_generation_problems(candidate, expected.generation))
+    code = _code_notes(candidate)
     no_place = "the reference is a file without generation settings: those of the candidate are not judged"
     notes = (no_place,) if expected.generation is None else ()
-    return Findings(problems, tokenizers.doubts, (*tokenizers.notes, *notes))
+    return Findings(problems, tokenizers.doubts, (*tokenizers.notes, *notes, *code))
+
+
+def _code_notes(candidate: Path) -> Iterator[str]:
+    """That the installed classes were judged, where the folder of a MixFormer holds other code; none of it is run."""
+    from converters.remote_code.exported import foreign_code
+
+    config = read_config(candidate)
+    if config.get("model_type") == MIXFORMER and (other := foreign_code(candidate, config)):
+        yield f"{other}: the installed package was judged, and not the folder's code"
 
 
 def _tokenizers(candidate: Path, expected: TokenizerEvidence, files: Mapping[str, str]) -> Findings:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from golden.evidence.calibration import LOW_PRECISION, Calibration, Floor, measu
 from golden.evidence.live import Evidence
 from golden.evidence.probes import error_against_twin, error_of, run_probe
 from golden.evidence.stages import diagnosis_prompt
+from golden.models.folders import read_config
 from golden.models.loading import FLASH, load_model
+from golden.models.obstacles import obstacle
 from golden.models.precision import depends_on_length
 from golden.models.running import ModelRunner
 from golden.verdict import LevelResult, Reading, Status
@@ -31,13 +34,19 @@ COMPARED_WITH = {CACHE: "the error of a full pass", TWIN: "its error against the
 
 @dataclass(frozen=True)
 class _Run:
-    """The result of one dtype; ``obstacle`` says why there is none."""
+    """The result of one dtype; ``obstacle`` says why there is none, ``refused`` why no model of the kind has one."""
 
     attention: str = ""
     ratios: Mapping[str, float] = field(default_factory=dict)
     readings: tuple[Reading, ...] = ()
     failures: tuple[str, ...] = ()
     obstacle: str | None = None
+    refused: str | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Why there are no numbers."""
+        return f"not run: {self.refused}" if self.refused else self.obstacle
 
 
 def judge_kernels(
@@ -46,7 +55,8 @@ def judge_kernels(
     """Load the candidate in each dtype with one attention backend and compare errors with the reference's own.
 
     Without ``attn`` it is the model's default: sdpa, or eager where a model has no other.
-    The number is the worst ratio of rms errors, over logits and probes.
+    The number is the worst ratio of rms errors, over logits and probes. A dtype that the model itself excludes is named
+    and not run; where that is so of every dtype asked for, the level is NOT RUN.
 
     Raises:
         MissingDeviceError: the device or the backend is not on this machine.
@@ -54,11 +64,13 @@ def judge_kernels(
     check_device(device)
     name = "L3 flash" if attn == FLASH else "L3"
     runs = {dtype: _run(candidate, evidence, dtype, attn, device) for dtype in dtypes}
-    notes = [f"{dtype}: {run.obstacle}" for dtype, run in runs.items() if run.obstacle]
+    notes = [f"{dtype}: {run.reason}" for dtype, run in runs.items() if run.reason]
+    if all(run.refused for run in runs.values()):
+        return LevelResult(name, Status.NOT_RUN, detail="; ".join(notes), required=False)
     if len(notes) == len(runs):
         return LevelResult(name, Status.UNVERIFIED, detail="; ".join(notes))
     failures = [f"{dtype}: {text}" for dtype, run in runs.items() for text in run.failures]
-    measures: dict[str, float | str] = {"attention": next(run.attention for run in runs.values() if not run.obstacle)}
+    measures: dict[str, float | str] = {"attention": next(run.attention for run in runs.values() if not run.reason)}
     measures |= {f"{dtype} {key}": value for dtype, run in runs.items() for key, value in run.ratios.items()}
     errors = [value for run in runs.values() for key, value in run.ratios.items() if key not in ("max", "kl")]
     return LevelResult(
@@ -73,6 +85,8 @@ def judge_kernels(
 
 
 def _run(candidate: Path, evidence: Evidence, dtype: str, attn: str | None, device: str) -> _Run:
+    if reason := refusal(read_config(candidate), evidence.config, dtype, attn):
+        return _Run(refused=reason)
     calibration = evidence.calibration(dtype)
     if not math.isfinite(calibration.floor.rms):
         return _Run(obstacle="the reference itself is not finite, so there is nothing to compare with")
@@ -89,6 +103,14 @@ def _run(candidate: Path, evidence: Evidence, dtype: str, attn: str | None, devi
         return _Run(attention, failures=(f"the candidate cannot run: {type(broken).__name__}: {broken}",))
     readings = tuple(replace(reading, name=f"{reading.name} in {dtype}") for reading in found)
     return _Run(attention, ratios, readings, tuple(excesses(ratios, floor, calibration.floor)))
+
+
+def refusal(
+    candidate: Mapping[str, Any], reference: Mapping[str, Any], dtype: str, attn: str | None = None
+) -> str | None:
+    """Why one of two models, by their configs, cannot run in a low precision; the reference runs eager attention."""
+    kind = LOW_PRECISION[dtype]
+    return obstacle(candidate, kind, attn) or obstacle(reference, kind, "eager")
 
 
 def check_device(device: str) -> None:

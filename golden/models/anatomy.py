@@ -9,33 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
-
-from torch import Tensor
 
 from golden.models.key_styles import LLAMA, STYLES, Style
 from golden.models.loading import MIXFORMER
+from golden.models.parts import ConfigPath, Dials, Part
+from golden.models.sphere_parts import sphere_dials, sphere_parts
 
-ConfigPath = tuple[str | int, ...]
-Dials = Mapping[str, tuple[ConfigPath, ...]]
-
-
-@dataclass(frozen=True)
-class Part:
-    """Rows ``start`` to ``start + size`` of the tensor ``key``; all of it where ``size`` is None.
-
-    ``turned``: the tensor is stored as (inputs, outputs), and its columns are meant.
-    """
-
-    key: str
-    start: int = 0
-    size: int | None = None
-    turned: bool = False
-
-    def view(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """The part as a view: writing to it changes the weights."""
-        tensor = weights[self.key].T if self.turned else weights[self.key]
-        return tensor if self.size is None else tensor[self.start : self.start + self.size]
+GLUS = ("glu", "glu_bias", "glu_scaled")
 
 
 @dataclass(frozen=True)
@@ -43,7 +25,8 @@ class Anatomy:
     """Sizes, parts and config fields of one model.
 
     ``parts`` has ``embed``, ``positions``, ``head``, ``final_norm`` and, per layer, ``{i}.q`` and its like (with
-    ``_bias`` for biases); only what the model has. ``dials`` are the config fields that change the function: name ->
+    ``_bias`` for biases); only what the model has. Learned scales are ``{i}.qk_scale`` and its like, and
+    ``{i}.idle_scale`` where one has no effect. ``dials`` are the config fields that change the function: name ->
     every place in config.json that holds the value.
     """
 
@@ -115,6 +98,7 @@ _THEIR_DIALS: Dials = {
     "tie": (("tie_word_embeddings",),),
     "window": (("sliding_window",),),
     "rotary_dim": (("rotary_dim",),),
+    "scaling": (("base_scale",),),
 }
 
 
@@ -124,6 +108,7 @@ def _named(style: Style, n_layer: int, sizes: Mapping[str, int]) -> Iterator[tup
         turned = style.transposed and role.rpartition(".")[2] in ("q", "k", "v", "o", "fc1", "fc2")
         yield role, Part(f"{name}.weight", start, size, turned)
         yield f"{role}_bias", Part(f"{name}.bias", start, size)
+        yield role, Part(name, start, size)
 
 
 def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
@@ -150,10 +135,11 @@ def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
         "scale": ("mixer", "softmax_scale"),
     }
     dials = top | {name: tuple((*at, *path) for at in blocks) + top.get(name, ()) for name, path in inside.items()}
+    dials |= sphere_dials(blocks, [("head",)] if places else [("architecture", "head")])
     heads = (n_head * head_dim, n_head_kv * head_dim)
-    glu = mlp.get("mlp_cls") == "glu"
-    parts = _mixformer_parts(n_layer, heads, n_inner if glu else None)
-    return Anatomy(n_layer, n_head, n_head_kv, head_dim, _present(parts, keys), _dials(config, dials))
+    parts = _mixformer_parts(n_layer, heads, n_inner if mlp.get("mlp_cls") in GLUS else None)
+    found = _present(chain(parts, sphere_parts(n_layer, n_inner, mlp)), keys)
+    return Anatomy(n_layer, n_head, n_head_kv, head_dim, found, _dials(config, dials))
 
 
 def _mixformer_parts(n_layer: int, heads: tuple[int, int], glu: int | None) -> Iterator[tuple[str, Part]]:

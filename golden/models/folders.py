@@ -38,6 +38,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         FolderError: something in it is no regular file, is broken, too large, or contradicts another file.
     """
+    recorded_steps(folder)
     if is_native(folder):
         native_config(folder)
         return
@@ -89,13 +90,18 @@ def check_config(folder: Path) -> None:
     """Check that config and files have about the same size, before memory is used.
 
     Raises:
-        CannotBuildError: config.json describes a larger model than the files hold.
+        CannotBuildError: config.json describes a larger model than the files hold, or one whose results have no names.
         FolderError: the weights are quantised, or a file cannot be read.
     """
     config, stored = read_config(folder), stored_elements(folder)
     if config.get("quantization_config"):
         raise FolderError(
             f"{folder}: config.json has a quantization_config; quantised weights cannot be judged, dequantise them"
+        )
+    if not config.get("return_dict", True):
+        raise CannotBuildError(
+            f"{folder}: config.json has return_dict {config['return_dict']!r}, so that the model returns "
+            "tuples without names; take it out"
         )
     tensors = sum(len(tensor_headers(path)) for path in weight_files(folder))
     width = next((config[name] for name in _WIDTHS if type(config.get(name)) is int), 1)

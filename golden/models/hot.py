@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from converters.family import Hot, get_family
+from converters.family import Hot, get_family, list_families, umbrellas
 from golden.errors import UnknownLevelError
+from golden.models.hot_dialects import DialectConfig, write_dialect
 from golden.models.hot_recipes import RECIPES
 from golden.models.loading import silenced
-from golden.models.own_references import config_class
+from golden.references.own_references import config_class
 
 QUERIES_OR_KEYS = ("q_proj", "k_proj", "qkv", "c_attn", "Wqkv", "query.", "key.")
 """Parts of the names of parameters that make queries or keys."""
@@ -39,6 +40,15 @@ def recipe(family: str) -> Hot:
 def has_recipe(family: str) -> bool:
     """Whether there is a hot model of a family."""
     return family in RECIPES or get_family(family).hot is not None
+
+
+def own_functions() -> list[str]:
+    """Names of all families but those that are only another file form of one.
+
+    The tests of a form's reader prove its function. Dialects under a name that is no family have functions of their
+    own.
+    """
+    return [family.name for family in list_families() if family.dialect_of in ("", *umbrellas())]
 
 
 def hot_config(family: str, **overrides: Any) -> Any:
@@ -63,6 +73,8 @@ def make_hot(family: str, folder: Path, seed: int = 0, **overrides: Any) -> Path
     import transformers
 
     config = hot_config(family, **overrides)
+    if isinstance(config, DialectConfig):
+        return write_dialect(config, folder, seed)
     with silenced(), torch.random.fork_rng():
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""The hot models of the built-in families: config classes of transformers, sizes, and what the tests vary.
+"""The hot models of the built-in families: config classes of transformers or golden, sizes, and what the tests vary.
 
 Sizes are chosen so that nothing fits by accident: heads x head_dim is not n_embd, the vocabulary is odd. A family of
 another package has its recipe in its FAMILY.
@@ -54,6 +54,9 @@ _LAYER_WINDOWS: dict[str, tuple[Any, ...]] = {
     "max_window_layers": (0, 1),
 }
 
+_SPHERE: dict[str, Any] = {"vocab_size": 331, "n_embd": 48, "n_layer": 3, "n_head": 4, "dtype": "float32"}
+_SPHERES: dict[str, tuple[Any, ...]] = {"n_embd": (24, 60, 120), "n_head": (2, 6)}
+
 RECIPES: Mapping[str, Hot] = {
     "llama": Hot("LlamaConfig", _GROUPED | {"rms_norm_eps": 1e-5}, {"rope_parameters": _ROPES}),
     "mistral": Hot(
@@ -82,5 +85,23 @@ RECIPES: Mapping[str, Hot] = {
     "gpt2": Hot("GPT2Config", _NARROW_POSITIONS),
     "gptj": Hot("GPTJConfig", _TURNING),
     "codegen": Hot("CodeGenConfig", _TURNING),
+    "ngpt-tutorial": Hot(
+        "golden.models.hot_dialects.TutorialConfig",
+        _SPHERE | {"learned_rates": True},
+        _SPHERES | {"learned_rates": (True, False)},
+        harmless=("rows of layers.{b}.mlp.uv_scale.weight shuffled",),  # S_uv has no effect
+    ),
+    "ngpt-nvidia": Hot(
+        "golden.models.hot_dialects.NvidiaConfig",
+        _SPHERE | {"use_nGPT": 1, "base_scale": 0.125, "bias": False, "block_size": 512, "dropout": 0.0},
+        _SPHERES
+        | {
+            "use_nGPT": (1, 0),
+            "base_scale": (0.02, 0.25, 48**-0.5),
+            "bias": (True, False),
+            "block_size": (64, 300),
+            "dropout": (0.0, 0.1),
+        },
+    ),
 }
 """Family -> its hot model; what a family alone understands, or its config class does not show, is drawn here."""

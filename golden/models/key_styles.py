@@ -14,7 +14,7 @@ Rows = tuple[str, ...]  # names of sizes: the part begins after all but the last
 
 @dataclass(frozen=True)
 class Style:
-    """Key names of one family.
+    """Key names of one family. Keys end in `.weight` or `.bias`, those of learned scales in nothing.
 
     top: role -> key without its ending. layer: role -> (key without its ending under ``prefix``, rows), where no rows
     mean the whole tensor. transposed: matrices are stored as (inputs, outputs).
@@ -106,5 +106,40 @@ GPTJ = Style("transformer.h.{i}.", _GPT_TOP, _whole({f"{n}": f"attn.{n}_proj" fo
 # The rows of qkv_proj lie in four shards, so the rows of q, k or v are not contiguous.
 CODEGEN = Style("transformer.h.{i}.", _GPT_TOP, _whole({"qkv": "attn.qkv_proj"} | _GPTJ_LAYER))
 
-STYLES: Mapping[str, Style] = {"phi": PHI, "phi3": PHI3, "gpt2": GPT2, "gptj": GPTJ, "codegen": CODEGEN}
+_UP_AND_GATE = {"up": ("inner",), "gate": ("inner", "inner")}
+NVIDIA = Style(
+    "transformer.h.{i}.",
+    {"embed": "transformer.wte", "final_norm": "rmsnorm_f", "head": "lm_head", "logit_scale": "sz"},
+    _whole(
+        {
+            "q": "query",
+            "k": "key",
+            "v": "value",
+            "o": "att_c_proj",
+            "down": "mlp_c_proj",
+            "norm_1": "rmsnorm_att",
+            "norm_2": "rmsnorm_mlp",
+            "qk_scale": "sqk",
+            "attn_alpha": "attn_alpha",
+            "mlp_alpha": "mlp_alpha",
+        }
+    )
+    | {role: ("c_fc", rows) for role, rows in _UP_AND_GATE.items()}
+    | {f"{role}_scale": ("suv", rows) for role, rows in _UP_AND_GATE.items()},
+)
+TUTORIAL = Style(
+    "decoders.{i}.",
+    {"embed": "embedding_layer", "head": "outlayer"},
+    _whole(
+        {name: f"atten.{name}" for name in "qkvo"}
+        | {"qk_scale": "atten.S_qk", "idle_scale": "mlp.S_uv", "down": "mlp.fc2"}
+        | {"attn_alpha": "lr_atten", "mlp_alpha": "lr_mlp"}
+    )
+    | {role: ("mlp.fc1", rows) for role, rows in _UP_AND_GATE.items()},
+)
+
+STYLES: Mapping[str, Style] = {"phi": PHI, "phi3": PHI3, "gpt2": GPT2, "gptj": GPTJ, "codegen": CODEGEN} | {
+    "ngpt-nvidia": NVIDIA,
+    "ngpt-tutorial": TUTORIAL,
+}
 """By model_type. Any other model_type has the names of LLaMA."""

@@ -38,30 +38,33 @@ class LayerStream:
 
     Args:
         model: its parameters on the meta device, its buffers not.
-        sources: where the weights of each parameter lie.
-        dtype: what they are cast to.
+        sources: where the weights of each parameter lie. They are cast to the dtype that the parameter has in the
+            model, as transformers does it: some models keep a few in float32 whatever they are loaded in.
     """
 
-    def __init__(self, model: nn.Module, sources: Mapping[str, Source], dtype: torch.dtype) -> None:
+    def __init__(self, model: nn.Module, sources: Mapping[str, Source]) -> None:
         self.rounded_to: torch.dtype | None = None
-        self._sources, self._dtype = sources, dtype
+        self._sources = sources
+        self._dtypes = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
+        self._buffers = {name: tensor for name, tensor in model.state_dict().items() if name not in self._dtypes}
         self._inside: nn.Module | None = None
         self._slots = {unit: tuple(_slots(prefix, unit)) for prefix, unit in _units(model)}
         for unit in self._slots:
             unit.register_forward_pre_hook(lambda module, _: self._enter(module))
 
     def read(self, name: str) -> Tensor:
-        """The weights of one parameter, rounded to ``rounded_to`` where that is set, then cast to the run's dtype."""
+        """The weights of one parameter, rounded to ``rounded_to`` where that is set, then cast to its own dtype."""
         path, key = self._sources[name]
         # A model in float64 runs under `Float64Mode`, which would also change the casts of this method.
         with torch._C.DisableTorchFunction(), safe_open(path, framework="pt") as file:
             stored: Tensor = file.get_tensor(key)
-            return (stored if self.rounded_to is None else stored.to(self.rounded_to)).to(self._dtype)
+            return (stored if self.rounded_to is None else stored.to(self.rounded_to)).to(self._dtypes[name])
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Every parameter with its weights, one after the other."""
+        """Every parameter with its weights, one after the other; then the buffers that files hold."""
         for name in self._sources:
             yield name, self.read(name)
+        yield from self._buffers.items()
 
     def release(self) -> None:
         """Free the weights in memory."""

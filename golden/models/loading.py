@@ -17,8 +17,8 @@ from golden.errors import MissingDeviceError
 from golden.models.described_size import check_described_size
 from golden.models.failures import building
 from golden.models.folders import check_config, read_config, tensor_headers, weight_files
-from golden.models.own_references import register_reference
 from golden.references import is_native, load_native
+from golden.references.own_references import register_reference
 
 if TYPE_CHECKING:
     from golden.models.layer_stream import LayerStream
@@ -72,6 +72,13 @@ class LoadedModel:
         return None
 
 
+def says_mixformer(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of a MixFormer, of any generation."""
+    from converters.generations.configs import MODEL_TYPES
+
+    return config.get("model_type") in MODEL_TYPES
+
+
 def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device: str = "cpu") -> LoadedModel:
     """Load a folder for judging: no remote code, no network, no pickle, weights as stored and then cast to ``dtype``.
 
@@ -91,7 +98,7 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
         with building(folder, attn), silenced():
             return LoadedModel(folder, load_native(folder, dtype, attn), ())
     config = read_config(folder)
-    own_flash = attn == FLASH and config.get("model_type") == MIXFORMER
+    own_flash = attn == FLASH and says_mixformer(config)
     if own_flash:
         check_flash(folder, device)
     check_config(folder)

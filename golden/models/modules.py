@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 ROLE_NAMES = {
-    "norm_1": ("input_layernorm", "ln_1", "ln"),
-    "attention": ("self_attn", "attn", "mixer"),
-    "norm_2": ("post_attention_layernorm", "ln_2"),
+    "norm_1": ("input_layernorm", "ln_1", "ln", "rmsnorm_att"),
+    "attention": ("self_attn", "attn", "atten", "mixer"),
+    "norm_2": ("post_attention_layernorm", "ln_2", "rmsnorm_mlp"),
     "mlp": ("mlp",),
 }
 """Role -> names it has in transformers' models and in MixFormer, in the order of the forward pass."""
@@ -37,12 +37,12 @@ def role_module(block: nn.Module, role: str) -> nn.Module | None:
 
 
 def activation(block: nn.Module) -> nn.Module | None:
-    """The activation inside a block's MLP: its module without weights and children that is no dropout."""
+    """The activation inside a block's MLP: its module without weights, buffers and children that is no dropout."""
     mlp = role_module(block, "mlp")
     if mlp is None:
         return None
     for module in mlp.modules():
-        is_leaf = not list(module.children()) and not list(module.parameters())
+        is_leaf = not list(module.children()) and not list(module.parameters()) and not list(module.buffers())
         if module is not mlp and is_leaf and not isinstance(module, nn.Dropout | nn.Identity):
             return module
     return None

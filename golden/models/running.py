@@ -75,10 +75,7 @@ class ModelRunner:
                 f"{folder}: the model does not fit into memory, and cannot be run layer by layer: {broken}"
             ) from broken
         if not hasattr(output, "logits"):
-            raise UnverifiableError(
-                f"{folder}: the model returns a {type(output).__name__} without logits; is return_dict false in its "
-                "config.json? Set it to true"
-            )
+            raise UnverifiableError(f"{folder}: the model returns a {type(output).__name__} without logits")
         return output
 
     def rows(self, table: str, start: int, stop: int) -> Tensor:

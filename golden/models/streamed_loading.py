@@ -20,8 +20,8 @@ from golden.models.failures import building
 from golden.models.folders import check_config, read_config, tensor_headers, weight_files
 from golden.models.layer_stream import LayerStream, Source, names_sharing_weights
 from golden.models.loading import MIXFORMER, LoadedModel, load_model, loading_problems, silenced, wrong_kinds
-from golden.models.own_references import register_reference
 from golden.references import is_native, native_elements
+from golden.references.own_references import register_reference
 
 
 def largest_layer(folder: Path) -> int:
@@ -70,7 +70,7 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
     sources = {} if problems else dict(_sources(model, found))
     if not problems:
         _load_buffers(model, found)
-    return LoadedModel(folder, model.eval(), problems, LayerStream(model, sources, dtype))
+    return LoadedModel(folder, model.eval(), problems, LayerStream(model, sources))
 
 
 Found = Mapping[str, tuple[Path, str, TensorEntry]]

@@ -9,13 +9,15 @@ far as golden needs: logits, a cache, hidden states, eager attention.
 | Meta's params.json and *.pth | torch.load | `interleaved_llama`, rotary embeddings as complex numbers |
 | llama2.c's .bin | numpy, in the order of run.c's memory map | `interleaved_llama` |
 | nanoGPT's ckpt.pt | torch.load | `nanogpt` |
+| NVIDIA's ckpt.pt of nGPT | torch.load, stand-ins for what is no tensor | `ngpt_nvidia` |
+| a bare state dict | torch.load | `ngpt_tutorial`, `ngpt_nvidia`, else transformers by the config.json beside it |
 | GGUF | transformers' `gguf_file` | transformers |
 | these but GGUF, written as safetensors | safetensors | the same code |
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,26 +26,30 @@ from golden.errors import FolderError
 if TYPE_CHECKING:
     import torch
 
+    from converters.checkpoint.checkpoint import Checkpoint
+
 EAGER = "eager"
-WRITTEN_OUT = ("llama2c", "llama-meta", "nanogpt")  # model types of forms that were written as safetensors
+# model types of forms that were written as safetensors
+WRITTEN_OUT = ("llama2c", "llama-meta", "nanogpt", "ngpt-nvidia", "ngpt-tutorial")
 
 
 def is_native(path: Path) -> bool:
     """Whether a reference is of one of these forms."""
-    return _kind(path) is not None
+    return _found(path) is not None
 
 
-def _kind(path: Path) -> str | None:
+def _found(path: Path) -> tuple[str, Path] | None:
+    """The form and the file, or the folder, that holds the model."""
     from converters.checkpoint.file_forms import find_form
     from converters.errors import ConversionError
 
     if _is_dialect_folder(path):
-        return "folder"
+        return "folder", path
     try:
         found = find_form(path)
     except ConversionError as error:
         raise FolderError(str(error)) from error
-    return found.form.name if found else None
+    return (found.form.name, found.path) if found else None
 
 
 def _is_dialect_folder(path: Path) -> bool:
@@ -52,36 +58,48 @@ def _is_dialect_folder(path: Path) -> bool:
     from converters.errors import ConversionError
 
     try:
-        return read_json(path / "config.json").get("model_type") in WRITTEN_OUT
+        said = read_json(path / "config.json").get("model_type") in WRITTEN_OUT
     except ConversionError:
         return False
+    return said and any(path.glob("*.safetensors"))
 
 
 def native_config(path: Path) -> dict[str, Any]:
     """The config fields that golden needs: at least `model_type` and `vocab_size`."""
-    return dict(_config(path))
+    checkpoint = _checkpoint(path)
+    tables = [t.shape[0] for key, t in checkpoint.tensors.items() if key.endswith(EMBEDDINGS) and t.shape]
+    rows = max(tables, default=int(checkpoint.config.get("vocab_size") or 0))
+    return {**checkpoint.config, "vocab_size": rows}
 
 
 def native_elements(path: Path) -> int:
     """Number of weights."""
-    return int(_config(path)["elements"])
+    return sum(tensor.nbytes // tensor.width for tensor in _checkpoint(path).tensors.values())
 
 
-def _config(path: Path) -> Mapping[str, Any]:
-    """The config, from the file alone; no weights are loaded."""
+def native_files(path: Path) -> tuple[Path, ...]:
+    """The files that hold its weights."""
+    return _checkpoint(path).stored
+
+
+def _checkpoint(path: Path) -> Checkpoint:
+    """Config and headers; no weights are loaded."""
     from converters.checkpoint.opening import open_checkpoint
     from converters.errors import ConversionError
 
     try:
-        checkpoint = open_checkpoint(path, dequantize=True)
+        return open_checkpoint(path, dequantize=True)
     except ConversionError as error:
         raise FolderError("; ".join([str(error), *getattr(error, "__notes__", [])])) from error
-    tables = [t.shape[0] for key, t in checkpoint.tensors.items() if key.endswith(EMBEDDINGS) and t.shape]
-    elements = sum(tensor.nbytes // tensor.width for tensor in checkpoint.tensors.values())
-    return {**checkpoint.config, "vocab_size": max(tables, default=0), "elements": elements}
 
 
-EMBEDDINGS = ("tok_embeddings.weight", "token_embd.weight", "wte.weight")
+EMBEDDINGS = (
+    "tok_embeddings.weight",
+    "token_embd.weight",
+    "wte.weight",
+    "embedding_layer.weight",
+    "embed_tokens.weight",
+)
 
 
 def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
@@ -91,12 +109,14 @@ def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
         FolderError: the file cannot be read.
         Exception: it can be read, and no model can be built of it; see `golden.models.failures`.
     """
-    _config(path)  # the readers below have no limits of their own
-    return _loader(str(_kind(path)))(path, dtype, attn)
+    _checkpoint(path)  # the readers below have no limits of their own
+    found = _found(path)
+    assert found is not None
+    return _loader(found[0])(found[1], dtype, attn)
 
 
 def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
-    from golden.references import dialect_folders, gguf_reference, llama_files, nanogpt
+    from golden.references import dialect_folders, gguf_reference, llama_files, nanogpt, ngpt_nvidia, state_dicts
 
     return {
         "folder": dialect_folders.load,
@@ -104,4 +124,6 @@ def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
         "llama2c": llama_files.load_llama2c,
         "meta": llama_files.load_meta,
         "nanogpt": nanogpt.load,
+        "nvidia": ngpt_nvidia.load,
+        "state_dict": state_dicts.load,
     }[kind]

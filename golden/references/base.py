@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Cache = list[tuple[Tensor, Tensor]]
 """Keys and values of each layer so far, (batch, heads, tokens, head_dim) each."""
 
+WRAPPERS = ("_orig_mod.", "module.")
+"""What torch.compile and data parallelism put before the keys of a state dict."""
+
 
 @dataclass(frozen=True)
 class Output:
-    """Logits (batch, tokens, vocab), and the cache after these tokens."""
+    """Logits (batch, tokens, vocab), and the cache after these tokens, None where the model has none."""
 
     logits: Tensor
-    past_key_values: Cache
+    past_key_values: Cache | None
 
 
 class Reference(nn.Module):
@@ -44,6 +49,29 @@ class Reference(nn.Module):
         """Raises ValueError for anything but eager."""
         if implementation != "eager":
             raise ValueError(f"a native file runs with eager attention only, not with {implementation!r}")
+
+
+class Linear(nn.Module):
+    """A matrix (outputs, inputs) with or without a bias."""
+
+    def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
+        super().__init__()
+        bias = weights.get(f"{name}.bias")
+        self.weight = nn.Parameter(weights[f"{name}.weight"])
+        self.bias = None if bias is None else nn.Parameter(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+def unwrapped(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state dict under the names that the model itself gave them."""
+    weights = {}
+    for key, weight in stored.items():
+        while key.startswith(WRAPPERS):
+            key = key.partition(".")[2]
+        weights[key] = weight
+    return weights
 
 
 def embedding(weight: Tensor) -> nn.Embedding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.weight_files import weight_files
-from golden.references import llama_files, nanogpt
+from golden.references import llama_files, nanogpt, ngpt_nvidia, ngpt_tutorial
 
 
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
@@ -20,11 +21,23 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
     weights: dict[str, Tensor] = {}
     for file in weight_files(path)[0]:
         weights |= load_file(file)
-    if config["model_type"] == "nanogpt":
-        return nanogpt.built(config, weights, dtype)
-    if config["model_type"] == "llama2c":
-        return llama_files.meta_model(config, [weights], dtype)
+    return BUILDERS[config["model_type"]](config, weights, dtype)
+
+
+def _of_ranks(config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype) -> Any:
+    """Meta's, whose ranks after the first begin their keys with a number."""
     later = sorted({key.partition(".")[0] for key in weights if key[:2].isdigit()})
     ranks = [{key: weight for key, weight in weights.items() if not key[:2].isdigit()}]
     ranks += [{k.partition(".")[2]: w for k, w in weights.items() if k.startswith(f"{rank}.")} for rank in later]
     return llama_files.meta_model(config, ranks, dtype)
+
+
+Builder = Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.dtype], Any]
+BUILDERS: Mapping[str, Builder] = {
+    "llama2c": lambda config, weights, dtype: llama_files.meta_model(config, [weights], dtype),
+    "llama-meta": _of_ranks,
+    "nanogpt": nanogpt.built,
+    "ngpt-nvidia": ngpt_nvidia.built,
+    "ngpt-tutorial": lambda config, weights, dtype: ngpt_tutorial.built(config["n_head"], weights, dtype),
+}
+"""model_type -> the model of a config and of weights under the names that the form has."""

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from golden.references.base import Cache, Output, Reference, attend, config_of, embedding, extended
-
-WRAPPERS = ("_orig_mod.", "module.")
+from golden.references.base import Cache, Linear, Output, Reference, attend, config_of, embedding, extended, unwrapped
 
 
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> NanoGPT:
@@ -24,25 +22,8 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> NanoGPT:
 
 def built(args: Mapping[str, Any], stored: Mapping[str, Tensor], dtype: torch.dtype) -> NanoGPT:
     """The model of some `model_args` and a state dict, whatever wraps its keys."""
-    weights = {}
-    for key, weight in stored.items():
-        while key.startswith(WRAPPERS):
-            key = key.partition(".")[2]
-        weights[key] = weight.to(dtype) if weight.is_floating_point() else weight
-    return NanoGPT(args, weights).eval()
-
-
-class Linear(nn.Module):
-    """A matrix (outputs, inputs) with or without a bias."""
-
-    def __init__(self, weights: Mapping[str, Tensor], name: str) -> None:
-        super().__init__()
-        bias = weights.get(f"{name}.bias")
-        self.weight = nn.Parameter(weights[f"{name}.weight"])
-        self.bias = None if bias is None else nn.Parameter(bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+    own = unwrapped(stored)
+    return NanoGPT(args, {key: w.to(dtype) if w.is_floating_point() else w for key, w in own.items()}).eval()
 
 
 class LayerNorm(Linear):

@@ -1,18 +1,8 @@
 """Rotary embeddings: the table `inv_freq` that old checkpoints hold, and the moves between the two orders of pairs."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from converters.algebra.moves import Concat, Rows, Split
 from converters.algebra.views import Each, Same, Then
-
-
-def inv_freq(resolved: Mapping[str, Any]) -> Sequence[float]:
-    """base^(-2k / rotary_dim) for k in 0..rotary_dim / 2 (RoFormer, arXiv 2104.09864, section 3.2.2)."""
-    mixer = "architecture.mixer."
-    dim, base = resolved[mixer + "rotary_dim"], resolved[mixer + "rotary_base"]
-    return [base ** (-2 * k / dim) for k in range(dim // 2)]
-
+from converters.plan.our_buffers import inv_freq as inv_freq
 
 # From interleaved pairs to half-split ones, in the rows of all heads: rows are first put in the order (row of a head,
 # head), so that the rows that rotate come first, and put back afterwards.

@@ -77,8 +77,12 @@ def test_after_fine_tuning_only_what_changed_differs(llama, tmp_path):
 
 def test_a_candidate_saved_again_by_transformers_passes(llama, tmp_path):
     ours, _ = both_ways(llama("tied"), tmp_path)
-    AutoModelForCausalLM.from_pretrained(ours).save_pretrained(tmp_path / "again")
-    verdict = compare(tmp_path / "again", llama("tied"), levels=["L0", "L1", "L2"])
+    again = tmp_path / "again"
+    AutoModelForCausalLM.from_pretrained(ours).save_pretrained(again)
+    assert "has a tokenizer, the candidate has none" in compare(again, llama("tied"), levels=["L0"]).level("L0").detail
+    for path in ours.glob("tokenizer*"):
+        shutil.copy(path, again)
+    verdict = compare(again, llama("tied"), levels=["L0", "L1", "L2"])
     assert [level.status for level in verdict.levels[:3]] == ["PASS"] * 3, verdict
 
 

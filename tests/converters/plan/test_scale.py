@@ -52,9 +52,9 @@ def test_seventy_billion_parameters_are_planned_from_headers(tmp_path):
 @pytest.mark.slow
 def test_a_header_of_very_many_tensors_is_refused_in_a_sentence(tmp_path):
     source = write_sample(tmp_path / "source")
-    header = build_header((f"model.layers.0.x{k}", "U8", (0,)) for k in range(500_000))
+    header = build_header((f"model.layers.0.x{k}", "U8", (0,)) for k in range(90_000))
     (source / "model.safetensors").write_bytes(header)
-    with pytest.raises(CoverageRefused, match="500000 tensors have no rule"):
+    with pytest.raises(CoverageRefused, match="90000 tensors"):
         make_plan(source)
 
 

@@ -62,8 +62,8 @@ def test_another_function_is_a_difference_however_it_is_spelled(path, value, tmp
 
 UNSOUND = [
     ("phi", "mixer.rotary_dim", "x"),
-    ("phi", "mixer.rotary_dim", 10**400),
-    ("phi", "mixer.head_dim", 10**400),
+    ("phi", "mixer.rotary_dim", 10**39),
+    ("phi", "mixer.head_dim", 10**39),
     ("codegen", "mixer.head_dim", {}),
     ("gpt2", "mixer.bias", "x"),
     ("mistral", "mixer.window_size", [1]),
@@ -80,9 +80,7 @@ def test_a_value_of_another_kind_is_refused_by_its_path(family, path, value, tmp
     assert not (tmp_path / "theirs").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("pad_vocab_size_multiple", "x"), ("n_layer", 10**30), ("n_embd", 10**400)]
-)
+@pytest.mark.parametrize(("name", "value"), [("pad_vocab_size_multiple", "x"), ("n_layer", 10**30), ("n_embd", 10**39)])
 def test_a_size_of_another_kind_is_refused_by_its_name(name, value, tmp_path):
     ours = ours_of("qwen2", tmp_path)
     config = json.loads((ours / "config.json").read_text())
@@ -94,7 +92,7 @@ def test_a_size_of_another_kind_is_refused_by_its_name(name, value, tmp_path):
 def test_a_head_dim_beyond_all_bounds_is_refused(tmp_path):
     phi = write_sample(tmp_path / "phi", "phi")
     config = json.loads((phi / "config.json").read_text())
-    (phi / "config.json").write_text(json.dumps({**config, "head_dim": 10**400}))
+    (phi / "config.json").write_text(json.dumps({**config, "head_dim": 10**39}))
     with pytest.raises(ConfigRefused, match="head_dim"):
         convert(phi, output=tmp_path / "out")
 

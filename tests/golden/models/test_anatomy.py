@@ -31,6 +31,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "tutorial": ("ngpt-tutorial", {}),
+    "tutorial without rates": ("ngpt-tutorial", {"learned_rates": False}),
+    "nvidia": ("ngpt-nvidia", {"bias": True}),
+    "nvidia, use_nGPT 0": ("ngpt-nvidia", {"use_nGPT": 0, "bias": True}),
+}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_element_of_a_converted_ngpt_belongs_to_one_part(dialect: str, tmp_path: Path) -> None:
+    from converters import convert
+
+    name, overrides = DIALECTS[dialect]
+    source = make_hot(name, tmp_path / "source", **overrides)
+    patient = admit(convert(source, name, output=tmp_path / "ours").output)
+    counts = covered(patient.anatomy, patient.weights)
+    assert {key for key, count in counts.items() if not bool((count == 1).all())} == set()
+
+
 def covered(anatomy: Any, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """How many parts hold each element."""
     counts = {key: torch.zeros(tensor.shape) for key, tensor in weights.items()}
@@ -54,9 +73,12 @@ def test_every_element_of_a_mixformer_belongs_to_one_part(name: str) -> None:
     assert {key for key, count in counts.items() if not bool((count == 1).all())} == set()
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "phi", "phi3", "gpt2", "gptj", "codegen"])
+@pytest.mark.parametrize(
+    "family", ["llama", "mistral", "qwen2", "qwen3", "phi", "phi3", "gpt2", "gptj", "codegen", *DIALECTS]
+)
 def test_every_element_of_a_family_belongs_to_one_part(family: str, tmp_path: Path) -> None:
-    patient = admit(make_hot(family, tmp_path))
+    name, overrides = DIALECTS.get(family, (family, {}))
+    patient = admit(make_hot(name, tmp_path, **overrides))
     counts = covered(patient.anatomy, patient.weights)
     assert {key for key, count in counts.items() if not bool((count == 1).all())} == set()
 

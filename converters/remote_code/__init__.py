@@ -1,0 +1,1 @@
+"""The package's source text joined into the two flat files that transformers can load from a model's folder."""

@@ -1,0 +1,116 @@
+"""Hot models of nGPT's dialects, which transformers does not have: folders with config.json and the dialect's own keys.
+
+Learned scales are drawn by their effective values: 1 +- 0.3, and for the rates 0.4 +- 0.12 with either sign. Left at
+their initial values they would hide that they were lost or exchanged.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from golden.references import ngpt_nvidia, ngpt_tutorial
+
+Shapes = Mapping[str, tuple[int, ...]]
+REACH, RATE = 0.3, 0.4
+
+
+class DialectConfig(ABC):
+    """A config.json of a dialect: its fields are the attributes."""
+
+    model_type: ClassVar[str]
+
+    def __init__(self, **fields: Any) -> None:
+        vars(self).update(model_type=self.model_type, **fields)
+
+    def to_json_string(self) -> str:
+        """The content of config.json."""
+        return json.dumps(vars(self), indent=2)
+
+    @abstractmethod
+    def shapes(self) -> Shapes:
+        """Keys and shapes of the dialect's tensors."""
+
+    @abstractmethod
+    def unit(self, name: str) -> float | None:
+        """What the last part of a key is divided by before it is used as a scale; None for what is no scale."""
+
+    def rates(self) -> tuple[str, ...]:
+        """Last parts of the keys of learned rates, of which the absolute values are used."""
+        return ()
+
+    def stored_in(self, key: str) -> torch.dtype:
+        """The dtype of a tensor in the dialect's files."""
+        return torch.float32
+
+
+class TutorialConfig(DialectConfig):
+    """nGPT of the tutorial."""
+
+    model_type = "ngpt-tutorial"
+
+    def shapes(self) -> Shapes:
+        own = vars(self)
+        return ngpt_tutorial.shapes(own["n_embd"], own["vocab_size"], own["n_layer"], own["learned_rates"])
+
+    def unit(self, name: str) -> float | None:
+        return 1.0 if name in ("S_qk", "S_uv", *self.rates()) else None
+
+    def rates(self) -> tuple[str, ...]:
+        return "lr_atten", "lr_mlp"
+
+
+class NvidiaConfig(DialectConfig):
+    """nGPT of NVIDIA, with use_nGPT 1 or 0."""
+
+    model_type = "ngpt-nvidia"
+
+    def shapes(self) -> Shapes:
+        return ngpt_nvidia.shapes(vars(self))
+
+    def unit(self, name: str) -> float | None:
+        b = float(vars(self)["base_scale"])
+        return {"sqk": b, "sz": b, "suv": 1.0, "attn_alpha": b / 0.05, "mlp_alpha": b / 0.05}.get(name)
+
+    def rates(self) -> tuple[str, ...]:
+        return "attn_alpha", "mlp_alpha"
+
+    def stored_in(self, key: str) -> torch.dtype:
+        return torch.bfloat16 if set(key.split(".")) & set(ngpt_nvidia.MATRICES) else torch.float32
+
+
+def write_dialect(config: DialectConfig, folder: Path, seed: int) -> Path:
+    """Write a hot model of a dialect into ``folder``, drawn from ``seed``, and return it."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = {key: _values(config, key, shape, generator) for key, shape in config.shapes().items()}
+    weights = {key: values.to(config.stored_in(key)) for key, values in drawn.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config.to_json_string(), encoding="utf-8")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def _values(config: DialectConfig, key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    name = key.rpartition(".")[2]
+    unit = config.unit(name)
+    if unit is not None:
+        uniform = 2.0 * torch.rand(shape, generator=generator) - 1.0
+        effective = 1.0 + REACH * uniform
+        if name in config.rates():
+            effective = RATE * effective * torch.where(torch.rand(shape, generator=generator) < 0.5, -1.0, 1.0)
+        return unit * effective
+    noise = torch.randn(shape, generator=generator)
+    if name == "bias":
+        return 0.2 * noise
+    if len(shape) == 1:
+        return 1.0 + 0.2 * noise
+    gain = 1.5 if any(part in key for part in ("query", "key")) else 1.0
+    return noise * (gain / math.sqrt(shape[-1]))

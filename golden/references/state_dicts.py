@@ -1,0 +1,53 @@
+"""Bare state dicts of torch: a model of nGPT by its own names, or of the config.json beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from golden.errors import FolderError
+from golden.references import dialect_folders, ngpt_tutorial
+from golden.references.base import unwrapped
+
+
+def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
+    """The model of a file; the number of heads of the tutorial's nGPT is that of config.json, or what a user says.
+
+    Raises:
+        FolderError: nobody says the number of heads, or the keys are not those of the model that is said.
+    """
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    beside = path.parent / "config.json"
+    config = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    if ngpt_tutorial.is_state_dict(stored):
+        return ngpt_tutorial.built(_heads(path, config), stored, dtype)
+    if config.get("model_type") in dialect_folders.BUILDERS:
+        return dialect_folders.BUILDERS[config["model_type"]](config, stored, dtype)
+    return _of_transformers(path, stored, dtype, attn)
+
+
+def _heads(path: Path, config: Mapping[str, Any]) -> int:
+    from converters.checkpoint.users_word import said_n_head
+
+    found = config.get("n_head") or said_n_head()
+    if found is None:
+        raise FolderError(f"{path}: nothing says how many heads the model has: say it with --n-head N")
+    return int(found)
+
+
+def _of_transformers(path: Path, stored: Mapping[str, Tensor], dtype: torch.dtype, attn: str | None) -> Any:
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(path.parent, local_files_only=True, trust_remote_code=False)
+    options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
+    model, info = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+        None, config=config, state_dict=unwrapped(stored), dtype=dtype, output_loading_info=True, **options
+    )
+    if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
+        raise FolderError(f"{path}: its keys are not those of the model in config.json: {', '.join(wrong[:5])}")
+    return model.eval()
