@@ -17,6 +17,7 @@ from converters.checkpoint.side_files import differing_side_files
 from converters.checkpoint.users_word import RECORD, check_n_head
 from converters.config.kinds import same
 from converters.config.table import RESIDUE
+from converters.config.waivers import is_said
 from converters.config_alignment import DTYPES, compare_configs, origin
 from converters.conversion import checked_plan
 from converters.engine.bytewise import Difference, differing_element
@@ -207,7 +208,7 @@ def _waived(source: Checkpoint, asked: Sequence[str], *sides: Checkpoint) -> tup
     residues = [side.config.get(RESIDUE) for side in sides]
     told = [residue.get("waived") for residue in residues if isinstance(residue, dict)]
     names = {*asked, *(name for listed in told if isinstance(listed, list) for name in listed if isinstance(name, str))}
-    return tuple(sorted(names & source.config.keys()))
+    return tuple(sorted(name for name in names if is_said(source.config, name)))
 
 
 def _padding(theirs: Checkpoint, ours: Checkpoint) -> int | None:

@@ -7,11 +7,14 @@ from typing import Any
 
 from converters.checkpoint.users_word import RECORD
 from converters.config import layout
+from converters.config.echo import Echo
 from converters.config.entries import Theirs
 from converters.config.kinds import same
 from converters.config.neutral import says_nothing
 from converters.config.table import BASE, OURS_FIXED, OURS_FREE, RESIDUE
+from converters.config.waivers import ROPE, is_said, without
 from converters.errors import Refused
+from converters.families.shared.rope import SAID
 from converters.family import OURS, family_of, get_family
 from converters.remote_code.exported import AUTO_MAP, is_ours
 
@@ -55,7 +58,8 @@ def compare_configs(candidate: Config, reference: Config, waived: Collection[str
         ConfigRefused: one of them is of no known family.
     """
     families = family_of(candidate, origin(reference)), family_of(reference, origin(candidate))
-    problems = [*differing_meaning(candidate, reference, families)]
+    waived = (*waived, *_said_alike(candidate, reference))
+    problems = [*differing_meaning(without(candidate, waived), without(reference, waived), families)]
     try:
         expected = _expected(reference, families, waived)
     except Refused as error:
@@ -63,6 +67,15 @@ def compare_configs(candidate: Config, reference: Config, waived: Collection[str
     problems += _dtype_problems(candidate, expected)
     doubts = [*_doubts(candidate, expected, families), *_residue_doubts(candidate, expected)]
     return ConfigFindings(tuple(problems), tuple(doubts))
+
+
+def _said_alike(one: Config, other: Config) -> Iterator[str]:
+    """Parameters of a rope that no rope type has, and that both sides say alike."""
+    for field in ROPE:
+        mine, theirs = one.get(field), other.get(field)
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            alike = (name for name in mine if name in theirs and same(mine[name], theirs[name]))
+            yield from (f"{field}.{name}" for name in alike if name not in SAID)
 
 
 def differing_meaning(candidate: Config, reference: Config, families: tuple[str, str]) -> list[str]:
@@ -122,7 +135,9 @@ def _meaning(config: Config, family: str) -> dict[str, Any]:
     if family == OURS:
         return layout.resolve(config)
     table = get_family(family).config
-    mute = {name for entry in table.entries if isinstance(entry, Theirs) for name in entry.theirs}  # they mean nothing
+    mute = {
+        name for entry in table.entries if isinstance(entry, Theirs | Echo) for name in entry.theirs
+    }  # they mean nothing
     return layout.resolve(table.read({name: value for name, value in config.items() if name not in mute}))
 
 
@@ -131,7 +146,7 @@ def _expected(reference: Config, families: tuple[str, str], waived: Collection[s
     candidate, family = families
     if candidate == family:
         return reference
-    waived = [name for name in waived if name in reference]
+    waived = [name for name in waived if is_said(reference, name)]
     ours = reference if family == OURS else get_family(family).config.to_ours(reference, family, waived)
     return ours if candidate == OURS else get_family(candidate).config.to_theirs(ours, candidate)
 
@@ -181,7 +196,7 @@ def _judged(family: str, spoken: Collection[str] | None) -> Callable[[str], bool
     if family == OURS:
         return lambda name: not _free(name) and (spoken is None or name in spoken)
     entries = get_family(family).config.entries
-    read = {name for entry in entries if not isinstance(entry, Theirs) for name in entry.theirs}
+    read = {name for entry in entries if not isinstance(entry, Theirs | Echo) for name in entry.theirs}
     return lambda name: not _free(name) and name in read
 
 

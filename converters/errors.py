@@ -81,9 +81,9 @@ class TargetRefused(Refused):
     """The output folder exists, cannot be written, or lies inside the source."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`(did you mean X?)` with a leading space, or an empty string if nothing is close."""
-    match = get_close_matches(name, list(known), n=1, cutoff=0.75)
+def nearest(name: str, known: Iterable[str], alike: float = 0.75) -> str:
+    """`(did you mean X?)` with a leading space, or an empty string if no name is so much alike (1 for the same)."""
+    match = get_close_matches(name, list(known), n=1, cutoff=alike)
     return f" (did you mean {match[0]}?)" if match else ""
 
 

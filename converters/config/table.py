@@ -5,19 +5,23 @@ absent}`. On the way back the config is first made from the fields of ours. Then
 gets its old value and spelling. So an untouched MixFormer gives an equal config, and an edited one gives the edits.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from converters.config import ngpt_layout
 from converters.config.cannot_hold import CannotHold
+from converters.config.echo import Echo
 from converters.config.entries import Config, Entry, Ours, Theirs
 from converters.config.kinds import same
 from converters.config.layout import ARCHITECTURE, MODEL_TYPE, resolve, unflatten
 from converters.config.list_architecture import as_list
-from converters.errors import ConfigRefused, nearest
+from converters.config.obstacles import Obstacles, foreign_fields, unknown_fields
+from converters.config.waivers import is_said, places, without
+from converters.errors import ConfigRefused
 
 RESIDUE = "converted_from"
+CLASSES = ("architectures",)
 
 # Fields of transformers' base config, of every version, that say nothing about the function of a decoder. They are kept
 # in the residue and restored.
@@ -73,8 +77,7 @@ class ConfigTable:
         Raises:
             ConfigRefused: a field is unknown, or has a value that is not allowed or that MixFormer cannot hold.
         """
-        self._account(theirs, waived)
-        ours = self.read({name: value for name, value in theirs.items() if name not in waived})
+        ours = self._read_all(theirs, family, waived)
         derived = self._derive(resolve(ours), family)
         fields = {k: v for k, v in theirs.items() if k not in derived or not _alike(derived[k], v)}
         residue: dict[str, Any] = {"family": family, **(extra or {}), "fields": fields}
@@ -91,14 +94,13 @@ class ConfigTable:
             ConfigRefused: the family cannot hold a value, or a field is unknown.
         """
         live = resolve(ours)
-        self._account_ours(live, family, waived)
-        derived = self._derive(live, family, waived)
+        derived = self._derive(live, family, waived, self._account_ours(live, family, waived))
         residue = residue_of(ours, family)
         kept = {**derived, **residue.get("fields", {})}
         kept = {name: value for name, value in kept.items() if name not in residue.get("absent", ())}
-        old = set(_listed(residue))
+        old = _listed(residue)
         for entry in self._judged(waived):
-            if not old & set(entry.theirs) and not self._means(entry, kept, derived):
+            if not set(old) & set(entry.theirs) and not self._means(entry, without(kept, old), derived):
                 kept = {name: value for name, value in kept.items() if name not in entry.theirs}
                 kept.update(entry.write(live))
         return kept
@@ -120,13 +122,34 @@ class ConfigTable:
         """Fields of theirs that the table accounts for."""
         return frozenset(name for entry in self.entries for name in entry.theirs) | self.free | BASE
 
-    def _derive(self, live: Config, family: str, waived: Collection[str] = ()) -> dict[str, Any]:
-        derived: dict[str, Any] = {}
+    def _read_all(self, theirs: Config, family: str, waived: Collection[str]) -> dict[str, Any]:
+        """As `read`, and every field has to be known; all that stands in the way is told at once."""
+        found, flat = Obstacles(), dict[str, Any]()
+        with found.collecting():
+            self._account(theirs, waived)
+        said = without(theirs, waived)
+        for entry in self.entries:
+            with found.collecting(first=entry.theirs == CLASSES):
+                flat.update(entry.read(said))
+        known = {name for entry in self.entries for name in entry.theirs}
+        if unknown := [name for name in said if name not in known | self.free | BASE]:
+            foreign = foreign_fields(unknown, family) if found.first else unknown_fields(unknown, said, known)
+            found.told.append(foreign)
+        found.check()
+        return as_list(unflatten(flat))
+
+    def _derive(
+        self, live: Config, family: str, waived: Collection[str] = (), found: Obstacles | None = None
+    ) -> dict[str, Any]:
+        """The config of theirs; `found`: what stands in the way already."""
+        found, derived = found or Obstacles(), dict[str, Any]()
         for entry in self._judged(waived):
-            try:
-                derived.update(entry.write(live))
-            except CannotHold as unheld:
-                raise ConfigRefused(unheld.of(family, self.called or family)) from None
+            with found.collecting():
+                try:
+                    derived.update(entry.write(live))
+                except CannotHold as unheld:
+                    raise ConfigRefused(unheld.of(family, self.called or family)) from None
+        found.check()
         return derived
 
     def _judged(self, waived: Collection[str]) -> list[Entry]:
@@ -141,23 +164,33 @@ class ConfigTable:
             return False
 
     def _account(self, theirs: Config, waived: Collection[str]) -> None:
-        known = {name for entry in self.entries for name in entry.theirs}
-        fixed = {name for entry in self.entries if not isinstance(entry, Theirs) for name in entry.theirs}
+        """Every waiver is of a field that is there, and that nothing is made of."""
+        fixed = {name for entry in self.entries if not isinstance(entry, Theirs | Echo) for name in entry.theirs}
         for name in waived:
-            if name not in theirs or name in fixed:
-                why = "is converted" if name in theirs else "is not a field of config.json"
+            inside = name not in theirs and is_said(theirs, name)
+            others = without(theirs, [other for other in waived if other != name])
+            if not is_said(theirs, name) or name in fixed or (inside and self._takes(name, others)):
+                why = "is converted" if is_said(theirs, name) else "is not a field of config.json"
                 raise ConfigRefused(f"--waive {name}: it {why}, so there is nothing to waive")
-        unknown = [name for name in theirs if name not in known | self.free | BASE and name not in waived]
-        if unknown:
-            raise ConfigRefused(_unknown(unknown, known))
 
-    def _account_ours(self, live: Config, family: str, waived: Collection[str]) -> None:
+    def _takes(self, name: str, theirs: Config) -> bool:
+        """Whether the entry of a field takes what is inside it."""
+        fields = {field for field, _ in places(name)}
+        entries = [entry for entry in self.entries if fields & set(entry.theirs)]
+        try:
+            return bool([entry.read(theirs) for entry in entries])
+        except ConfigRefused:
+            return False
+
+    def _account_ours(self, live: Config, family: str, waived: Collection[str]) -> Obstacles:
+        """What stands in the way of fields that have no entry. No waiver helps where they change the function."""
         if fixed := sorted(ngpt_layout.CHANGES_FUNCTION.intersection(waived)):
             raise ConfigRefused(f"--waive {fixed[0]}: it changes what the model computes, so it cannot be ignored")
+        found = Obstacles()
         known = {path for entry in self.entries for path in (*entry.ours, *entry.also)} | self.unread
         for path, value in OURS_FIXED.items():
             if path not in known and not same(live.get(path), value):
-                raise ConfigRefused(
+                found.told.append(
                     f"{path} is {live[path]!r}: attention stops at that token, which only MixFormer can do. Set it to"
                     f" null if your texts do not hold that token"
                 )
@@ -168,9 +201,9 @@ class ConfigTable:
                 f"{family} cannot hold this model: it uses {', '.join(telling)}, which {self.called or family} does not"
                 f" have"
             )
-        unknown = [path for path in unknown if path not in waived]
-        if unknown:
-            raise ConfigRefused(_unknown(unknown, known))
+        if unknown := [path for path in unknown if path not in waived]:
+            found.told.append(unknown_fields(unknown, live, known))
+        return found
 
 
 def _alike(one: Any, other: Any) -> bool:
@@ -178,17 +211,8 @@ def _alike(one: Any, other: Any) -> bool:
     return same(one, other) and type(one) is type(other)
 
 
-def _unknown(names: Iterable[str], known: Iterable[str]) -> str:
-    names, most = list(names), 10
-    listed = ", ".join(f"{name}{nearest(name, known)}" for name in names[:most])
-    listed += f" and {len(names) - most} more" if len(names) > most else ""
-    return (
-        f"config.json has unknown fields: {listed}. They may change what the model computes. "
-        f"If you know that they do not, pass --waive FIELD for each"
-    )
-
-
 def _listed(residue: Mapping[str, Any]) -> list[Any]:
+    """What was waived."""
     waived = residue.get("waived", [])
     return waived if isinstance(waived, list) else [waived]
 

@@ -15,6 +15,7 @@ from converters.checkpoint.checkpoint import Checkpoint
 from converters.config import layout
 from converters.config.mixer_defaults import positive
 from converters.config.table import RESIDUE, residue_of
+from converters.config.waivers import is_said
 from converters.counts import counted
 from converters.errors import ConfigRefused
 from converters.family import OURS, Family, get_family
@@ -176,7 +177,7 @@ def _with_all_stored(config: Mapping[str, Any], family: Family) -> Mapping[str, 
 def _readable(config: Mapping[str, Any], family: Family, waived: Sequence[str]) -> None:
     """Checks that the config to be written can be read again; a residue changed by hand may spoil it."""
     try:
-        family.config.to_ours(config, family.name, [name for name in waived if name in config])
+        family.config.to_ours(config, family.name, [name for name in waived if is_said(config, name)])
         if config.get("model_type", family.model_types[0]) not in family.model_types:
             raise ConfigRefused(f"model_type would be {config.get('model_type')!r}")
     except ConfigRefused as error:

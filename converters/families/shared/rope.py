@@ -7,7 +7,8 @@ Types and parameters are those of `ROPE_INIT_FUNCTIONS` in transformers 5.23. A 
 ours as `mixer.rope_parameters`, a keyword on which the SDK raises, because it would ignore any other place.
 """
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,15 @@ KNOWN: dict[str, Kind] = {
     "original_max_position_embeddings": POSITIVE_INT,
     "partial_rotary_factor": FRACTION,
 }
+# Parameters that other readers know and transformers ignores, and what they are for there.
+ELSEWHERE = {
+    "attn_factor": "other readers multiply attention by it",
+    "short_mscale": "other readers multiply attention by it",
+    "long_mscale": "other readers multiply attention by it",
+    "finetuned": "other readers choose the kind of yarn by it",
+}
+TYPO = 0.9  # how much alike two names are that mean the same
+SAID = {*KNOWN, "type", "rope_type", "rope_theta"}
 
 
 @dataclass(frozen=True)
@@ -118,9 +128,9 @@ def _check(kind: Any, parameters: Mapping[str, Any], theirs: Mapping[str, Any] |
     for name in TYPES[kind]:
         if parameters.get(name) is None:
             raise ConfigRefused(f"rope_parameters.{name} is missing; rope_type {kind!r} needs it")
+    if unknown := [name for name in parameters if name not in KNOWN]:
+        raise ConfigRefused(_unknown(unknown))
     for name, value in parameters.items():
-        if name not in KNOWN:
-            raise ConfigRefused(f"rope_parameters.{name} is not known{nearest(name, KNOWN)}")
         if value is not None and not KNOWN[name].holds(value):
             raise ConfigRefused(f"rope_parameters.{name} is {value!r}, expected {KNOWN[name].words}")
     if theirs is not None and kind == "longrope":
@@ -128,6 +138,17 @@ def _check(kind: Any, parameters: Mapping[str, Any], theirs: Mapping[str, Any] |
     if kind not in ("default", "proportional") and parameters.get("partial_rotary_factor", 1) != 1:
         factor = parameters["partial_rotary_factor"]
         raise ConfigRefused(f"partial_rotary_factor {factor} with rope_type {kind!r} is nothing that a LLaMA can run")
+
+
+def _unknown(names: Iterable[str]) -> str:
+    """What to do about parameters that transformers ignores, as words that can be pasted."""
+    names = list(names)
+    told = [f"{name} ({ELSEWHERE[name]})" if name in ELSEWHERE else name + nearest(name, KNOWN, TYPO) for name in names]
+    words = " ".join(f"--waive {shlex.quote(f'rope_parameters.{name}')}" for name in names)
+    return (
+        f"rope_parameters has unknown names: {', '.join(told)}. transformers ignores them. If you mean it to run"
+        f" without them, add: {words}"
+    )
 
 
 def _check_lengths(parameters: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
