@@ -14,7 +14,7 @@ from converters.config.neutral import says_nothing
 from converters.config.table import BASE, OURS_FIXED, OURS_FREE, RESIDUE
 from converters.config.waivers import ROPE, is_said, without
 from converters.errors import Refused
-from converters.families.shared.rope import SAID
+from converters.families.shared.rope import SAID as ROPE_SAID
 from converters.family import OURS, family_of, get_family
 from converters.remote_code.exported import AUTO_MAP, is_ours
 
@@ -75,7 +75,7 @@ def _said_alike(one: Config, other: Config) -> Iterator[str]:
         mine, theirs = one.get(field), other.get(field)
         if isinstance(mine, dict) and isinstance(theirs, dict):
             alike = (name for name in mine if name in theirs and same(mine[name], theirs[name]))
-            yield from (f"{field}.{name}" for name in alike if name not in SAID)
+            yield from (f"{field}.{name}" for name in alike if name not in ROPE_SAID)
 
 
 def differing_meaning(candidate: Config, reference: Config, families: tuple[str, str]) -> list[str]:
