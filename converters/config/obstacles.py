@@ -1,5 +1,6 @@
 """All that stands in the way of a config, told at once: who mends one field should not find the next one behind it."""
 
+import re
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from converters.errors import ConfigRefused, nearest
 
 FOLLOWING = (KeyError, TypeError, ValueError, ZeroDivisionError, AttributeError)
+REFUSAL = re.compile(r"(this model cannot be converted|\S+ cannot hold this model): ")
 NO_TYPO = 0.9  # of a field's name: less alike, and it is another word
 
 
@@ -36,14 +38,12 @@ class Obstacles:
 
 
 def together(sentences: Sequence[str]) -> str:
-    """One sentence as it is; several below each other, what all of them begin with said once."""
+    """One sentence as it is; several below each other, and what they begin with said once."""
     if len(sentences) == 1:
         return sentences[0]
-    start = sentences[0].partition(": ")[0]
-    shared = all(sentence.startswith(f"{start}: ") for sentence in sentences)
-    lines = [sentence.removeprefix(f"{start}: ") if shared else sentence for sentence in sentences]
-    head = f"{start}, for {len(lines)} reasons" if shared else f"config.json is refused for {len(lines)} reasons"
-    return "\n  - ".join([f"{head}:", *lines])
+    start = next((found[1] for sentence in sentences if (found := REFUSAL.match(sentence))), "config.json is refused")
+    lines = [sentence.removeprefix(f"{start}: ") for sentence in sentences]
+    return "\n  - ".join([f"{start}, for {len(lines)} reasons:", *lines])
 
 
 def unknown_fields(names: Iterable[str], said: Collection[str], known: Iterable[str]) -> str:

@@ -137,7 +137,7 @@ CASES = {
     "no model_type": (config(model_type=..., architectures=...), "model_type None"),
     "sequence classification": (config(architectures=["LlamaForSequenceClassification"]), "causal language"),
     "unknown field": (config(frobnicate=1), "frobnicate"),
-    "misspelt field": (config(rms_norm_epsilon=1), "did you mean rms_norm_eps"),
+    "misspelt field": (config(rms_norm_eps=..., rms_norms_eps=1), "did you mean rms_norm_eps"),
     "size of a wrong type": (config(hidden_size="96"), "hidden_size is '96'"),
     "size zero": (config(num_hidden_layers=0), "positive integer"),
     "size true": (config(num_attention_heads=True), "positive integer"),

@@ -36,11 +36,6 @@ def refusal(ours, to, changes) -> str:
     ("to", "changes", "sentence"),
     [
         (
-            "gpt2",
-            (),
-            "gpt2 cannot hold this model: it uses rotary positions, GPT-2 needs learned ones (embd_layer 'positional')",
-        ),
-        (
             "llama",
             [("mixer", "use_alibi", True)],
             "llama cannot hold this model: it uses ALiBi, LLaMA needs none (architecture.mixer.use_alibi false)",
@@ -57,15 +52,24 @@ def refusal(ours, to, changes) -> str:
             "by 1/sqrt(head_dim) (architecture.mixer.softmax_scale null)",
         ),
     ],
-    ids=["learned positions", "ALiBi", "dropout", "scale"],
+    ids=["ALiBi", "dropout", "scale"],
 )
 def test_a_refusal_is_a_sentence_in_the_words_of_the_field(to, changes, sentence, ours):
     assert refusal(ours, to, changes) == sentence
 
 
+def test_all_that_stands_in_the_way_is_said_at_once(ours):
+    first, *lines = refusal(ours, "gpt2", [("", "resid_pdrop", 0.1), ("mixer", "use_alibi", True)]).splitlines()
+    assert first == f"gpt2 cannot hold this model, for {len(lines)} reasons:" and len(lines) > 5
+    assert "  - it uses rotary positions, GPT-2 needs learned ones (embd_layer 'positional')" in lines
+    assert "  - it uses ALiBi, GPT-2 needs none (architecture.mixer.use_alibi false)" in lines
+    assert "  - it uses a gated MLP, GPT-2 needs a plain MLP (architecture.mlp.mlp_cls 'mlp' or 'fused_mlp')" in lines
+
+
 def test_a_family_without_a_name_for_people_is_called_by_its_own(ours):
     said = refusal(ours, "gpt2-gguf", ())
-    assert said.startswith("gpt2-gguf cannot hold this model: it uses rotary positions, gpt2-gguf needs learned ones")
+    assert said.startswith("gpt2-gguf cannot hold this model, for ")
+    assert "it uses rotary positions, gpt2-gguf needs learned ones" in said
 
 
 def test_a_setting_without_words_is_named_with_its_value():
