@@ -229,5 +229,5 @@ def test_a_pipe_in_place_of_weights_is_refused(source, tmp_path):
 
     (source / "model.safetensors").unlink()
     os.mkfifo(source / "model.safetensors")
-    with pytest.raises(UnsafeFile, match="not a regular file"):
+    with pytest.raises(UnsafeFile, match="expected a regular file"):
         convert(source, output=tmp_path / "ours")
