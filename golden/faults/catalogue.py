@@ -71,8 +71,8 @@ def _mapping_faults() -> Iterator[Fault]:
     yield Fault("two layers swapped", "mapping", can.has_two_layers, m.swap_layers)
     yield Fault("o transposed", "mapping", can.is_square("o"), m.transpose("o"))
     yield Fault("final norm taken from layer 0", "mapping", can.has("norm_1"), w.copy_part("0.norm_1", "final_norm"))
-    yield Fault("attention scale 1/d", "mapping", can.has("q"), m.scale_queries(None))
     scored = can.both(can.has("q"), can.has_softmax)
+    yield Fault("attention scale 1/d", "mapping", scored, m.scale_queries(None))
     yield Fault("attention scale 0.1 % off", "mapping", scored, m.scale_queries(1.001))
     for role in ("q_bias", "v_bias", "o_bias", *MLP_BIASES, "head_bias"):
         applies = can.has_whole(role) if role in WHOLE else can.has(role)

@@ -11,12 +11,16 @@ import pytest
 from converters import convert, list_families
 from converters.family import umbrellas
 from converters.support_matrix import COLUMNS, VARIANTS, markdown, matrix
+from golden.evidence.calibration import LOW_PRECISION
 from golden.faults.catalogue import all_faults, catalogue
+from golden.faults.code_faults import code_faults
 from golden.faults.healthy import healthy_variants
 from golden.faults.kernel_faults import kernel_faults
 from golden.faults.model_copy import admit
 from golden.faults.self_testing import SelfTest, Trial, known_families
 from golden.models.hot import make_hot
+from golden.models.loading import read_config
+from golden.models.obstacles import obstacle
 from golden.report import trial_lines
 
 ROOT = Path(__file__).parents[2]
@@ -65,24 +69,41 @@ def test_the_table_of_forms_names_every_dialect():
 
 
 @pytest.fixture(scope="module")
-def faults(tmp_path_factory) -> Counter[tuple[str, str]]:
-    """How many families can have each fault of weights, mapping and config."""
-    found: Counter[tuple[str, str]] = Counter()
+def models(tmp_path_factory) -> list[Path]:
+    """The MixFormer of every family's hot model."""
+    made = []
     for family in known_families()[0]:
         place = tmp_path_factory.mktemp(family)
-        convert(make_hot(family, place / "hot"), to="mixformer", output=place / "ours")
-        found.update((fault.kind, fault.name) for fault in catalogue(admit(place / "ours")))
-    return found
+        made.append(convert(make_hot(family, place / "hot"), family, output=place / "ours").output)
+    return made
 
 
-def test_the_self_test_that_is_shown_planted_every_fault_of_today(faults):
+@pytest.fixture(scope="module")
+def faults(models) -> Counter[tuple[str, str]]:
+    """How many families can have each fault of weights, mapping and config."""
+    return Counter((fault.kind, fault.name) for model in models for fault in catalogue(admit(model)))
+
+
+@pytest.fixture(scope="module")
+def runnable(models) -> Counter[str]:
+    """How many families run in each low precision."""
+    configs = [read_config(model) for model in models]
+    return Counter(name for name, dtype in LOW_PRECISION.items() for one in configs if obstacle(one, dtype) is None)
+
+
+def test_the_self_test_that_is_shown_planted_every_fault_of_today(faults, runnable):
     shown = {(row[0], row[1]): (int(row[2]), int(row[3])) for row in rows(marked("docs/self-test.md", "self-test"))}
     models = {key: count for key, (count, _) in shown.items() if key[0] in ("weight", "mapping", "config")}
     assert models == dict(faults), "run the second command of docs/self-test.md"
     assert {fault.name for fault in all_faults()} >= {name for _, name in models}
     assert {name for kind, name in shown if kind == "kernel"} == {fault.name for fault in kernel_faults()}
+    assert {name for kind, name in shown if kind == "code"} == {fault.name for fault in code_faults()}
     sound = {name: count for (kind, name), (count, _) in shown.items() if kind == "healthy"}
-    assert sound == {variant.name: len(known_families()[0]) for variant in healthy_variants()}
+    all_of_them = len(known_families()[0])
+    assert sound == {
+        variant.name: runnable.get(variant.name.rpartition(" in ")[2], all_of_them) for variant in healthy_variants()
+    }
+    assert runnable == {"bfloat16": all_of_them, "float16": all_of_them - 1}  # the tutorial's nGPT overflows
     assert all(trials == count * SEEDS for count, trials in shown.values())
 
 

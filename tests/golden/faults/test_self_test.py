@@ -19,7 +19,8 @@ def test_all_faults_are_caught_and_no_sound_variant_alarms(family: str) -> None:
     assert result.missed == () and result.false_alarms == ()
     assert sum(trial.kind != "healthy" for trial in result.trials) >= 25
     assert sum(trial.kind == "healthy" for trial in result.trials) >= 10
-    assert {trial.kind for trial in result.trials} == {"weight", "mapping", "config", "kernel", "healthy"}
+    code = {"code"} if family.startswith("ngpt") else set()  # other blocks have no formula that could be another
+    assert {trial.kind for trial in result.trials} == {"weight", "mapping", "config", "kernel", "healthy"} | code
 
 
 def test_a_compact_golden_catches_at_least_95_percent() -> None:
