@@ -16,7 +16,7 @@ from converters.config.waivers import ROPE, is_said, without
 from converters.errors import Refused
 from converters.families.shared.rope import SAID as ROPE_SAID
 from converters.family import OURS, family_of, get_family
-from converters.remote_code.exported import AUTO_MAP, is_ours
+from converters.remote_code.exported import AUTO_MAP, loads_by_itself
 
 # Fields that may differ between two checkpoints of one function.
 FREE = BASE | OURS_FREE | {"dtype", "use_cache", "initializer_range", "pad_vocab_size_multiple"}
@@ -187,7 +187,7 @@ def _alike(name: str, one: Any, other: Any, mute: Theirs | None) -> bool:
 
 def _every_field(config: Config, family: str) -> dict[str, Any]:
     fields, echoes = (layout.resolve(config), ECHOES) if family == OURS else (dict(config), ())
-    code = [AUTO_MAP] if family == OURS and is_ours(config.get(AUTO_MAP)) else []
+    code = [AUTO_MAP] if family == OURS and loads_by_itself(config.get(AUTO_MAP)) else []
     return {name: value for name, value in fields.items() if name not in {ROWS, *SAID, *echoes, *code}}
 
 

@@ -43,6 +43,11 @@ def is_ours(auto_map: Any) -> bool:
     return isinstance(auto_map, dict) and bool(auto_map) and all(CLASSES.get(k) == v for k, v in auto_map.items())
 
 
+def loads_by_itself(auto_map: Any) -> bool:
+    """Whether an `auto_map` of ours has the entries without which a language model does not load."""
+    return is_ours(auto_map) and {"AutoConfig", "AutoModelForCausalLM"} <= auto_map.keys()
+
+
 def foreign_code(folder: Path, config: Mapping[str, Any]) -> str:
     """What a model's folder says of its code that is not what this version writes, in words; empty if nothing is.
 
