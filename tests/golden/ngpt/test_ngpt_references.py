@@ -237,6 +237,6 @@ def test_no_reference_runs_code(where: str, ngpt: Any, tmp_path: Path) -> None:
     config = ngpt.GPTConfig()
     config.dropout = Hostile()
     ngpt.write_nvidia(tmp_path / "ckpt.pt", content={"more": Hostile()} if where == "beside" else {"config": config})
-    with pytest.raises(FolderError, match="cannot be unpickled safely: its pickle asks for posix.system"):
+    with pytest.raises(FolderError, match=r"cannot be unpickled safely: its pickle asks for posix\.system"):
         load_native(tmp_path / "ckpt.pt", torch.float64, None)
     assert not (tmp_path / "owned").exists()
