@@ -64,6 +64,12 @@ def has_softmax(patient: Patient) -> bool:
     return not dial_is("attn_fn", "masked_linear")(patient)
 
 
+def scales_finely(patient: Patient) -> bool:
+    """What the size of the scores is set by is stored in more than 16 bits, which would round 0.1 % away."""
+    roles = [role for role in ("0.qk_scale", "0.q_norm", "0.q") if role in patient.anatomy.parts]
+    return bool(roles) and patient.part(roles[0]).dtype.itemsize > 2
+
+
 def turns_part_of_heads(patient: Patient) -> bool:
     """The model can rotate fewer dimensions than a head has."""
     return dial_is("rotary_dim")(patient) and not dial_is("rotary_style", "ngpt_nvidia")(patient)

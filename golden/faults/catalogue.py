@@ -73,7 +73,8 @@ def _mapping_faults() -> Iterator[Fault]:
     yield Fault("final norm taken from layer 0", "mapping", can.has("norm_1"), w.copy_part("0.norm_1", "final_norm"))
     scored = can.both(can.has("q"), can.has_softmax)
     yield Fault("attention scale 1/d", "mapping", scored, m.scale_queries(None))
-    yield Fault("attention scale 0.1 % off", "mapping", scored, m.scale_queries(1.001))
+    finely = can.both(scored, can.scales_finely)
+    yield Fault("attention scale 0.1 % off", "mapping", finely, m.scale_queries(1.001))
     for role in ("q_bias", "v_bias", "o_bias", *MLP_BIASES, "head_bias"):
         applies = can.has_whole(role) if role in WHOLE else can.has(role)
         yield Fault(f"{role} lost", "mapping", applies, w.zero_part(role))

@@ -29,6 +29,9 @@ KINDS = {
     "tutorial": ("ngpt-tutorial", {}),
     "nvidia": ("ngpt-nvidia", {}),
     "nvidia, use_nGPT 0": ("ngpt-nvidia", {"use_nGPT": 0}),
+    "tutorial without rates": ("ngpt-tutorial", {"learned_rates": False}),
+    "nvidia with biases": ("ngpt-nvidia", {"bias": True}),
+    "nvidia, use_nGPT 0, with biases": ("ngpt-nvidia", {"use_nGPT": 0, "bias": True}),
 }
 
 
@@ -100,6 +103,26 @@ def test_another_function_fails_l2(
     level = judge_alone(discharge(patient, made.ours, tmp_path), made.evidence)
     assert level.status is Status.FAIL
     assert level.number is not None and level.number > least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(KINDS)[2:])
+def test_every_fault_of_the_kinds_that_the_self_test_leaves_out_is_caught(
+    kind: str, converted: Callable[[str], Converted], tmp_path: Path
+) -> None:
+    made = converted(kind)
+    sound = admit(made.ours)
+    faults = [fault for fault in catalogue(sound) if fault.name not in SILENT_WITHOUT_RATES or "without" not in kind]
+    assert len(faults) > 40
+    for fault in faults:
+        patient = sound.clone()
+        fault.plant(patient, random.Random(0))
+        level = judge_alone(discharge(patient, made.ours, tmp_path / "sick"), made.evidence)
+        assert level.status is Status.FAIL, fault.name
+
+
+SILENT_WITHOUT_RATES = {"attn_alpha and mlp_alpha swapped", "attn_alpha lost", "mlp_alpha lost"}
+"""Without learned rates both are 1 everywhere, which is how they begin."""
 
 
 @pytest.mark.parametrize("kind", ["tutorial", "nvidia"])
