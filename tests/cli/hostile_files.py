@@ -144,7 +144,7 @@ PICKLES = {
     "a number of 2^31 digits": b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b".",
     "tuples of tuples": tuples(60),
     "copies of a dict": copies(2000),
-    "a million lists": b"\x80\x02" + b"]" * 1_000_000 + b".",
+    "a million values": b"\x80\x02" + b"N" * 1_000_000 + b".",
     "code": b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.",
     "code by its class": pickle.dumps(print),
     "an endless frame": b"\x80\x04\x95" + b"\xff" * 8 + b"}.",
