@@ -269,6 +269,8 @@ def _default(config: dict[str, Any], change: Change) -> bool:
     """Whether the change says what is the default anyway."""
     from converters.config.neutral import says_nothing
 
+    if change.value is GONE and change.path[:2] == ("converted_from", "fields"):
+        return True  # as without a family: only the way back reads it, and takes the default without it
     if change.value is GONE and (change.name in DEFAULT_WHERE_GONE or _class_default(config, change)):
         return True
     if change.name in SAID_DEFAULTS and change.value is SAID_DEFAULTS[change.name]:
