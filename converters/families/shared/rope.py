@@ -72,7 +72,9 @@ class Rope:
         theta = self._theta({**old, **new}, theirs)
         meanings = [_meaning(spelling) for spelling in (old, new) if spelling]
         if len(meanings) == 2 and not same(*meanings):
-            raise ConfigRefused(f"rope_scaling says {meanings[0]} and rope_parameters {meanings[1]}; which is it?")
+            raise ConfigRefused(
+                f"rope_scaling says {meanings[0]} and rope_parameters {meanings[1]}; they differ, keep the one that is right"
+            )
         parameters = dict(meanings[-1]) if meanings else {}
         kind = parameters.pop("rope_type", "default")
         _check(kind, parameters, theirs)
@@ -87,7 +89,9 @@ class Rope:
         if not POSITIVE.holds(theta):
             raise ConfigRefused(f"rope_theta is {theta!r}, expected {POSITIVE.words}")
         if not all(same(theta, other) for other in thetas):
-            raise ConfigRefused(f"rope_theta is {thetas[1]} and rope_parameters.rope_theta {thetas[0]}; which is it?")
+            raise ConfigRefused(
+                f"rope_theta is {thetas[1]} and rope_parameters.rope_theta {thetas[0]}; they differ, keep the one that is right"
+            )
         return theta
 
     def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +104,9 @@ class Rope:
         parameters = dict(given) if isinstance(given, dict) else {}
         kind, own = parameters.pop("rope_type", None), parameters.pop("rope_theta", theta)
         if not same(own, theta):
-            raise ConfigRefused(f"{PARAMETERS}.rope_theta is {own!r} and {BASE} {theta!r}; which is it?")
+            raise ConfigRefused(
+                f"{PARAMETERS}.rope_theta is {own!r} and {BASE} {theta!r}; they differ, keep the one that is right"
+            )
         _check(kind, parameters)
         both = {"rope_type": kind, **parameters}
         return {"rope_theta": theta, "rope_scaling": both, "rope_parameters": {"rope_theta": theta, **both}}
@@ -137,7 +143,7 @@ def _check(kind: Any, parameters: Mapping[str, Any], theirs: Mapping[str, Any] |
         _check_lengths(parameters, theirs)
     if kind not in ("default", "proportional") and parameters.get("partial_rotary_factor", 1) != 1:
         factor = parameters["partial_rotary_factor"]
-        raise ConfigRefused(f"partial_rotary_factor {factor} with rope_type {kind!r} is nothing that a LLaMA can run")
+        raise ConfigRefused(f"partial_rotary_factor {factor} with rope_type {kind!r} : a LLaMA cannot run that")
 
 
 def _unknown(names: Iterable[str]) -> str:
