@@ -73,7 +73,7 @@ class Rope:
         meanings = [_meaning(spelling) for spelling in (old, new) if spelling]
         if len(meanings) == 2 and not same(*meanings):
             raise ConfigRefused(
-                f"rope_scaling says {meanings[0]} and rope_parameters {meanings[1]}; they differ, keep the one that is right"
+                f"rope_scaling says {meanings[0]} and rope_parameters {meanings[1]}; they differ, keep one"
             )
         parameters = dict(meanings[-1]) if meanings else {}
         kind = parameters.pop("rope_type", "default")
@@ -90,7 +90,7 @@ class Rope:
             raise ConfigRefused(f"rope_theta is {theta!r}, expected {POSITIVE.words}")
         if not all(same(theta, other) for other in thetas):
             raise ConfigRefused(
-                f"rope_theta is {thetas[1]} and rope_parameters.rope_theta {thetas[0]}; they differ, keep the one that is right"
+                f"rope_theta is {thetas[1]} and rope_parameters.rope_theta {thetas[0]}; they differ, keep one"
             )
         return theta
 
@@ -104,9 +104,7 @@ class Rope:
         parameters = dict(given) if isinstance(given, dict) else {}
         kind, own = parameters.pop("rope_type", None), parameters.pop("rope_theta", theta)
         if not same(own, theta):
-            raise ConfigRefused(
-                f"{PARAMETERS}.rope_theta is {own!r} and {BASE} {theta!r}; they differ, keep the one that is right"
-            )
+            raise ConfigRefused(f"{PARAMETERS}.rope_theta is {own!r} and {BASE} {theta!r}; they differ, keep one")
         _check(kind, parameters)
         both = {"rope_type": kind, **parameters}
         return {"rope_theta": theta, "rope_scaling": both, "rope_parameters": {"rope_theta": theta, **both}}

@@ -148,7 +148,7 @@ CASES = {
     "unknown activation": (config(hidden_act="swiglu"), "swiglu"),
     "activation with weights": (config(hidden_act="prelu"), "prelu"),
     "theta zero": (config(rope_parameters={**ROPE, "rope_theta": 0}), "rope_theta"),
-    "two thetas": (config(rope_theta=5.0), "which is it"),
+    "two thetas": (config(rope_theta=5.0), "they differ"),
     "unknown rope": (config(rope_parameters={**ROPE, "rope_type": "spiral"}), "spiral"),
     "rope parameter missing": (
         config(rope_parameters={**ROPE, "rope_type": "yarn"}),
@@ -161,7 +161,7 @@ CASES = {
     ),
     "partial rotary that LLaMA cannot run": (
         config(rope_parameters={**ROPE, "rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}),
-        "nothing that a LLaMA can run",
+        "a LLaMA cannot run that",
     ),
     "vision": (config(vision_config={}), "save `model.language_model` first"),
     "experts": (config(num_local_experts=8), "mixture of experts"),
