@@ -216,8 +216,13 @@ def _residue_doubts(candidate: Config, expected: Config) -> Iterator[str]:
     for name in sorted(mine):
         if name == "fields":
             yield from _field_doubts(mine[name], theirs.get(name))
-        elif (name == "absent" or name in theirs) and not same(mine[name], theirs.get(name)):
+        elif (name == "absent" or name in theirs) and not same(_untied(mine[name]), _untied(theirs.get(name))):
             yield f"config: {RESIDUE}.{name} is {mine[name]!r}, of the reference it is {theirs.get(name)!r}"
+
+
+def _untied(value: Any) -> Any:
+    """A list of fields without that of the head's tie, which is judged by itself."""
+    return [name for name in value if name != TIE] if isinstance(value, list) else value
 
 
 def _field_doubts(mine: Any, theirs: Any) -> Iterator[str]:
