@@ -66,6 +66,7 @@ DEFAULT_WHERE_GONE = {
     "tie_word_embeddings": "not tied",
     "architectures": "the model_type says the class",
     "rope_parameters.rope_type": "default",
+    "rope_parameters.rope_theta": "10000",
     "architecture.mixer.qk_norm": "off",
     "architecture.norm.eps": "1e-5",
     "architecture.mixer.dropout": "no dropout",
@@ -273,6 +274,12 @@ def _default(config: dict[str, Any], change: Change) -> bool:
         return True  # as without a family: only the way back reads it, and takes the default without it
     if change.value is GONE and (change.name in DEFAULT_WHERE_GONE or _class_default(config, change)):
         return True
+    if (
+        change.name == "architectures"
+        and isinstance(change.value, list)
+        and set(change.value) <= set(config["architectures"])
+    ):
+        return True  # none, or the same class twice: the model_type says the class
     if change.name in SAID_DEFAULTS and change.value is SAID_DEFAULTS[change.name]:
         return True
     before = config
