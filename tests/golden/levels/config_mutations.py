@@ -83,6 +83,8 @@ DEFAULT_WHERE_GONE = {
     "converted_from.family": "only the way back reads it, and takes the family's defaults without it",
     "converted_from.absent": "only the way back reads it, and takes the family's defaults without it",
 }
+WITHOUT_A_WINDOW = ("use_sliding_window", "sliding_window")  # read of layers that layer_types gives a window alone
+UNREAD = {"qwen2": ("attention_bias",)}  # transformers' class has its biases always
 SAID_DEFAULTS = {"architecture.mixer.causal": True, "tie_word_embeddings": False}  # added, and true anyway
 
 
@@ -280,6 +282,10 @@ def _default(config: dict[str, Any], change: Change) -> bool:
         and set(change.value) <= set(config["architectures"])
     ):
         return True  # none, or the same class twice: the model_type says the class
+    if change.name in UNREAD.get(str(config.get("model_type")), ()):
+        return True
+    if change.name in WITHOUT_A_WINDOW and "sliding_attention" not in config.get("layer_types", ["sliding_attention"]):
+        return True
     if change.name in SAID_DEFAULTS and change.value is SAID_DEFAULTS[change.name]:
         return True
     before = config
