@@ -10,7 +10,8 @@ from typing import Any
 
 from golden.evidence.beside_weights import GENERATION, Beside, generation_settings
 from golden.evidence.tokenizer import STRUCTURE, TokenizerEvidence, read_tokenizer, tokenizer_files
-from golden.models.loading import MIXFORMER, read_config
+from golden.models.folders import read_config
+from golden.models.loading import MIXFORMER
 from golden.references import is_native
 
 OLD_GOLDEN = "the golden file holds no tokenizer and no generation settings; record it again to have them judged"
