@@ -15,20 +15,43 @@ if TYPE_CHECKING:
 def plain_folders(candidate: Path, reference: Path | None) -> Iterator[tuple[Path, Path | None]]:
     """Both sides of a verdict, each as it is or as a plain copy, which is removed at the end.
 
-    Of candidates only a MixFormer is copied: a plain copy of another family says the right tie where its config.json
-    does not, and a candidate is judged by what it says itself.
+    Of candidates only a MixFormer is copied, and one whose config.json does not name its class or dtype as transformers
+    does: else a candidate is judged by what it says itself.
     """
     beside = candidate.absolute().parent
     place = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
-    with _plain(candidate, place, ours_only=True) as one, _plain(reference, place) as other:
+    mine, theirs = _opened(candidate), _opened(reference)
+    with (
+        _plain(candidate, mine, place, _origin(theirs), is_candidate=True) as one,
+        _plain(reference, theirs, place, _origin(mine), is_candidate=False) as other,
+    ):
         assert one is not None
         yield one, other
 
 
+def _opened(path: Path | None) -> "Checkpoint | None":
+    """The checkpoint; None for one that cannot be opened: golden says why."""
+    from converters.checkpoint.opening import open_checkpoint
+    from converters.errors import ConversionError
+
+    try:
+        return open_checkpoint(path, dequantize=True) if path else None
+    except ConversionError:
+        return None
+
+
+def _origin(other: "Checkpoint | None") -> str | None:
+    """The family that the other side came from: the family of a config.json that does not name it."""
+    from converters.config_alignment import origin
+
+    return origin(other.config) if other else None
+
+
 @contextmanager
-def _plain(path: Path | None, place: Path, *, ours_only: bool = False) -> Iterator[Path | None]:
-    checkpoint = _unplain(path, ours_only=ours_only) if path else None
-    if path is None or checkpoint is None:
+def _plain(
+    path: Path | None, checkpoint: "Checkpoint | None", place: Path, family: str | None, *, is_candidate: bool
+) -> Iterator[Path | None]:
+    if path is None or checkpoint is None or not _is_copied(checkpoint, family, is_candidate=is_candidate):
         yield path
         return
     from converters.engine.output_folder import copy_file
@@ -36,23 +59,22 @@ def _plain(path: Path | None, place: Path, *, ours_only: bool = False) -> Iterat
     from converters.provenance import NAME
 
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.plain-", dir=place) as folder:
-        copy = write_plain(checkpoint, Path(folder) / path.name)
-        if ours_only and (checkpoint.folder / NAME).is_file():  # what the conversion recorded is judged too
+        copy = write_plain(checkpoint, Path(folder) / path.name, family, right_tie=not is_candidate)
+        if is_candidate and (checkpoint.folder / NAME).is_file():  # what the conversion recorded is judged too
             copy_file(checkpoint.folder / NAME, copy / NAME, durable=False)
         yield copy
 
 
-def _unplain(path: Path, *, ours_only: bool) -> "Checkpoint | None":
-    """The checkpoint that has to be copied; None for one that is loaded as it is, or not at all: golden says why."""
-    from converters.checkpoint.opening import open_checkpoint
+def _is_copied(checkpoint: "Checkpoint", family: str | None, *, is_candidate: bool) -> bool:
+    """Whether transformers needs a copy; not of one that is not loaded at all: golden says why."""
     from converters.errors import ConversionError
     from converters.family import OURS, dialect_of, family_of
-    from converters.plain_copy import is_plain
+    from converters.plain_copy import is_plain, says_itself
 
     try:
-        checkpoint = open_checkpoint(path, dequantize=True)
-        family = family_of(checkpoint.config)
-        left = family != OURS if ours_only else bool(dialect_of(family))
-        return None if left or is_plain(checkpoint) else checkpoint
+        name = family_of(checkpoint.config, family)
+        if is_candidate and name != OURS:
+            return not dialect_of(name) and not says_itself(checkpoint.config)
+        return not dialect_of(name) and not is_plain(checkpoint, family)
     except ConversionError:
-        return None
+        return False

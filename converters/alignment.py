@@ -18,12 +18,12 @@ from converters.checkpoint.users_word import RECORD, check_n_head
 from converters.config.kinds import same
 from converters.config.table import RESIDUE
 from converters.config.waivers import is_said
-from converters.config_alignment import DTYPES, compare_configs, origin
+from converters.config_alignment import DTYPES, UNNAMED, compare_configs, families_of
 from converters.conversion import checked_plan
 from converters.engine.bytewise import Difference, differing_element
 from converters.engine.checks import run_checks
 from converters.errors import Refused
-from converters.family import OURS, dialect_of, family_of
+from converters.family import OURS, dialect_of, family_of, is_unnamed
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
@@ -132,7 +132,7 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
         check_n_head(side)
     if casts:
         one, other = _bare(one), _bare(other)
-    families = family_of(one.config, origin(other.config)), family_of(other.config, origin(one.config))
+    families = families_of(one.config, other.config)
     if families[0] == families[1]:
         return _aligned(identity(other), one, swapped=False)
     asked = recorded_options(one.folder) if casts else DEFAULTS
@@ -235,7 +235,7 @@ def identity(source: Checkpoint) -> Plan:
     tensors = tuple(
         TargetTensor(t.key, t.dtype, t.shape, (whole(t.key, t.shape),), (t.key,)) for t in source.tensors.values()
     )
-    name = family_of(source.config)
+    name = UNNAMED if is_unnamed(source.config) else family_of(source.config)
     return Plan(source, name, name, source.config, tensors, ())
 
 

@@ -15,7 +15,7 @@ from converters.config.table import BASE, OURS_FIXED, OURS_FREE, RESIDUE
 from converters.config.waivers import ROPE, is_said, without
 from converters.errors import Refused
 from converters.families.shared.rope import SAID as ROPE_SAID
-from converters.family import OURS, family_of, get_family
+from converters.family import OURS, family_of, get_family, is_unnamed
 from converters.remote_code.exported import AUTO_MAP, loads_by_itself
 
 # Fields that may differ between two checkpoints of one function.
@@ -27,6 +27,7 @@ WIDTHS = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 DTYPES = ("dtype", "torch_dtype")
 TIE = "tie_word_embeddings"
 SAID = (RESIDUE, ROWS, layout.SOURCE_VOCAB, RECORD)  # judged by themselves, but for who told what, which is free
+UNNAMED = ""
 Config = Mapping[str, Any]
 
 
@@ -49,6 +50,24 @@ def origin(config: Config) -> str | None:
     return family if isinstance(family, str) else None
 
 
+def families_of(candidate: Config, reference: Config) -> tuple[str, str]:
+    """The families of two config.json; UNNAMED where neither says what it is of.
+
+    Raises:
+        ConfigRefused: one of them is of no known family.
+    """
+    if is_unnamed(candidate) and is_unnamed(reference):
+        return UNNAMED, UNNAMED
+    return family_of(candidate, origin(reference)), family_of(reference, origin(candidate))
+
+
+def _raw_doubts(one: Config, other: Config) -> Iterator[str]:
+    """Fields that differ in two configs of which nothing is known."""
+    for name in sorted(one.keys() | other.keys()):
+        if not same(one.get(name), other.get(name)):
+            yield f"config: {name} is {one.get(name)!r}, of the reference it is {other.get(name)!r}"
+
+
 def compare_configs(candidate: Config, reference: Config, waived: Collection[str] = ()) -> ConfigFindings:
     """What two config.json say differently of one model, in our words where they are of two families.
 
@@ -57,7 +76,9 @@ def compare_configs(candidate: Config, reference: Config, waived: Collection[str
     Raises:
         ConfigRefused: one of them is of no known family.
     """
-    families = family_of(candidate, origin(reference)), family_of(reference, origin(candidate))
+    families = families_of(candidate, reference)
+    if families[0] == UNNAMED:
+        return ConfigFindings(doubts=tuple(_raw_doubts(candidate, reference)))
     waived = (*waived, *_said_alike(candidate, reference))
     problems = [*differing_meaning(without(candidate, waived), without(reference, waived), families)]
     try:
@@ -159,6 +180,11 @@ def _dtype_problems(candidate: Config, expected: Config) -> Iterator[str]:
             yield f"config: dtype is {mine!r}, the reference says {theirs!r}"
 
 
+def _is_dtype_word(value: Any) -> bool:
+    """Whether a dtype has another name than transformers 5 gives it; which one it is, is judged by itself."""
+    return value not in WIDTHS
+
+
 def _dtype(config: Config) -> str | None:
     values = [str(config[name]).removeprefix("torch.") for name in DTYPES if config.get(name) is not None]
     return values[0] if values else None
@@ -216,13 +242,13 @@ def _residue_doubts(candidate: Config, expected: Config) -> Iterator[str]:
     for name in sorted(mine):
         if name == "fields":
             yield from _field_doubts(mine[name], theirs.get(name))
-        elif (name == "absent" or name in theirs) and not same(_untied(mine[name]), _untied(theirs.get(name))):
+        elif (name == "absent" or name in theirs) and not same(_said(mine[name]), _said(theirs.get(name))):
             yield f"config: {RESIDUE}.{name} is {mine[name]!r}, of the reference it is {theirs.get(name)!r}"
 
 
-def _untied(value: Any) -> Any:
-    """A list of fields without that of the head's tie, which is judged by itself."""
-    return [name for name in value if name != TIE] if isinstance(value, list) else value
+def _said(value: Any) -> Any:
+    """A list of absent fields without the head's tie, judged by itself, and the type, which a judged copy says."""
+    return [name for name in value if name not in (TIE, "model_type")] if isinstance(value, list) else value
 
 
 def _field_doubts(mine: Any, theirs: Any) -> Iterator[str]:
@@ -232,5 +258,7 @@ def _field_doubts(mine: Any, theirs: Any) -> Iterator[str]:
         return
     known = theirs if isinstance(theirs, dict) else {}
     for name, value in mine.items():
-        if name not in (TIE, RECORD) and not same(value, known.get(name)):
+        if name in (TIE, RECORD) or (name in DTYPES and _is_dtype_word(value)):
+            continue
+        if not same(value, known.get(name)):
             yield f"config: {RESIDUE}.fields.{name} is {value!r}, of the reference it is {known.get(name)!r}"

@@ -1,7 +1,7 @@
 """A family of checkpoints as a value, and finding the family of a checkpoint."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -16,6 +16,8 @@ from converters.config.table import RESIDUE, ConfigTable
 from converters.errors import ConfigRefused, PluginRefused, UsageError, nearest
 from converters.generations.configs import MODEL_TYPES
 from converters.plugins import ADVICE, Plugin, plugin_modules
+from converters.small_models import Hot as Hot
+from converters.small_models import Sample as Sample
 
 OURS = "mixformer"
 FAMILIES = "converters.families"  # found by its name, as plug-ins are, so that imports go down only
@@ -78,38 +80,6 @@ class BufferRule(Protocol):
     def view(self, dtype: str, content: Any) -> View:
         """The buffer as a tensor of fills."""
         ...
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A small model: its config, and how tensors are drawn that are neither matrices nor biases.
-
-    reach: end of a key -> (least, most) of the absolute values. signed: ends of keys whose values have either sign.
-    bfloat16: ends of the keys of tensors that are stored in it; all others are float32.
-    """
-
-    config: Mapping[str, Any]
-    reach: Mapping[str, tuple[float, float]]
-    signed: tuple[str, ...] = ()
-    bfloat16: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Hot:
-    """A small model that a family is tested with, and what the tests vary in it.
-
-    config_class: the name of a config class of transformers, or "package.module.Class" of another; importing that
-    module must register the class and its model with transformers' Auto classes. sizes: fields of the small model.
-    draws: field -> values to try, in place of those that the tests know for the field; () leaves the field alone.
-    refuses: what the family refuses on purpose, as name -> words that the refusal contains. harmless: wrong tables of
-    the tests, by their names, that compute the same function as the right one.
-    """
-
-    config_class: str
-    sizes: Mapping[str, Any]
-    draws: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    refuses: Mapping[str, str] = field(default_factory=dict)
-    harmless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -269,7 +239,8 @@ def dialect_of(name: str) -> str:
 def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
     """The name of the family that a config.json belongs to, by `model_type` or, without one, by `architectures`.
 
-    chosen: the family to take where several fit; ignored if it does not fit or does not exist.
+    chosen: the family to take where several fit or config.json names none, as those of 2019 do; ignored if it does not
+    fit or does not exist.
 
     Raises:
         ConfigRefused: no family fits, or several do and none is chosen.
@@ -278,7 +249,7 @@ def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
         return OURS
     built_in = chosen in _found() or chosen in umbrellas()
     wanted = {} if chosen in (None, OURS) else _found() if built_in else _plugins()
-    if chosen in wanted and _fits(wanted[chosen], config):
+    if chosen in wanted and (_fits(wanted[chosen], config) or is_unnamed(config)):
         return chosen
     fitting = [family.name for family in list_families(plugins=not built_in) if _fits(family, config)]
     if len(fitting) == 1:
@@ -288,10 +259,17 @@ def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
             f"config.json fits {' and '.join(fitting)}; say which it is, for example: convert {fitting[0]} SOURCE"
         )
     known = ", ".join([*MODEL_TYPES, *(t for family in list_families() for t in family.model_types)])
+    if is_unnamed(config):
+        raise ConfigRefused("config.json has no model_type; say which family it is: convert FAMILY SOURCE --to TARGET")
     said = config.get("model_type"), config.get("architectures")
     raise ConfigRefused(
         f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; the known types are {known}"
     )
+
+
+def is_unnamed(config: Mapping[str, Any]) -> bool:
+    """Whether a config has sizes alone and names neither a type nor a class."""
+    return not config.get("model_type") and not config.get("architectures")
 
 
 def _fits(family: Family, config: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ A MixFormer of an earlier generation keeps its own config and names: the package
 so that a verdict does not judge a conversion by the reading that it came from.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.json_files import as_bytes
 from converters.checkpoint.opening import read_config
 from converters.checkpoint.side_files import side_files
+from converters.config_alignment import DTYPES
 from converters.engine.output_folder import copy_file, make_folders, new_folder, write_file
 from converters.engine.shard_layout import index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
+from converters.families.shared.transformers_fields import DTYPE_WORDS
 from converters.family import OURS, Family, family_of, get_family
 from converters.generations.wrappers import find_wrapping
 from converters.plan.heads import find_head
@@ -27,27 +30,41 @@ from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
 
 
-def is_plain(source: Checkpoint, *, own_head: bool = False) -> bool:
-    """Whether transformers loads the folder without changes, as the right model."""
-    if family_of(source.config) == OURS:
+def is_plain(source: Checkpoint, name: str | None = None, *, own_head: bool = False) -> bool:
+    """Whether transformers loads the folder without changes, as the right model.
+
+    name: the family of a source whose config.json does not say it.
+    """
+    if family_of(source.config, name) == OURS:
         names = [tensor.name for tensor in source.tensors.values()]
         return source.stored[0].suffix == ".safetensors" and not find_wrapping(names).at
-    family = get_family(family_of(source.config))
+    family = get_family(family_of(source.config, name))
     naming = find_naming(source.tensors, family.base, (family.head_prefix,))
     inside = unwrapped(source, naming, (family.head_prefix,))
     head = find_head(inside, family.head, own=own_head, tied=family.tied)
-    named = "model_type" in source.config
-    return named and source.stored[0].suffix == ".safetensors" and not naming.wrapping.at and head.kind != "missing"
+    return (
+        says_itself(source.config)
+        and source.stored[0].suffix == ".safetensors"
+        and not naming.wrapping.at
+        and head.kind != "missing"
+    )
 
 
-def write_plain(source: Checkpoint, target: Path) -> Path:
-    """Writes the checkpoint in its plain form into a new folder.
+def says_itself(config: Mapping[str, Any]) -> bool:
+    """Whether transformers finds the class and the dtype in a config.json."""
+    return bool(config.get("model_type")) and _in_plain_words(config) == config
+
+
+def write_plain(source: Checkpoint, target: Path, name: str | None = None, *, right_tie: bool = True) -> Path:
+    """Writes the checkpoint in its plain form into a new folder; `name` as in `is_plain`.
+
+    right_tie: the config says of the head what the tensors show, whatever it said before.
 
     Raises:
         ConversionError: the folder cannot be written.
     """
-    name = family_of(source.config)
-    inside, config = _ours(source) if name == OURS else _theirs(source, get_family(name))
+    name = family_of(source.config, name)
+    inside, config = _ours(source) if name == OURS else _theirs(source, get_family(name), right_tie=right_tie)
     tensors = tuple(
         TargetTensor(t.key, t.dtype, t.shape, (whole(t.key, t.shape),), (t.name,)) for t in inside.tensors.values()
     )
@@ -65,12 +82,20 @@ def write_plain(source: Checkpoint, target: Path) -> Path:
     return target
 
 
-def _theirs(source: Checkpoint, family: Family) -> tuple[Checkpoint, dict[str, Any]]:
-    """The checkpoint under its family's key names, and the config with the right tie."""
+def _theirs(source: Checkpoint, family: Family, *, right_tie: bool) -> tuple[Checkpoint, dict[str, Any]]:
+    """The checkpoint under its family's key names, and the config in words that transformers knows."""
     heads = (family.head_prefix,)
     inside = unwrapped(source, find_naming(source.tensors, family.base, heads), heads)
-    config = find_head(inside, family.head, own=False, tied=family.tied).effective(inside.config)
-    return inside, {"model_type": family.model_types[0], **config}
+    config = inside.config
+    if right_tie:
+        config = find_head(inside, family.head, own=False, tied=family.tied).effective(config)
+    return inside, {"model_type": family.model_types[0], **_in_plain_words(config)}
+
+
+def _in_plain_words(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with the dtype as transformers 5 spells it; words that it does not know are left out."""
+    meant = {name: dict(DTYPE_WORDS).get(str(config[name]), config[name]) for name in DTYPES if name in config}
+    return {name: meant.get(name, value) for name, value in config.items() if name not in meant or meant[name]}
 
 
 def _ours(source: Checkpoint) -> tuple[Checkpoint, dict[str, Any]]:

@@ -29,7 +29,7 @@ FLOORS = {
         converters.engine
         converters.plan
         converters.family
-        converters.plugins
+        converters.plugins converters.small_models
         converters.config
         converters.checkpoint
         converters.generations
