@@ -54,6 +54,10 @@ NOTHING = {
     "rotary_dim": "the architecture's own mixer.rotary_dim decides",
     "activation_function": "the architecture's own mlp.act_fn decides",
     "layer_norm_epsilon": "the norm's own eps decides",
+    **dict.fromkeys(
+        """summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj""".split(),
+        "describes a head for choices between texts, which a language model does not have",
+    ),
     "max_window_layers": "layer_types decides, and without it no layer has a window here",
 }
 # Fields that may be left out, because their value here is the default.
