@@ -3,12 +3,16 @@
 import gc
 import os
 
-from cli.interrupts import guarded
-
 
 def main() -> None:
     """Runs the command line and exits with its code; Ctrl-C ends it at any moment with one line."""
-    guarded(_run)
+    try:
+        from cli.interrupts import guarded
+
+        guarded(_run)
+    except KeyboardInterrupt:  # before anybody listens
+        os.write(2, b"error: interrupted; no half-written file is left\n")
+        os._exit(130)
 
 
 def _run() -> None:

@@ -12,7 +12,7 @@ from golden.evidence.golden_file import GoldenEvidence
 from golden.evidence.live import Progress
 from golden.evidence.prompts import prompt_length
 from golden.levels.kernels import refusal
-from golden.models.folders import read_config, stored_elements
+from golden.models.folders import read_config, stored_elements, vocabulary
 from golden.models.memory import RunPlan, available_bytes, plan_run
 from golden.models.streamed_loading import largest_layer
 
@@ -79,5 +79,5 @@ class Case:
             return plan_run(0, candidate, columns, available_bytes(), narrowest, widest, layers)
         assert self.reference is not None
         reference, layers = stored_elements(self.reference), layers + largest_layer(self.reference)
-        columns = prompt_length(reference) * int(read_config(self.reference).get("vocab_size") or 0)
+        columns = prompt_length(reference) * vocabulary(self.reference)
         return plan_run(reference, candidate, columns, available_bytes(), narrowest, widest, layers)

@@ -26,7 +26,7 @@ from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, fitting_sketch, proj
 from golden.evidence.stages import stages_of
 from golden.evidence.versions import installed_versions
 from golden.models.failures import enough_memory
-from golden.models.folders import check_folder, read_config, stored_elements, weight_files
+from golden.models.folders import check_folder, read_config, stored_elements, vocabulary, weight_files
 from golden.models.loading import load_model
 from golden.models.memory import available_bytes, plan_run
 from golden.models.obstacles import obstacle
@@ -126,8 +126,7 @@ def _write(target: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> 
 
 def _dtype(folder: Path) -> torch.dtype:
     elements = stored_elements(folder)
-    vocab = int(read_config(folder).get("vocab_size") or 0)
-    plan = plan_run(elements, 0, prompt_length(elements) * vocab, available_bytes())
+    plan = plan_run(elements, 0, prompt_length(elements) * vocabulary(folder), available_bytes())
     if not plan.fits:
         raise UnverifiableError(f"{folder}: recording {plan}")
     return torch.float64 if plan.itemsize == 8 else torch.float32

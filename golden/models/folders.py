@@ -86,6 +86,12 @@ def stored_elements(folder: Path) -> int:
     return sum(prod(entry.shape) for path in weight_files(folder) for entry in tensor_headers(path).values())
 
 
+def vocabulary(folder: Path) -> int:
+    """Number of token ids by the config; 0 where it does not say one."""
+    said = read_config(folder).get("vocab_size")
+    return said if type(said) is int and said > 0 else 0
+
+
 def check_config(folder: Path) -> None:
     """Check that config and files have about the same size, before memory is used.
 

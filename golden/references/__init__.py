@@ -68,7 +68,8 @@ def native_config(path: Path) -> dict[str, Any]:
     """The config fields that golden needs: at least `model_type` and `vocab_size`."""
     checkpoint = _checkpoint(path)
     tables = [t.shape[0] for key, t in checkpoint.tensors.items() if key.endswith(EMBEDDINGS) and t.shape]
-    rows = max(tables, default=int(checkpoint.config.get("vocab_size") or 0))
+    said = checkpoint.config.get("vocab_size")
+    rows = max(tables, default=said if type(said) is int else 0)
     return {**checkpoint.config, "vocab_size": rows}
 
 

@@ -101,6 +101,7 @@ UNBUILDABLE = {
     "10^9 layers": {"num_hidden_layers": 10**9},
     "a vocabulary of 10^12": {"vocab_size": 10**12},
     "heads that do not divide": {"num_attention_heads": 7, "num_key_value_heads": 7, "head_dim": None},
+    "a vocabulary of text": {"vocab_size": "x"},
     "an unknown activation": {"hidden_act": "frobnicate"},
     "a model of no known type": {"model_type": "frobnicate"},
 }

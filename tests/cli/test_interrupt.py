@@ -35,7 +35,7 @@ def waits(*_, **__):
 
 setattr(module, name, waits)
 """
-START = 'print("begun", flush=True)\nfrom cli.start import main\nmain()\n'
+START = 'from cli.start import main\nprint("begun", flush=True)\nmain()\n'
 
 
 def interrupted(before: str, words: list[object], cwd: Path, wait: float = 0.0) -> tuple[int, list[str]]:
