@@ -134,7 +134,7 @@ CASES = {
     "config a list": (text("config.json", "[]"), "not an object"),
     "config with duplicate keys": (text("config.json", '{"model_type": "llama", "model_type": "x"}'), "appears twice"),
     "unknown model_type": (config(model_type="mamba"), "model_type 'mamba'"),
-    "no model_type": (config(model_type=..., architectures=...), "model_type None"),
+    "no model_type": (config(model_type=..., architectures=...), "has no model_type; say which family"),
     "sequence classification": (config(architectures=["LlamaForSequenceClassification"]), "causal language"),
     "unknown field": (config(frobnicate=1), "frobnicate"),
     "misspelt field": (config(rms_norm_eps=..., rms_norms_eps=1), "did you mean rms_norm_eps"),
