@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from converters import convert
-from converters.errors import Refused, TargetRefused, UnsafeFile, UsageError
+from converters.errors import ConfigRefused, Refused, TargetRefused, UnsafeFile, UsageError
 from converters.sample import write_sample
 
 KEY = "model.layers.0.self_attn.k_proj.weight"
@@ -134,7 +134,6 @@ CASES = {
     "config a list": (text("config.json", "[]"), "not an object"),
     "config with duplicate keys": (text("config.json", '{"model_type": "llama", "model_type": "x"}'), "appears twice"),
     "unknown model_type": (config(model_type="mamba"), "model_type 'mamba'"),
-    "no model_type": (config(model_type=..., architectures=...), "has no model_type; say which family"),
     "sequence classification": (config(architectures=["LlamaForSequenceClassification"]), "causal language"),
     "unknown field": (config(frobnicate=1), "frobnicate"),
     "misspelt field": (config(rms_norm_eps=..., rms_norms_eps=1), "did you mean rms_norm_eps"),
@@ -205,6 +204,14 @@ def test_bad_input_is_refused_with_a_sentence_and_nothing_written(case, source, 
     assert getattr(result.exception, "exit_code", None) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source"]
     assert state(source) == before
+
+
+def test_a_config_without_a_type_is_of_the_family_that_is_named_or_of_none(source, tmp_path):
+    config(model_type=..., architectures=...)(source)
+    with pytest.raises(ConfigRefused, match="has no model_type; say which family it is"):
+        convert(source, to="mixformer", output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert convert(source, "llama", output=tmp_path / "out").family == "llama"
 
 
 def test_there_are_at_least_thirty_hostile_cases():
