@@ -164,12 +164,12 @@ def _sample(family: str, output: Path | None) -> Path:
     """The family's built-in sample, written beside the output; of an umbrella, that of its plain dialect."""
     from converters.conversion import Request, convert
     from converters.engine.shard_writing import Writing
-    from converters.family import OURS, umbrellas
+    from converters.family import OURS, find_umbrella
     from converters.sample import write_sample
 
     place = output.absolute().parent if output else Path.cwd()
-    if family in umbrellas():
-        family = umbrellas()[family].family(umbrellas()[family].plain)
+    if umbrella := find_umbrella(family):
+        family = umbrella.family(umbrella.plain)
     if family != OURS:
         return write_sample(place / f"{family}-sample", family)
     theirs = write_sample(place / "llama-sample")

@@ -8,12 +8,12 @@ def named_pair(family: str, to: str, dialect: str | None) -> tuple[str, str]:
         UsageError: a dialect of a family that has none, or one that it does not have.
     """
     from converters.errors import UsageError
-    from converters.family import umbrellas
+    from converters.family import find_umbrella, umbrellas
 
     if dialect is None:
         return family, to
-    if to in umbrellas():
-        return family, umbrellas()[to].family(dialect)
-    if family in umbrellas():
-        return umbrellas()[family].family(dialect), to
+    if target := find_umbrella(to):
+        return family, target.family(dialect)
+    if source := find_umbrella(family):
+        return source.family(dialect), to
     raise UsageError(f"--dialect {dialect}: neither {family} nor {to} has dialects; {', '.join(umbrellas())} has")

@@ -50,7 +50,8 @@ def _file(path: Path) -> dict[str, Any]:
 def _folder(path: Path, *, norms: bool) -> dict[str, Any]:
     from converters.checkpoint.opening import open_checkpoint
     from converters.errors import Refused
-    from converters.family import OURS, family_of
+    from converters.family import OURS
+    from converters.family_of import family_of
     from converters.norms import measure
     from converters.provenance import read_record
 

@@ -6,7 +6,6 @@ Every command imports what it needs when it runs, so that `convert --help` start
 import io
 import os
 import sys
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -14,14 +13,12 @@ import typer
 
 from cli import conversion, diff, families, golden_files, inspect, interrupts, parity, plan, push
 from cli.console import error
+from cli.family_verbs import EPILOG, Root
 from cli.usage import is_usage_error, usage_hint, usage_sentence
-from cli.words import Verb, Verbs
-from converters.family import COMMANDS, OURS, Family, Umbrella, list_families, umbrellas
-
-EPILOG = "For example: convert llama ./my-llama --to mixformer"
+from cli.words import Verb
 
 app = typer.Typer(
-    cls=Verbs,
+    cls=Root,
     help="Convert model checkpoints between MixFormer and other families without losing a bit, and prove it.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -33,20 +30,11 @@ app = typer.Typer(
 
 command = partial(app.command, cls=Verb)
 
-
-def _add_verbs(families: Iterable[Family | Umbrella]) -> None:
-    for family in (family for family in families if isinstance(family, Umbrella) or not family.dialect_of):
-        command(family.name, help=f"Convert a {family.name} checkpoint: {family.title}.", epilog=EPILOG)(
-            conversion.verb(family.name)
-        )
-
-
-_add_verbs(sorted((*list_families(plugins=False), *umbrellas().values()), key=lambda family: family.name))
 command(
-    OURS,
+    "mixformer",
     help="Convert a MixFormer checkpoint to another family.",
     epilog="For example: convert mixformer ./m --to llama",
-)(conversion.verb(OURS))
+)(conversion.verb("mixformer"))
 command("plan", epilog="For example: convert plan llama ./my-llama --to mixformer")(plan.plan)
 command("parity", epilog="For example: convert parity ./my-mixformer --reference ./my-llama")(parity.parity)
 app.add_typer(golden_files.app, name="golden")
@@ -69,7 +57,6 @@ def _run() -> None:
     asked = [command for command in app.registered_commands if [command.name] == sys.argv[1:2]]
     app.registered_commands = asked or app.registered_commands  # else typer would read the options of all
     try:
-        _add_plugins(sys.argv[1:])
         code = app(standalone_mode=False, prog_name=_program()) or 0
         if code == interrupts.EXIT_CODE:
             raise KeyboardInterrupt
@@ -90,14 +77,6 @@ def _run() -> None:
 def _program() -> str:
     """The name that the program was started by."""
     return "mixformer" if Path(sys.argv[0]).stem == "mixformer" else "convert"
-
-
-def _add_plugins(arguments: list[str]) -> None:
-    """Adds the families of other packages, where the first argument may be one of them."""
-    built_in = list_families(plugins=False)
-    known = {*COMMANDS, *umbrellas(), *(family.name for family in built_in), "--help", "-h"}
-    if arguments and arguments[0] not in known:
-        _add_verbs(family for family in list_families() if family not in built_in)
 
 
 def _told_usage(misuse: Exception) -> int:

@@ -68,7 +68,8 @@ def _plain(
 def _is_copied(checkpoint: "Checkpoint", family: str | None, *, is_candidate: bool) -> bool:
     """Whether transformers needs a copy; not of one that is not loaded at all: golden says why."""
     from converters.errors import ConversionError
-    from converters.family import OURS, dialect_of, family_of
+    from converters.family import OURS, dialect_of
+    from converters.family_of import family_of
     from converters.plain_copy import is_plain, says_itself
 
     try:

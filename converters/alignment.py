@@ -23,7 +23,8 @@ from converters.conversion import checked_plan
 from converters.engine.bytewise import Difference, differing_element
 from converters.engine.checks import run_checks
 from converters.errors import Refused
-from converters.family import OURS, dialect_of, family_of, is_unnamed
+from converters.family import OURS, dialect_of
+from converters.family_of import family_of, is_unnamed
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor

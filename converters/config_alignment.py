@@ -15,7 +15,8 @@ from converters.config.table import BASE, OURS_FIXED, OURS_FREE, RESIDUE
 from converters.config.waivers import ROPE, is_said, without
 from converters.errors import Refused
 from converters.families.shared.rope import SAID as ROPE_SAID
-from converters.family import OURS, family_of, get_family, is_unnamed
+from converters.family import OURS, get_family
+from converters.family_of import family_of, is_unnamed
 from converters.remote_code.exported import AUTO_MAP, loads_by_itself
 
 # Fields that may differ between two checkpoints of one function.

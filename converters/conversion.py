@@ -20,7 +20,8 @@ from converters.engine.output_folder import check_target, copy_file, make_folder
 from converters.engine.shard_layout import Shard, index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
 from converters.errors import HeadDiffers, NotInvertible, TargetRefused
-from converters.family import OURS, target_family
+from converters.family import OURS
+from converters.family_of import target_family
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan, make_plan
 from converters.plan.translation import unstored

@@ -1,4 +1,4 @@
-"""A family of checkpoints as a value, and finding the family of a checkpoint."""
+"""A family of checkpoints as a value, and finding one by its name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,9 +12,8 @@ from converters.algebra.dims import Dims
 from converters.algebra.views import Move, Same, View
 from converters.checkpoint.checkpoint import StoredTensor
 from converters.config import layout
-from converters.config.table import RESIDUE, ConfigTable
-from converters.errors import ConfigRefused, PluginRefused, UsageError, nearest
-from converters.generations.configs import MODEL_TYPES
+from converters.config.table import ConfigTable
+from converters.errors import PluginRefused, UsageError, nearest
 from converters.plugins import ADVICE, Plugin, plugin_modules
 from converters.small_models import Hot as Hot
 from converters.small_models import Sample as Sample
@@ -145,13 +144,18 @@ class Umbrella:
     @property
     def dialects(self) -> tuple[str, ...]:
         """Their names, without that of the umbrella."""
-        names = sorted(family.name for family in _found().values() if family.dialect_of == self.name)
-        return tuple(name.removeprefix(f"{self.name}-") for name in names)
+        start = f"{self.name}_"
+        return tuple(sorted(file.removeprefix(start) for file in _files() if file.startswith(start)))
 
 
 def umbrellas() -> dict[str, Umbrella]:
     """Name -> umbrella."""
     return {module.UMBRELLA.name: module.UMBRELLA for module in _modules() if hasattr(module, "UMBRELLA")}
+
+
+def find_umbrella(name: str) -> Umbrella | None:
+    """The umbrella of that name, if there is one; no family is loaded."""
+    return getattr(_module(name), "UMBRELLA", None)
 
 
 def list_families(*, plugins: bool = True) -> tuple[Family, ...]:
@@ -170,12 +174,16 @@ def get_family(name: str) -> Family:
     Raises:
         UsageError: there is none.
     """
-    found = _found()
-    if name not in found:
-        found = {**found, **_plugins()}
-    if name not in found:
+    family = find_family(name)
+    if family is None:
+        found = {**_found(), **_plugins()}
         raise UsageError(f"there is no family {name!r}{nearest(name, found)}; known are {', '.join([*found, OURS])}")
-    return found[name]
+    return family
+
+
+def find_family(name: str) -> Family | None:
+    """The family of that name, if there is one. Of the built-in ones no other is loaded."""
+    return _built_in(name) or _plugins().get(name)
 
 
 @cache
@@ -200,6 +208,22 @@ def _family_in(plugin: Plugin) -> Family:
     return family
 
 
+def _built_in(name: str) -> Family | None:
+    family = getattr(_module(name), "FAMILY", None)
+    return family if family and family.name == name else None
+
+
+def has_file(name: str) -> bool:
+    """Whether a built-in family or umbrella has that name."""
+    return _module(name) is not None
+
+
+def _module(name: str) -> ModuleType | None:
+    """The module of a built-in family or umbrella; its file has the same name, with _ for -."""
+    file = name.replace("-", "_")
+    return import_module(f"{FAMILIES}.{file}") if file in _files() else None
+
+
 @cache
 def _found() -> dict[str, Family]:
     return {module.FAMILY.name: module.FAMILY for module in _modules() if hasattr(module, "FAMILY")}
@@ -208,71 +232,15 @@ def _found() -> dict[str, Family]:
 @cache
 def _modules() -> tuple[ModuleType, ...]:
     """All modules of built-in families."""
-    return tuple(import_module(f"{FAMILIES}.{name}") for _, name, _ in iter_modules(import_module(FAMILIES).__path__))
+    return tuple(import_module(f"{FAMILIES}.{name}") for name in _files())
 
 
-def target_family(to: str, config: Mapping[str, Any], dialect: str | None = None) -> str:
-    """The family to convert to: for an umbrella the dialect that is named, or the one that a config came from.
-
-    Raises:
-        UsageError: an umbrella, and nothing tells which of its dialects is meant; or one it does not have.
-    """
-    umbrella = umbrellas().get(to)
-    if umbrella is None:
-        return to
-    if dialect is not None:
-        return umbrella.family(dialect)
-    residue = config.get(RESIDUE)
-    origin = residue.get("family") if isinstance(residue, dict) else config.get("model_type")
-    if origin in [f"{to}-{name}" for name in umbrella.dialects]:
-        return str(origin)
-    raise UsageError(
-        f"--to {to}: this model came from none of its dialects; name one: --dialect {' or '.join(umbrella.dialects)}"
-    )
+@cache
+def _files() -> tuple[str, ...]:
+    """The names of their files."""
+    return tuple(name for _, name, _ in iter_modules(import_module(FAMILIES).__path__))
 
 
 def dialect_of(name: str) -> str:
     """The family of the models that this dialect is another form of; empty for a family that is no dialect."""
     return "" if name == OURS else get_family(name).dialect_of
-
-
-def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
-    """The name of the family that a config.json belongs to, by `model_type` or, without one, by `architectures`.
-
-    chosen: the family to take where several fit or config.json names none, as those of 2019 do; ignored if it does not
-    fit or does not exist.
-
-    Raises:
-        ConfigRefused: no family fits, or several do and none is chosen.
-    """
-    if config.get("model_type") in MODEL_TYPES:
-        return OURS
-    built_in = chosen in _found() or chosen in umbrellas()
-    wanted = {} if chosen in (None, OURS) else _found() if built_in else _plugins()
-    if chosen in wanted and (_fits(wanted[chosen], config) or is_unnamed(config)):
-        return chosen
-    fitting = [family.name for family in list_families(plugins=not built_in) if _fits(family, config)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        raise ConfigRefused(
-            f"config.json fits {' and '.join(fitting)}; say which it is, for example: convert {fitting[0]} SOURCE"
-        )
-    known = ", ".join([*MODEL_TYPES, *(t for family in list_families() for t in family.model_types)])
-    if is_unnamed(config):
-        raise ConfigRefused("config.json has no model_type; say which family it is: convert FAMILY SOURCE --to TARGET")
-    said = config.get("model_type"), config.get("architectures")
-    raise ConfigRefused(
-        f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; the known types are {known}"
-    )
-
-
-def is_unnamed(config: Mapping[str, Any]) -> bool:
-    """Whether a config has sizes alone and names neither a type nor a class."""
-    return not config.get("model_type") and not config.get("architectures")
-
-
-def _fits(family: Family, config: Mapping[str, Any]) -> bool:
-    """Whether a config says that it is of this family."""
-    model_type, classes = config.get("model_type"), config.get("architectures")
-    return model_type in family.model_types if model_type else family.config.names_own_class(classes)

@@ -13,7 +13,8 @@ from converters.checkpoint.checkpoint import Checkpoint, StoredTensor
 from converters.checkpoint.source_files import opened
 from converters.engine.chunks import Maker, made
 from converters.errors import ConfigRefused
-from converters.family import OURS, family_of, get_family
+from converters.family import OURS, get_family
+from converters.family_of import family_of
 from converters.plan.rules import unmoved
 
 if TYPE_CHECKING:

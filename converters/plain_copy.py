@@ -22,7 +22,8 @@ from converters.engine.output_folder import copy_file, make_folders, new_folder,
 from converters.engine.shard_layout import index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
 from converters.families.shared.transformers_fields import DTYPE_WORDS
-from converters.family import OURS, Family, family_of, get_family
+from converters.family import OURS, Family, get_family
+from converters.family_of import family_of
 from converters.generations.wrappers import find_wrapping
 from converters.plan.heads import find_head
 from converters.plan.naming import find_naming, unwrapped

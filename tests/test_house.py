@@ -28,6 +28,7 @@ FLOORS = {
         converters.families.shared
         converters.engine
         converters.plan
+        converters.family_of
         converters.family
         converters.plugins converters.small_models
         converters.config

@@ -29,6 +29,11 @@ class OutputFile:
             self._cached = 0
             _start_writeback(self.fd)
 
+    def reserve(self, at: int, length: int) -> None:
+        """Sets disk aside for bytes that will come, fallocate(2); posix_fallocate(3) would write where this cannot."""
+        if length >= LONGEST:
+            _call("fallocate", self.fd, 0, ctypes.c_int64(at), ctypes.c_int64(length))
+
     def sync(self) -> None:
         """Waits until the disk has everything, where that is wanted."""
         if self._durable:
@@ -47,9 +52,14 @@ def created(path: Path, *, durable: bool) -> Iterator[OutputFile]:
 
 
 def _start_writeback(fd: int) -> None:
-    """Starts to write the cached pages of a file to the disk, sync_file_range(2): a hint, so errors do not matter."""
+    """Starts to write the cached pages of a file to the disk, sync_file_range(2)."""
+    _call("sync_file_range", fd, ctypes.c_int64(0), ctypes.c_int64(0), SYNC_FILE_RANGE_WRITE)
+
+
+def _call(name: str, *words: object) -> None:
+    """A call of Linux that is a hint: without it, or after an error, only time is lost."""
     try:
-        call = ctypes.CDLL(None).sync_file_range
+        call = getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError):  # no Linux
         return
-    call(ctypes.c_int(fd), ctypes.c_int64(0), ctypes.c_int64(0), ctypes.c_uint(SYNC_FILE_RANGE_WRITE))
+    call(*words)

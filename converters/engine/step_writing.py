@@ -45,6 +45,7 @@ class Writer:
             Interrupted: another thread failed, or the user stopped the run.
         """
         for step in steps:
+            file.reserve(step.at, step.length)
             for part in parts(step, CHUNK):
                 self._write(part, file, digest)
                 if self.how.stop.is_set():

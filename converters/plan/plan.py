@@ -12,7 +12,8 @@ from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.users_word import N_HEAD, check_n_head, with_n_head
 from converters.errors import NotProved, Refused, UsageError
-from converters.family import OURS, dialect_of, family_of, get_family, target_family
+from converters.family import OURS, dialect_of, get_family
+from converters.family_of import family_of, target_family
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.rules import TargetTensor, casted, in_order
 from converters.plan.translation import as_it_is, to_ours, to_theirs

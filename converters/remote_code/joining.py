@@ -15,6 +15,7 @@ transformers loads code from a model's folder. With the package installed and im
 
 from __future__ import annotations
 '''
+SCOPES = (ast.FunctionDef, ast.ClassDef, ast.Lambda, ast.comprehension)
 Edit = tuple[int, int, int, str]  # line, first and last byte in it, and what stands there instead
 
 
@@ -85,10 +86,12 @@ def _edits(module: Module, changed: Mapping[str, str]) -> Iterator[Edit]:
     Raises:
         TargetRefused: it is.
     """
-    local = {name: line for name, line in _local_names(module.tree) if name in changed}
-    for name, line in local.items():
-        raise TargetRefused(f"{module.name}, line {line}: {name} is local here and global elsewhere; rename one")
-    for node in ast.walk(module.tree):
+    if not changed:
+        return
+    for name, line in _local_names(module.tree, inside=False):
+        if name in changed:
+            raise TargetRefused(f"{module.name}, line {line}: {name} is local here and global elsewhere; rename one")
+    for node in module.nodes:
         if isinstance(node, ast.Name) and node.id in changed:
             yield node.lineno, node.col_offset, node.end_col_offset or 0, changed[node.id]
         elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node in module.tree.body and node.name in changed:
@@ -96,24 +99,18 @@ def _edits(module: Module, changed: Mapping[str, str]) -> Iterator[Edit]:
             yield node.lineno, start, start + len(node.name.encode()), changed[node.name]
 
 
-def _local_names(tree: ast.Module) -> Iterator[tuple[str, int]]:
+def _local_names(scope: ast.AST, *, inside: bool) -> Iterator[tuple[str, int]]:
     """Names that are bound inside of functions, classes, lambdas and comprehensions, with a line of each."""
-    for scope in ast.walk(tree):
-        if isinstance(scope, ast.arg):
-            yield scope.arg, scope.lineno
-        elif isinstance(scope, ast.FunctionDef | ast.ClassDef | ast.Lambda | ast.comprehension):
-            yield from _bound(scope)
-
-
-def _bound(scope: ast.AST) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(scope):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+    for node in ast.iter_child_nodes(scope):
+        if isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif inside and isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id, node.lineno
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node is not scope:
-            if not _is_method(scope, node):
-                yield node.name, node.lineno
+        elif inside and isinstance(node, ast.FunctionDef | ast.ClassDef) and not _is_method(scope, node):
+            yield node.name, node.lineno
+        yield from _local_names(node, inside=inside or isinstance(node, SCOPES))
 
 
 def _is_method(scope: ast.AST, node: ast.AST) -> bool:
     """Whether a function stands in a class: its name is then an attribute, and no name that code reads."""
-    return isinstance(scope, ast.ClassDef) and node in scope.body and isinstance(node, ast.FunctionDef)
+    return isinstance(scope, ast.ClassDef) and isinstance(node, ast.FunctionDef)

@@ -4,6 +4,7 @@ The package is read, never imported.
 """
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from pathlib import Path
 from converters.errors import TargetRefused
 
 PACKAGE = "mixformer"
+INSIDE = re.compile(r"^(?!from |import ).*\bimport\b", re.MULTILINE)  # an import inside of something, or such a word
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Module:
     def tree(self) -> ast.Module:
         """Its syntax tree."""
         return ast.parse(self.text)
+
+    @cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        """All nodes of the tree."""
+        return tuple(ast.walk(self.tree))
 
     @cached_property
     def inner(self) -> tuple[tuple[str, ast.alias], ...]:
@@ -47,7 +54,7 @@ class Module:
         Raises:
             TargetRefused: an import of the package that is not `from ... import` at the top of the module.
         """
-        for node in ast.walk(self.tree):
+        for node in self.nodes if INSIDE.search(self.text) else self.tree.body:
             plain = isinstance(node, ast.Import) and any(alias.name.split(".")[0] == PACKAGE for alias in node.names)
             inside = isinstance(node, ast.ImportFrom) and _is_inner(node) and node not in self.tree.body
             if isinstance(node, ast.Import | ast.ImportFrom) and (plain or inside):

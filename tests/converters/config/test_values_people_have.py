@@ -10,7 +10,8 @@ from converters import convert
 from converters.alignment import equal_folders
 from converters.checkpoint.opening import open_checkpoint
 from converters.errors import ConfigRefused
-from converters.family import family_of, get_family
+from converters.family import get_family
+from converters.family_of import family_of
 from converters.plain_copy import is_plain, write_plain
 from converters.sample import write_sample
 from golden import compare

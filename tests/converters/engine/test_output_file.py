@@ -43,6 +43,11 @@ def test_a_write_that_ends_early_is_finished(file: OutputFile, tmp_path: Path, m
     assert written(file, tmp_path / "file", 1320, CHUNK)
 
 
+def test_reserved_disk_is_there_and_gets_its_bytes(file: OutputFile, tmp_path: Path) -> None:
+    file.reserve(4096, output_file.LONGEST)
+    assert written(file, tmp_path / "file", 4096, output_file.LONGEST)
+
+
 def test_no_write_is_longer_than_others_should_wait(
     file: OutputFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,14 +85,16 @@ def test_only_a_durable_file_is_sent_to_the_disk_early(
     assert len(begun) == starts
 
 
-@pytest.mark.parametrize("library", [SimpleNamespace(), SimpleNamespace(sync_file_range=lambda *words: -1)])
-def test_early_write_back_is_a_hint_that_may_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: SimpleNamespace
+@pytest.mark.parametrize("calls", [(), ("sync_file_range", "fallocate")])
+def test_calls_of_linux_are_hints_that_may_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: tuple[str, ...]
 ) -> None:
     """Where the system has no such call, or refuses it, the bytes arrive all the same."""
+    library = SimpleNamespace(**dict.fromkeys(calls, lambda *words: -1))
     monkeypatch.setattr(output_file, "SPAN", CHUNK)
     monkeypatch.setattr(output_file.ctypes, "CDLL", lambda name: library)
     with created(tmp_path / "file", durable=True) as file:
+        file.reserve(0, output_file.LONGEST)
         assert written(file, tmp_path / "file", 0, 3 * CHUNK)
 
 
