@@ -88,6 +88,7 @@ class Family:
     name: as on the command line. model_types: values of `model_type` in config.json. config: its config table.
     rules: from our resolved config to rules, all layers in one template each. expresses: one line for the listing.
     base: the prefix of all keys but the head's, which a bare decoder leaves out. head: the key of the output head.
+    head_names: older keys of it. embedding: the key of the embedding, which a tied head may stand for.
     tied: what a config means that does not say whether head and embedding are one. buffers: stored tensors that a
     formula gives. tensors: from our resolved config to the shape of each tensor of ours; only a family that brings a
     block of its own has its own. dialect_of: the family whose models this is another form of. hot: the small model
@@ -107,6 +108,8 @@ class Family:
     expresses: str
     base: str = ""
     head: str = ""
+    head_names: tuple[str, ...] = ()
+    embedding: str = ""
     tied: bool = False
     buffers: tuple[BufferRule, ...] = ()
     tensors: Callable[[Mapping[str, Any]], Mapping[str, tuple[int, ...]]] = layout.tensors

@@ -26,7 +26,7 @@ from converters.family import OURS, Family, get_family
 from converters.family_of import family_of
 from converters.generations.wrappers import find_wrapping
 from converters.plan.heads import find_head
-from converters.plan.naming import find_naming, unwrapped
+from converters.plan.naming import naming_in, unwrapped
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
 
@@ -40,13 +40,13 @@ def is_plain(source: Checkpoint, name: str | None = None, *, own_head: bool = Fa
         names = [tensor.name for tensor in source.tensors.values()]
         return source.stored[0].suffix == ".safetensors" and not find_wrapping(names).at
     family = get_family(family_of(source.config, name))
-    naming = find_naming(source.tensors, family.base, (family.head_prefix,))
+    naming = naming_in(source, family)
     inside = unwrapped(source, naming, (family.head_prefix,))
     head = find_head(inside, family.head, own=own_head, tied=family.tied)
     return (
         says_itself(source.config)
         and source.stored[0].suffix == ".safetensors"
-        and not naming.wrapping.at
+        and not naming.changes
         and head.kind != "missing"
     )
 
@@ -86,7 +86,7 @@ def write_plain(source: Checkpoint, target: Path, name: str | None = None, *, ri
 def _theirs(source: Checkpoint, family: Family, *, right_tie: bool) -> tuple[Checkpoint, dict[str, Any]]:
     """The checkpoint under its family's key names, and the config in words that transformers knows."""
     heads = (family.head_prefix,)
-    inside = unwrapped(source, find_naming(source.tensors, family.base, heads), heads)
+    inside = unwrapped(source, naming_in(source, family), heads)
     config = inside.config
     if right_tie:
         config = find_head(inside, family.head, own=False, tied=family.tied).effective(config)

@@ -73,7 +73,8 @@ def open_folder(source: Path) -> Checkpoint:
             tensors[tensor.key] = tensor
     if not tensors:
         raise CoverageRefused(f"{folder} holds no tensors")
-    check_index(folder, {key: stored[tensor.shard].name for key, tensor in tensors.items()})
+    tied = config.get("tie_word_embeddings", config.get("model_type") == "gpt2") is True
+    check_index(folder, {key: stored[tensor.shard].name for key, tensor in tensors.items()}, tied=tied)
     return Checkpoint(folder, config, tensors, files, stored, notes, states)
 
 

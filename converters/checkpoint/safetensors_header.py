@@ -105,6 +105,9 @@ def _content(file: BinaryIO, length: int) -> tuple[list[TensorEntry], dict[str, 
 
 
 def _strings(value: Any) -> dict[str, str]:
+    """Metadata; null, as some writers have it, is none."""
+    if value is None:
+        return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise UnsafeFile(f"{METADATA} is not an object of strings")
     return value

@@ -223,6 +223,7 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: 
 
 
 def _rebuild_parameter(data: Any, *_: Any) -> Any:
+    """Of the rest, flags, hooks and what a trainer marked a parameter with, none is a value."""
     return data
 
 
@@ -242,6 +243,7 @@ FUNCTIONS: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
 }
 STEPS: Mapping[bytes, Callable[[_Machine], Any]] = {
     pickle.PROTO: lambda m: m.bytes(1),

@@ -8,6 +8,7 @@ from converters.checkpoint.regular_files import check_regular
 from converters.errors import UnsafeFile
 
 SINGLE = "model.safetensors"
+HEADS = ("lm_head.weight", "linear.weight")
 FORMS = ((SINGLE, ".safetensors"), ("pytorch_model.bin", ".bin"))  # the first form that exists is read
 
 
@@ -36,8 +37,8 @@ def _forms(folder: Path) -> list[tuple[str, str]]:
 
 def _of_form(folder: Path, single: str, suffix: str) -> tuple[Path, ...]:
     whole, index = folder / single, folder / f"{single}.index.json"
-    if whole.exists() and index.exists():
-        raise UnsafeFile(f"{folder} holds both {single} and {index.name}; remove the old one")
+    if whole.exists() and index.exists() and set(weight_map_of(index, suffix).values()) != {single}:
+        raise UnsafeFile(f"{folder} holds both {single} and {index.name}, which names other files; remove the old one")
     if whole.exists():
         check_regular(whole)
         return (whole,)
@@ -88,8 +89,10 @@ def _shard(index: Path, name: str) -> Path:
     return path
 
 
-def check_index(folder: Path, found: Mapping[str, str]) -> None:
+def check_index(folder: Path, found: Mapping[str, str], *, tied: bool = False) -> None:
     """Checks that the index names the right file for every tensor; `found`: key -> file name.
+
+    tied: config.json says that head and embedding are one, so that a head may be listed and not stored.
 
     Raises:
         UnsafeFile: naming the first key for which they differ.
@@ -101,6 +104,6 @@ def check_index(folder: Path, found: Mapping[str, str]) -> None:
             continue
         weight_map = weight_map_of(index, suffix)
         for key in sorted(weight_map.keys() | found.keys()):
-            if weight_map.get(key) != found.get(key):
+            if weight_map.get(key) != found.get(key) and not (tied and key not in found and key.endswith(HEADS)):
                 where = f"it is in {found[key]}" if key in found else "no shard holds it"
                 raise UnsafeFile(f"{index} says that {key!r} is in {weight_map.get(key, 'no file')}, but {where}")

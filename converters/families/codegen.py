@@ -59,6 +59,7 @@ FAMILY = Family(
     dims=dims,
     base="transformer.",
     head="lm_head.weight",
+    embedding="transformer.wte.weight",
     buffers=(CausalMask(".attn.causal_mask"),),
     expresses="MHA with heads in fours; any rotary_dim, n_inner and activation; head bias; tied or untied",
 )

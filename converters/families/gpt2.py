@@ -92,6 +92,8 @@ FAMILY = Family(
     dims=dims_of,
     base="transformer.",
     head="lm_head.weight",
+    head_names=("lm_head.decoder.weight",),  # of pytorch-pretrained-bert
+    embedding="transformer.wte.weight",
     tied=True,
     buffers=(
         CausalMask(".attn.bias"),

@@ -41,6 +41,7 @@ FAMILY = Family(
     dims=dims_of,
     base="transformer.",
     head="lm_head.weight",
+    embedding="transformer.wte.weight",
     buffers=(
         CausalMask(".attn.bias"),
         Table(".attn.masked_bias", lambda ours: [-1e9], scalar=True),

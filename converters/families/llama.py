@@ -60,6 +60,7 @@ FAMILY = Family(
     dims=dims_of,
     base="model.",
     head="lm_head.weight",
+    embedding="model.embed_tokens.weight",
     buffers=(Table(".rotary_emb.inv_freq", inv_freq),),
     expresses="MHA, GQA, MQA; any head_dim, activation and rope type; biases; tied or untied; any dtype",
 )

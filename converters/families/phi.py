@@ -80,6 +80,7 @@ FAMILY = Family(
     dims=dims_of,
     base="model.",
     head="lm_head.weight",
+    embedding="model.embed_tokens.weight",
     buffers=(Table(".rotary_emb.inv_freq", inv_freq),),
     expresses="MHA, GQA; partial rotary of any type; biases everywhere; normalised queries and keys; tied or untied",
 )

@@ -77,6 +77,7 @@ FAMILY = Family(
     dims=dims_of,
     base="model.",
     head="lm_head.weight",
+    embedding="model.embed_tokens.weight",
     buffers=(Table(".rotary_emb.inv_freq", inv_freq),),
     expresses="MHA, GQA; partial rotary, default or longrope; one sliding window; tied or untied; no biases",
 )

@@ -56,6 +56,7 @@ FAMILY = Family(
     dims=dims_of,
     base="model.",
     head="lm_head.weight",
+    embedding="model.embed_tokens.weight",
     buffers=(Table(".rotary_emb.inv_freq", inv_freq),),
     expresses="as llama with normalised queries and keys; one sliding window for any of the layers",
 )

@@ -21,7 +21,7 @@ from converters.errors import ConfigRefused
 from converters.family import OURS, Family, get_family
 from converters.plan.heads import NOTES, TIE, find_head, head_of
 from converters.plan.known_buffers import Buffers, buffers_of, find_buffers, still_true, used
-from converters.plan.naming import find_naming, naming_of, unwrapped
+from converters.plan.naming import naming_in, naming_of, unwrapped
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.our_buffers import LEFT_OUT, compared, tables_of
 from converters.plan.rules import TargetTensor, apply, bound_rules, check_keys, theirs_shapes, unmoved
@@ -56,7 +56,7 @@ def to_ours(stored: Checkpoint, family: Family, options: Options) -> Model:
     Raises:
         Refused: config, keys or shapes do not fit the family.
     """
-    naming = find_naming(stored.tensors, family.base, (family.head_prefix,))
+    naming = naming_in(stored, family)
     source = unwrapped(stored, naming, (family.head_prefix,))
     head = find_head(source, family.head, own=options.own_head, tied=family.tied)
     theirs = head.effective(source.config)
@@ -99,7 +99,7 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     check_keys(ours.tensors, shapes)
     expected = theirs_shapes(rules, dims, shapes)
     tensors, checks = apply(ours.tensors, [(r.ours, r.move.inverse, r.theirs) for r in rules], dims, expected)
-    naming = naming_of(residue, family.base)
+    naming = naming_of(residue, family, expected)
     remembered = Buffers() if options.drop_buffers else buffers_of(residue, family.buffers, resolved)
     buffers = still_true(remembered, resolved, expected)
     tensors |= {key: TargetTensor(key, v.dtype, v.shape, v.pieces, ()) for key, v in buffers.views().items()}

@@ -176,7 +176,10 @@ CASES = {
     "index to a missing file": (index({KEY: "model-00002-of-00002.safetensors"}), "not in the folder"),
     "index that lacks tensors": (index({KEY: "model-00001-of-00001.safetensors"}), "but it is in"),
     "index without a map": (index({}), "no weight_map"),
-    "index and single file": (text("model.safetensors.index.json", "{}"), "holds both"),
+    "index and single file": (
+        text("model.safetensors.index.json", '{"weight_map": {"x": "model-1.safetensors"}}'),
+        "remove the old one",
+    ),
     "only a pickle": (
         lambda folder: (folder / "model.safetensors").rename(folder / "weights.pt"),
         "in a form that cannot be read",
