@@ -12,7 +12,7 @@ from converters.algebra.views import Each, Reorder, Then
 from converters.config.layout import dims_of
 from converters.config.table import ConfigTable
 from converters.errors import ConfigRefused
-from converters.families.shared.causal_masks import CausalMask
+from converters.families.shared.causal_masks import MASKED_BIASES, CausalMask
 from converters.families.shared.gpt_fields import gptj_block, gptj_rules
 from converters.families.shared.inv_freq import HALVES
 from converters.families.shared.transformers_fields import model
@@ -60,6 +60,6 @@ FAMILY = Family(
     base="transformer.",
     head="lm_head.weight",
     embedding="transformer.wte.weight",
-    buffers=(CausalMask(".attn.causal_mask"),),
+    buffers=(CausalMask(".attn.causal_mask"), *MASKED_BIASES),
     expresses="MHA with heads in fours; any rotary_dim, n_inner and activation; head bias; tied or untied",
 )

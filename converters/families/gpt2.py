@@ -13,7 +13,7 @@ from converters.config.entries import Choice, Flag, Ours, Theirs
 from converters.config.layout import dims_of
 from converters.config.table import ConfigTable
 from converters.families.shared.absent_biases import BiasFlag, has_biases, zero_in_theirs
-from converters.families.shared.causal_masks import CausalMask
+from converters.families.shared.causal_masks import MASKED_BIASES, CausalMask
 from converters.families.shared.gpt_fields import gpt_sizes
 from converters.families.shared.transformers_fields import (
     LAYER_NORM,
@@ -27,7 +27,6 @@ from converters.families.shared.transformers_fields import (
 )
 from converters.families.shared.transformers_rules import linear, mlp_of, norm, vocabulary
 from converters.family import Family, Rule
-from converters.plan.known_buffers import Table
 
 BLOCK = "transformer.h.{i}."
 BIASES = (  # with their sizes; zero where ours has no biases
@@ -95,10 +94,6 @@ FAMILY = Family(
     head_names=("lm_head.decoder.weight",),  # of pytorch-pretrained-bert
     embedding="transformer.wte.weight",
     tied=True,
-    buffers=(
-        CausalMask(".attn.bias"),
-        Table(".attn.masked_bias", lambda ours: [-1e4], scalar=True),
-        Table(".attn.masked_bias", lambda ours: [-1e9], scalar=True),
-    ),
+    buffers=(CausalMask(".attn.bias"), *MASKED_BIASES),
     expresses="MHA; any n_inner and activation; unscaled scores, scores scaled by layer; tied or untied",
 )

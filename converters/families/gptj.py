@@ -10,13 +10,12 @@ from converters.algebra.moves import Concat
 from converters.algebra.views import Each, Then
 from converters.config.layout import dims_of
 from converters.config.table import ConfigTable
-from converters.families.shared.causal_masks import CausalMask
+from converters.families.shared.causal_masks import MASKED_BIASES, CausalMask
 from converters.families.shared.gpt_fields import gptj_block, gptj_rules
 from converters.families.shared.inv_freq import HALVES
 from converters.families.shared.transformers_fields import model
 from converters.families.shared.transformers_rules import linear
 from converters.family import SAME, Family, Rule
-from converters.plan.known_buffers import Table
 
 QKV = Then((Each((HALVES, HALVES, SAME)), Concat(("q_rows", "q_rows", "q_rows"))))
 CONFIG = ConfigTable(
@@ -42,10 +41,6 @@ FAMILY = Family(
     base="transformer.",
     head="lm_head.weight",
     embedding="transformer.wte.weight",
-    buffers=(
-        CausalMask(".attn.bias"),
-        Table(".attn.masked_bias", lambda ours: [-1e9], scalar=True),
-        Table(".attn.masked_bias", lambda ours: [-1e4], scalar=True),
-    ),
+    buffers=(CausalMask(".attn.bias"), *MASKED_BIASES),
     expresses="MHA; any rotary_dim, n_inner and activation; head bias; tied or untied",
 )

@@ -5,6 +5,7 @@ the rounding of its dtype and of the library that computed it. These roundings a
 back writes the same bytes.
 """
 
+import math
 import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,16 +36,18 @@ class Table:
     def content(self, tensor: StoredTensor, resolved: Mapping[str, Any]) -> str:
         """Its bytes, in hexadecimal."""
         if tensor.nbytes > LARGEST or tensor.dtype not in TOLERANCE:
-            raise NotInvertible(
+            raise Misfit(
                 f"{tensor.key} is {tensor.dtype} {list(tensor.shape)}, which its formula cannot give; {ADVICE}"
             )
         data, expected = stored_bytes(tensor), self.formula(resolved)
         numbers = _numbers(tensor.dtype, data)
         if len(numbers) != len(expected) or len(tensor.shape) != (0 if self.scalar else 1):
-            raise NotInvertible(f"{tensor.key} has shape {list(tensor.shape)}, its formula gives [{len(expected)}]")
+            shape = [] if self.scalar else [len(expected)]
+            raise Misfit(f"{tensor.key} has shape {list(tensor.shape)}, its formula gives {shape}; {ADVICE}")
         for k, (number, formula) in enumerate(zip(numbers, expected, strict=True)):
             if not _near(number, formula, tensor.dtype):
-                raise NotInvertible(f"{tensor.key}[{k}] is {number:.9g}, its formula gives {formula:.9g}; {ADVICE}")
+                why = f"{tensor.key}[{k}] is {number:.9g}, its formula gives {formula:.9g}; {ADVICE}"
+                raise Misfit(why, abs(number - formula))
         return data.hex()
 
     def holds(self, dtype: str, content: Any, resolved: Mapping[str, Any]) -> bool:
@@ -68,7 +71,17 @@ class Table:
 ADVICE = "the model may have been trained with it. Pass --drop-buffers to convert without it"
 
 
+class Misfit(NotInvertible):
+    """A buffer that is not what a formula gives; `far`: by how much, where that is a number."""
+
+    def __init__(self, message: str, far: float = math.inf) -> None:
+        super().__init__(message)
+        self.far = far
+
+
 def _near(number: float, formula: float, dtype: str) -> bool:
+    if math.isinf(formula):
+        return number == formula
     return abs(number - formula) <= TOLERANCE[dtype] * abs(formula)
 
 
@@ -125,17 +138,19 @@ def find_buffers(source: Checkpoint, rules: Sequence[BufferRule], resolved: Mapp
     Raises:
         NotInvertible: a buffer is not what its formula gives.
     """
-    found: dict[str, Found] = {}
-    for key, tensor in source.tensors.items():
-        fitting = [rule for rule in rules if key.endswith(rule.suffix)]
-        for k, rule in enumerate(fitting):
-            try:
-                found[key] = (rule, tensor.dtype, rule.content(tensor, resolved))
-                break
-            except NotInvertible:
-                if k == len(fitting) - 1:
-                    raise
-    return Buffers(found)
+    fitting = {key: [rule for rule in rules if key.endswith(rule.suffix)] for key in source.tensors}
+    return Buffers({key: _fit(source.tensors[key], rules, resolved) for key, rules in fitting.items() if rules})
+
+
+def _fit(tensor: StoredTensor, rules: Sequence[BufferRule], resolved: Mapping[str, Any]) -> Found:
+    """The rule that a buffer fits; of a buffer that fits none, the error of the nearest is raised."""
+    errors: list[NotInvertible] = []
+    for rule in rules:
+        try:
+            return rule, tensor.dtype, rule.content(tensor, resolved)
+        except NotInvertible as error:
+            errors.append(error)
+    raise min(errors, key=lambda error: error.far if isinstance(error, Misfit) and error.far >= 0 else math.inf)
 
 
 def used(tensor: StoredTensor) -> Check:
@@ -165,9 +180,10 @@ def buffers_of(residue: Mapping[str, Any], rules: Sequence[BufferRule], resolved
     try:
         for group in residue.get("buffers", []):
             for key in list(group["keys"]):
-                rule = next(rule for rule in rules if key.endswith(rule.suffix) and rule.name in group)
-                rule.holds(group["dtype"], group[rule.name], resolved)
+                fitting = [rule for rule in rules if key.endswith(rule.suffix) and rule.name in group]
+                true = [rule for rule in fitting if rule.holds(group["dtype"], group[rule.name], resolved)]
+                rule = (true or fitting)[0]
                 found[key] = (rule, group["dtype"], group[rule.name])
-    except (TypeError, KeyError, ValueError, AttributeError, StopIteration, struct.error):
+    except (TypeError, KeyError, ValueError, AttributeError, IndexError, struct.error):
         raise ConfigRefused("converted_from.buffers in config.json was changed by hand; remove it") from None
     return Buffers(found)

@@ -1,6 +1,7 @@
 """Causal masks that old files of GPT-2, GPT-J and CodeGen hold for every layer: ones on and below the diagonal."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +9,19 @@ from converters.algebra.boxes import Piece
 from converters.algebra.views import View
 from converters.checkpoint.checkpoint import StoredTensor
 from converters.errors import NotInvertible
-from converters.plan.known_buffers import ADVICE, stored_bytes
+from converters.plan.known_buffers import ADVICE, Table, stored_bytes
 
 ONE = {"BOOL": 1, "U8": 1, "F32": 0x3F800000, "F16": 0x3C00, "BF16": 0x3F80}  # bit patterns
 WIDTH = {"BOOL": 1, "U8": 1, "F32": 4, "F16": 2, "BF16": 2}
 LARGEST = 1 << 14  # positions
+
+
+def _always(value: float) -> Callable[[Mapping[str, Any]], list[float]]:
+    return lambda ours: [value]
+
+
+# What hidden scores were set to. Half precision has no -1e9: there it became -inf, which stays when it is widened.
+MASKED_BIASES = tuple(Table(".attn.masked_bias", _always(value), scalar=True) for value in (-1e4, -1e9, -math.inf))
 
 
 @dataclass(frozen=True)
