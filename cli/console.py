@@ -20,7 +20,13 @@ Dequantize = Annotated[bool, typer.Option("--dequantize", help="Convert quantise
 PadVocab = Annotated[
     int | None, typer.Option("--pad-vocab", min=1, help="Pad MixFormer's vocabulary to a multiple of this.")
 ]
-
+PadLow = Annotated[bool, typer.Option("--pad-low", help="With --pad-vocab: give padded ids a very low head bias.")]
+CropVocab = Annotated[
+    int | None, typer.Option("--crop-vocab", min=1, help="Keep this many rows of the vocabulary; lossy and recorded.")
+]
+Drop = Annotated[
+    list[str] | None, typer.Option("--drop", help="Leave out tensors whose keys match, such as 'v_head.*'; recorded.")
+]
 NHead = Annotated[
     int | None, typer.Option("--n-head", min=1, help="Heads of a model whose file does not say how many (ngpt).")
 ]

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import (
+    CropVocab,
     Debug,
     Dequantize,
     Device,
     Dialect,
+    Drop,
     DropBuffers,
     Dtype,
     Json,
     NHead,
+    PadLow,
     PadVocab,
     Quiet,
     Waive,
@@ -81,7 +84,10 @@ def verb(family: str) -> Callable[..., None]:
         threads: Threads = THREADS,
         waive: Waive = None,
         drop_buffers: DropBuffers = False,
+        drop: Drop = None,
         pad_vocab: PadVocab = None,
+        pad_low: PadLow = False,
+        crop_vocab: CropVocab = None,
         dtype: Dtype = None,
         dequantize: Dequantize = False,
         n_head: NHead = None,
@@ -105,6 +111,7 @@ def verb(family: str) -> Callable[..., None]:
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
         waived, pair = tuple(waive or ()), named_pair(family, to, dialect)
         options = Options(waived, drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
+        options = replace(options, drop=tuple(drop or ()), crop_vocab=crop_vocab, pad_low=pad_low)
         request = Request(options, limit, force, writing, native=format == "native", code=code)
         with heads_said(n_head):
             raise typer.Exit(_convert(pair, source, output, request, device if parity else None, push, json, quiet))

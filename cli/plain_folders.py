@@ -21,9 +21,10 @@ def plain_folders(candidate: Path, reference: Path | None) -> Iterator[tuple[Pat
     beside = candidate.absolute().parent
     place = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
     mine, theirs = _opened(candidate), _opened(reference)
+    left = _left_out(candidate)
     with (
         _plain(candidate, mine, place, _origin(theirs), is_candidate=True) as one,
-        _plain(reference, theirs, place, _origin(mine), is_candidate=False) as other,
+        _plain(reference, theirs, place, _origin(mine), is_candidate=False, left=left) as other,
     ):
         assert one is not None
         yield one, other
@@ -40,6 +41,17 @@ def _opened(path: Path | None) -> "Checkpoint | None":
         return None
 
 
+def _left_out(candidate: Path) -> tuple[str, ...]:
+    """Patterns of tensors that the candidate's conversion left out: they are no part of the reference either."""
+    from converters.errors import ConversionError
+    from converters.provenance import recorded_options
+
+    try:
+        return recorded_options(candidate).drop
+    except ConversionError:
+        return ()
+
+
 def _origin(other: "Checkpoint | None") -> str | None:
     """The family that the other side came from: the family of a config.json that does not name it."""
     from converters.config_alignment import origin
@@ -49,9 +61,10 @@ def _origin(other: "Checkpoint | None") -> str | None:
 
 @contextmanager
 def _plain(
-    path: Path | None, checkpoint: "Checkpoint | None", place: Path, family: str | None, *, is_candidate: bool
-) -> Iterator[Path | None]:
-    if path is None or checkpoint is None or not _is_copied(checkpoint, family, is_candidate=is_candidate):
+    path: Path | None, checkpoint: "Checkpoint | None", place: Path, family: str | None, *, is_candidate: bool,
+    left: tuple[str, ...] = (),
+) -> Iterator[Path | None]:  # fmt: skip
+    if path is None or checkpoint is None or not (left or _is_copied(checkpoint, family, is_candidate=is_candidate)):
         yield path
         return
     from converters.engine.output_folder import copy_file
@@ -59,7 +72,7 @@ def _plain(
     from converters.provenance import NAME
 
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.plain-", dir=place) as folder:
-        copy = write_plain(checkpoint, Path(folder) / path.name, family, right_tie=not is_candidate)
+        copy = write_plain(checkpoint, Path(folder) / path.name, family, right_tie=not is_candidate, left_out=left)
         if is_candidate and (checkpoint.folder / NAME).is_file():  # what the conversion recorded is judged too
             copy_file(checkpoint.folder / NAME, copy / NAME, durable=False)
         yield copy

@@ -1,17 +1,21 @@
 """`convert plan`: what a conversion would do, from headers alone."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.console import (
+    CropVocab,
     Debug,
     Dequantize,
     Dialect,
+    Drop,
     DropBuffers,
     Dtype,
     Json,
     NHead,
+    PadLow,
     PadVocab,
     Quiet,
     Waive,
@@ -37,7 +41,10 @@ def plan(
     to: To,
     waive: Waive = None,
     drop_buffers: DropBuffers = False,
+    drop: Drop = None,
     pad_vocab: PadVocab = None,
+    pad_low: PadLow = False,
+    crop_vocab: CropVocab = None,
     dtype: Dtype = None,
     dequantize: Dequantize = False,
     n_head: NHead = None,
@@ -52,6 +59,7 @@ def plan(
     from converters.plan.plan import make_plan
 
     options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
+    options = replace(options, drop=tuple(drop or ()), crop_vocab=crop_vocab, pad_low=pad_low)
     from converters.provenance import read_record
 
     with headers_of(source) as (path, name):

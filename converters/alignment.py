@@ -25,10 +25,12 @@ from converters.engine.checks import run_checks
 from converters.errors import Refused
 from converters.family import OURS, dialect_of
 from converters.family_of import family_of, is_unnamed
+from converters.plan.leaving_out import found_patterns
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
 from converters.plan.translation import as_it_is, without_copies
+from converters.plan.vocabulary import cropped_config, is_padded_low
 from converters.provenance import read_record, recorded_dequantisation, recorded_options
 from converters.remote_code.exported import AUTO_MAP, differing_code, is_ours
 
@@ -137,19 +139,19 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     if families[0] == families[1]:
         return _aligned(identity(other), one, swapped=False)
     asked = recorded_options(one.folder) if casts else DEFAULTS
-    cast = replace(asked, waive=_waived(other, asked.waive, one, other))
+    cast = replace(asked, waive=_waived(other, asked.waive, one, other), drop=found_patterns(other, asked.drop))
     if OURS not in families:
         return _translated(one, other, families, cast)
     if families[0] == OURS:
-        options = replace(cast, pad_vocab=_padding(other, one))
+        options = replace(cast, pad_vocab=_padding(other, one), pad_low=is_padded_low(one.config))
         return _aligned(checked_plan(other, families[1], OURS, options), one, swapped=False)
     try:
         waived = _waived(one, asked.waive, one, other)
-        options = replace(DEFAULTS, waive=waived, pad_vocab=_padding(one, other))
+        options = replace(DEFAULTS, waive=waived, pad_vocab=_padding(one, other), pad_low=is_padded_low(other.config))
         plan = checked_plan(one, families[0], OURS, options)
     except Refused as error:
         return Alignment(True, (str(error),), unplanned=len(one.tensors))
-    if cast.dtype:
+    if cast.dtype or cast.crop_vocab or cast.drop:
         plan = checked_plan(other, families[1], families[0], cast)
         return _aligned(plan, one, swapped=False)
     found = _aligned(plan, other, swapped=True)
@@ -220,12 +222,14 @@ def _padding(theirs: Checkpoint, ours: Checkpoint) -> int | None:
 
 def _aligned(plan: Plan, held: Checkpoint, *, swapped: bool) -> Alignment:
     candidate, reference = (plan.source, held) if swapped else (held, plan.source)
-    found = compare_configs(candidate.config, _after_cast(reference.config, plan), plan.options.waive)
+    found = compare_configs(candidate.config, _as_asked(reference.config, plan), plan.options.waive)
     return Alignment(True, (*_structure(plan, held), *found.problems), plan, held, swapped, found.doubts)
 
 
-def _after_cast(reference: Mapping[str, Any], plan: Plan) -> Mapping[str, Any]:
-    """The reference's config, with the dtype of a cast that was asked for."""
+def _as_asked(reference: Mapping[str, Any], plan: Plan) -> Mapping[str, Any]:
+    """The reference's config, with the dtype of a cast and the rows of a vocabulary that were asked for."""
+    if plan.options.crop_vocab:
+        reference = cropped_config(reference, plan.options.crop_vocab)
     if not plan.options.dtype:
         return reference
     return {**reference, **{name: plan.options.dtype for name in DTYPES if name in reference}}

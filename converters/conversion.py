@@ -160,6 +160,11 @@ def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: boo
     source, dropped = plan.source.folder, tuple(f"{key} was left out (--drop-buffers)" for key in plan.dropped)
     for step in plan.source.lossy:
         dropped += (f"lossy step: quantised tensors ({', '.join(step['types'])}) were converted to float32 (recorded)",)
+    if plan.left_out:
+        dropped += (f"lossy step: {', '.join(plan.left_out)} left out (--drop, recorded)",)
+    if plan.cropped_from:
+        rows = f"{plan.options.crop_vocab}..{plan.cropped_from - 1}"
+        dropped += (f"lossy step: rows {rows} of the vocabulary were cut off (recorded)",)
     if any(tensor.cast_from for tensor in plan.tensors):
         dropped += (f"lossy step: every floating-point tensor was cast to {plan.options.dtype} (recorded)",)
     size = (len(plan.tensors), plan.nbytes)

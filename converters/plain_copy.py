@@ -7,8 +7,9 @@ A MixFormer of an earlier generation keeps its own config and names: the package
 so that a verdict does not judge a conversion by the reading that it came from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,18 @@ def says_itself(config: Mapping[str, Any]) -> bool:
     return bool(config.get("model_type")) and _in_plain_words(config) == config
 
 
-def write_plain(source: Checkpoint, target: Path, name: str | None = None, *, right_tie: bool = True) -> Path:
+def write_plain(
+    source: Checkpoint,
+    target: Path,
+    name: str | None = None,
+    *,
+    right_tie: bool = True,
+    left_out: Sequence[str] = (),
+) -> Path:
     """Writes the checkpoint in its plain form into a new folder; `name` as in `is_plain`.
 
-    right_tie: the config says of the head what the tensors show, whatever it said before.
+    right_tie: the config says of the head what the tensors show, whatever it said before. left_out: patterns of keys
+    that are not copied.
 
     Raises:
         ConversionError: the folder cannot be written.
@@ -67,7 +76,9 @@ def write_plain(source: Checkpoint, target: Path, name: str | None = None, *, ri
     name = family_of(source.config, name)
     inside, config = _ours(source) if name == OURS else _theirs(source, get_family(name), right_tie=right_tie)
     tensors = tuple(
-        TargetTensor(t.key, t.dtype, t.shape, (whole(t.key, t.shape),), (t.name,)) for t in inside.tensors.values()
+        TargetTensor(t.key, t.dtype, t.shape, (whole(t.key, t.shape),), (t.name,))
+        for t in inside.tensors.values()
+        if not any(fnmatchcase(key, pattern) for key in (t.key, t.name) for pattern in left_out)
     )
     plan = Plan(inside, name, name, config, tensors, ())
     shards = lay_out(plan)

@@ -47,7 +47,7 @@ def request(plan: Plan, max_shard_size: int | None, *, native: bool = False, cod
         "family": plan.family,
         "to": plan.to,
         "source": fingerprint(plan.source),
-        "options": {**asdict(plan.options), "waive": sorted(plan.options.waive)},
+        "options": {**asdict(plan.options), "waive": sorted(plan.options.waive), "drop": list(plan.options.drop)},
         "max_shard_size": max_shard_size,
         "format": "native" if native else "safetensors",
         "code": code,
@@ -63,6 +63,9 @@ def record(
     """
     steps = [dict(step) for step in plan.source.lossy]
     steps += [{"step": "drop buffers", "keys": list(plan.dropped)}] if plan.dropped else []
+    steps += [{"step": "drop tensors", "keys": list(plan.left_out)}] if plan.left_out else []
+    if plan.cropped_from:
+        steps.append({"step": "crop vocabulary", "rows": plan.options.crop_vocab, "of": plan.cropped_from})
     if any(tensor.cast_from for tensor in plan.tensors):
         steps.append(step_record(header_dtype(str(plan.options.dtype)), errors))
     keys = {tensor.key: list(tensor.sources) for tensor in plan.tensors}
@@ -122,7 +125,8 @@ def _steps(record: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def recorded_options(folder: Path) -> Options:
-    """What a folder's conversion.json says was asked of its conversion: the cast, waived fields, dropped buffers.
+    """What a folder's conversion.json says was asked of its conversion: the cast, waived fields, dropped buffers
+    and tensors, and rows that were cut off.
 
     Raises:
         UnsafeFile: it cannot be read; see `read_record`.
@@ -130,9 +134,15 @@ def recorded_options(folder: Path) -> Options:
     record = read_record(folder)
     asked = record.get("options")
     found = asked if isinstance(asked, dict) else {}
-    waived = found.get("waive")
-    names = tuple(name for name in waived if isinstance(name, str)) if isinstance(waived, list) else ()
-    return Options(waive=names, drop_buffers=found.get("drop_buffers") is True, dtype=_cast_of(record))
+    waived, dropped = (_texts(found.get(name)) for name in ("waive", "drop"))
+    crop = [step.get("rows") for step in _steps(record, "crop vocabulary")]
+    rows = crop[0] if crop and type(crop[0]) is int else None
+    buffers = found.get("drop_buffers") is True
+    return Options(waive=waived, drop_buffers=buffers, dtype=_cast_of(record), drop=dropped, crop_vocab=rows)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()
 
 
 def up_to_date(folder: Path, asked: Mapping[str, Any]) -> Mapping[str, Any] | None:

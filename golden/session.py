@@ -20,7 +20,7 @@ from golden.levels.function import FLOAT64, Budget, float32_budget, judge_functi
 from golden.levels.kernels import check_device, judge_kernels
 from golden.models.folders import read_config
 from golden.models.loading import FLASH, check_flash, load_model, says_mixformer
-from golden.models.lossy import cast_of
+from golden.models.lossy import cast_of, rows_of
 from golden.models.memory import RunPlan
 from golden.models.running import ModelRunner
 from golden.models.streamed_loading import open_streamed
@@ -77,6 +77,8 @@ def _obstacle(case: Case, plan: RunPlan) -> str | None:
         return (
             "the candidate's weights were cast, the golden file was made before the cast; give the reference's folder"
         )
+    if case.golden is not None and any(step.get("step") == "crop vocabulary" for step in case.lossy_steps):
+        return "rows of the candidate's vocabulary were cut off, the golden file has all; give the reference's folder"
     return None
 
 
@@ -107,10 +109,11 @@ def _evidence(case: Case, plan: RunPlan) -> Iterator[Evidence]:
     folder = case.reference
     assert folder is not None
     calibrated = case.calibrated if "L3" in case.wanted and not case.too_large_for_kernels else ()
+    other, steps = read_config(case.candidate), case.lossy_steps
+    rows = rows_of(steps, other.get("vocab_size"))
     terms = ReferenceTerms(
-        _dtype(plan), plan.together, _opener(plan), calibrated, cast_of(case.lossy_steps), _floor_of(case)
+        _dtype(plan), plan.together, _opener(plan), calibrated, cast_of(steps), _floor_of(case), rows
     )
-    other = read_config(case.candidate)
     with reference_evidence(
         folder, lambda r, used: reference_prompts(folder, r.model.config, used, other), terms
     ) as evidence:

@@ -9,8 +9,8 @@ from converters.family import OURS
 
 Record = Mapping[str, Any]
 FOLDER = "path/to/this/folder"
-SWITCHES = {"drop_buffers": "--drop-buffers", "dequantize": "--dequantize"}
-VALUES = {"dtype": "--dtype", "pad_vocab": "--pad-vocab", "n_head": "--n-head"}
+SWITCHES = {"drop_buffers": "--drop-buffers", "dequantize": "--dequantize", "pad_low": "--pad-low"}
+VALUES = {"dtype": "--dtype", "pad_vocab": "--pad-vocab", "crop_vocab": "--crop-vocab", "n_head": "--n-head"}
 
 
 def text_of(record: Record, repo: str | None, licences: Sequence[str], *, plotted: bool) -> str:
@@ -55,8 +55,8 @@ def command(record: Record) -> str:
     words += [switch for name, switch in SWITCHES.items() if options.get(name)]
     for name, option in VALUES.items():
         words += [option, str(options[name])] if options.get(name) is not None else []
-    for name in _list(options.get("waive")):
-        words += ["--waive", str(name)]
+    for option in ("waive", "drop"):
+        words += [word for name in _list(options.get(option)) for word in (f"--{option}", str(name))]
     words += ["--max-shard-size", str(record["max_shard_size"])] if record.get("max_shard_size") else []
     words += ["--format", "native"] if record.get("format") == "native" else []
     words += ["--no-code"] if to == OURS and not record.get("code") else []

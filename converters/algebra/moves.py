@@ -8,6 +8,7 @@ from math import prod
 
 from converters.algebra.boxes import Piece, permute, place, take, whole
 from converters.algebra.dims import Dims, describe
+from converters.algebra.padding import pattern
 from converters.algebra.views import Check, Move, Moved, View
 from converters.errors import HeadDiffers, NotInvertible, ShapeMismatch
 
@@ -152,17 +153,18 @@ def _cut(view: View, axis: int, start: int, size: int) -> View:
 
 @dataclass(frozen=True)
 class Pad:
-    """Rows of zeros added after the last row, from size `rows` to size `to`."""
+    """Rows added after the last row, from size `rows` to size `to`: zeros, or the value `LOW` of the dtype."""
 
     rows: str
     to: str
+    low: bool = False
     takes: int = 1
     gives: int = 1
 
     @cached_property
     def inverse(self) -> Move:
-        """The crop of these rows, which must be zero."""
-        return Crop(self.rows, self.to)
+        """The crop of these rows, which must be what was added."""
+        return Crop(self.rows, self.to, self.low)
 
     def __call__(self, views: Sequence[View], dims: Dims) -> Moved:
         (view,) = views
@@ -171,25 +173,26 @@ class Pad:
             raise ShapeMismatch(f"{_named(view.shape[0])} rows cannot be padded from {_named(rows)} to {_named(to)}")
         if rows == to:
             return Moved((view,))
-        zeros = whole(None, (to - rows, *view.shape[1:]))
+        added = replace(whole(None, (to - rows, *view.shape[1:])), value=pattern(view.dtype, low=self.low))
         padded = [*view.pieces]
-        padded += place(zeros, (to - rows, *view.shape[1:]), 0, rows, to)
+        padded += place(added, (to - rows, *view.shape[1:]), 0, rows, to)
         return Moved((View((to, *view.shape[1:]), view.dtype, tuple(padded)),))
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Rows of padding removed at the end, from size `to` to size `rows`; they must be zero."""
+    """Rows of padding removed at the end, from size `to` to size `rows`; they must be zero, or the value `LOW`."""
 
     rows: str
     to: str
+    low: bool = False
     takes: int = 1
     gives: int = 1
 
     @cached_property
     def inverse(self) -> Move:
         """The padding of these rows."""
-        return Pad(self.rows, self.to)
+        return Pad(self.rows, self.to, self.low)
 
     def __call__(self, views: Sequence[View], dims: Dims) -> Moved:
         (view,) = views
@@ -199,8 +202,10 @@ class Crop:
         if rows == to:
             return Moved((view,))
         kept, rest = _cut(view, 0, 0, rows), _cut(view, 0, rows, to - rows)
-        why = f"rows {rows}..{to - 1} are padding and should be zero"
-        return Moved((kept,), _constant(rest, 0, why))
+        why = f"rows {rows}..{to - 1} are padding and should be {'-30000' if self.low else 'zero'}"
+        remedy = f"a model that was trained has other values there; --crop-vocab {rows} cuts them off"
+        checks = _constant(rest, pattern(view.dtype, low=self.low), why)
+        return Moved((kept,), tuple(replace(check, remedy=remedy) for check in checks))
 
 
 def _constant(view: View, value: int, why: str) -> tuple[Check, ...]:

@@ -37,13 +37,14 @@ class Check:
     """Elements that a move reads and does not write.
 
     `equal` None: every element of `view` has the bit pattern that its fill pieces or `value` say.
-    Otherwise: the elements of `view` equal those of `equal`, bit for bit.
+    Otherwise: the elements of `view` equal those of `equal`, bit for bit. remedy: what to do where that is not so.
     """
 
     view: View
     why: str
     value: int = 0
     equal: View | None = None
+    remedy: str = ""
 
 
 class Moved(NamedTuple):

@@ -25,7 +25,8 @@ def run_checks(plan: Plan) -> None:
             keys = sorted({piece.source for piece in check.view.pieces if piece.source})
             files = sorted({plan.source.files[plan.source.tensors[key].shard].name for key in keys})
             kind = NotInvertible if check.equal is None else HeadDiffers
-            raise kind(f"{', '.join(files)}: {', '.join(keys)}: {check.why}, but are not")
+            remedy = f"; {check.remedy}" if check.remedy else ""
+            raise kind(f"{', '.join(files)}: {', '.join(keys)}: {check.why}, but are not{remedy}")
 
 
 def _holds(check: Check, source: Checkpoint) -> bool:

@@ -12,6 +12,8 @@ class Options:
     says tied, but the head was found to differ from the embedding. dtype: floating-point tensors are cast to it.
     dequantize: quantised tensors are converted to float32. n_head: what the user says, where the source does not say
     it. trained: tensors that the source did not store, because all of their values were equal, have other values now.
+    drop: patterns of keys of tensors that are no part of the model. crop_vocab: rows of the vocabulary that are kept.
+    pad_low: padded rows of a head's bias get a very low value.
     """
 
     waive: tuple[str, ...] = ()
@@ -22,6 +24,9 @@ class Options:
     dequantize: bool = False
     n_head: int | None = None
     trained: bool = False
+    drop: tuple[str, ...] = ()
+    crop_vocab: int | None = None
+    pad_low: bool = False
 
 
 DEFAULTS = Options()

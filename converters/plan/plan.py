@@ -1,7 +1,7 @@
 """The plan: every target tensor as pieces of source tensors, made from headers only and proved before it runs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from converters.family_of import family_of, target_family
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.rules import TargetTensor, casted, in_order
 from converters.plan.translation import as_it_is, to_ours, to_theirs
+from converters.plan.vocabulary import cropped
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a conversion will do. `tensors` in the order in which they are written, `checks` done before writing.
 
-    notes: sentences for the user. dropped: stored keys that are left out on request.
+    notes: sentences for the user. dropped: stored buffers that are left out on request; left_out: tensors that are.
+    cropped_from: rows of the vocabulary before rows were cut off, 0 if none were.
     """
 
     source: Checkpoint
@@ -35,6 +37,8 @@ class Plan:
     options: Options = DEFAULTS
     notes: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    cropped_from: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -69,6 +73,10 @@ def make_plan(
         raise UsageError(f"{checkpoint.folder} is a {to} checkpoint already")
     if options.pad_vocab is not None and (options.pad_vocab < 1 or to != OURS):
         raise UsageError(f"--pad-vocab is {options.pad_vocab}; expected at least 1, and a conversion to {OURS}")
+    if options.pad_low and options.pad_vocab is None:
+        raise UsageError("--pad-low says what padded rows hold; it goes with --pad-vocab")
+    if options.crop_vocab is not None and options.pad_vocab is not None:
+        raise UsageError("--crop-vocab and --pad-vocab cannot go together")
     try:
         plan = _planned(checkpoint, found, to, options)
     except Refused as error:
@@ -98,8 +106,11 @@ def _with_word(checkpoint: Checkpoint, options: Options) -> Checkpoint:
 def _planned(checkpoint: Checkpoint, family: str, to: str, options: Options) -> Plan:
     target = None if to == OURS else get_family(to)
     model = as_it_is(checkpoint) if family == OURS else to_ours(checkpoint, get_family(family), options)
+    if options.crop_vocab is not None:
+        model = cropped(model, options.crop_vocab, (target or get_family(family)).tensors)
+    later = options if family == OURS else replace(options, drop=())
     try:
-        model = to_theirs(model, target, options) if target else model
+        model = to_theirs(model, target, later) if target else model
     except Refused as error:
         if family != OURS:
             error.add_note(
@@ -110,7 +121,8 @@ def _planned(checkpoint: Checkpoint, family: str, to: str, options: Options) -> 
     if options.dtype:
         tensors, config = casted(tensors, header_dtype(options.dtype)), {**config, "dtype": options.dtype}
     ordered = in_order(model.source, tensors)
-    return Plan(model.source, family, to, config, ordered, model.checks, options, model.notes, model.dropped)
+    found = Plan(model.source, family, to, config, ordered, model.checks, options, model.notes, model.dropped)
+    return replace(found, left_out=model.left_out, cropped_from=model.cropped_from)
 
 
 def prove(plan: Plan) -> None:

@@ -1,6 +1,7 @@
 """Applying rules: the tensors of one side become views of the other side's, and every key and shape is checked."""
 
-from collections.abc import Collection, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -61,11 +62,14 @@ def theirs_shapes(rules: Sequence[Rule], dims: Dims, ours: Mapping[str, tuple[in
 
 
 def check_keys(
-    given: Mapping[str, TargetTensor], expected: Mapping[str, tuple[int, ...]], known: Collection[str] = ()
+    given: Mapping[str, TargetTensor],
+    expected: Mapping[str, tuple[int, ...]],
+    known: Collection[str] = (),
+    head: str = "",
 ) -> None:
     """Checks that every key has a rule, every rule its keys, every shape its sizes, and all weights are floating-point.
 
-    known: keys of buffers that a formula gives.
+    known: keys of buffers that a formula gives. head: the family's key of the output head.
 
     Raises:
         CoverageRefused, ShapeMismatch: with the first key that does not fit, and the most similar known key.
@@ -73,7 +77,9 @@ def check_keys(
     unmapped = sorted(set(given) - set(expected) - set(known))
     missing = sorted(set(expected) - set(given))
     if unmapped or missing:
-        raise CoverageRefused(". ".join(filter(None, (_unmapped(unmapped, expected), _missing(missing, given)))))
+        advice = "" if missing else _advice(unmapped, (*expected, head))
+        said = (_unmapped(unmapped, expected), _missing(missing, given), advice)
+        raise CoverageRefused(". ".join(filter(None, said)))
     for key, shape in expected.items():
         found = given[key].shape
         if found != shape:
@@ -98,6 +104,15 @@ def _missing(keys: Sequence[str], given: Mapping[str, object]) -> str:
     if len(keys) == 1:
         return f"the tensor {keys[0]} is missing{hint}"
     return f"{len(keys)} tensors are missing, the first is {keys[0]}{hint}"
+
+
+def _advice(unknown: Sequence[str], own: Iterable[str]) -> str:
+    """How to leave unknown tensors out where all of them are in modules that the model does not have."""
+    modules, known = {key.split(".")[0] for key in unknown}, {key.split(".")[0] for key in own}
+    if modules & known:
+        return ""
+    words = " ".join(f"--drop {shlex.quote(f'{module}.*')}" for module in sorted(modules))
+    return f"If they are no part of the language model, leave them out: {words}"
 
 
 def apply(

@@ -5,12 +5,11 @@ lossless and as fast as one to MixFormer, and nothing is written in between.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from converters.algebra.dims import Dims
 from converters.algebra.moves import Tie
-from converters.algebra.views import Check
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.config import layout
 from converters.config.mixer_defaults import positive
@@ -21,28 +20,15 @@ from converters.errors import ConfigRefused
 from converters.family import OURS, Family, get_family
 from converters.plan.heads import NOTES, TIE, find_head, head_of
 from converters.plan.known_buffers import Buffers, buffers_of, find_buffers, still_true, used
+from converters.plan.leaving_out import named, remaining, without
+from converters.plan.model import Model
 from converters.plan.naming import naming_in, naming_of, unwrapped
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.our_buffers import LEFT_OUT, compared, tables_of
 from converters.plan.rules import TargetTensor, apply, bound_rules, check_keys, theirs_shapes, unmoved
+from converters.plan.vocabulary import padded, padding, padding_notes
 
 TRAINED = "tensors that the source did not store, as all of their values were equal, are written: they were trained"
-
-
-@dataclass(frozen=True)
-class Model:
-    """A checkpoint that is not written yet.
-
-    source: the checkpoint that the pieces of its tensors read. tensors: by key. checks: what must be true of the data.
-    notes: sentences for the user. dropped: stored keys that are left out on request.
-    """
-
-    source: Checkpoint
-    config: Mapping[str, Any]
-    tensors: Mapping[str, TargetTensor]
-    checks: tuple[Check, ...] = ()
-    notes: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
 
 
 def as_it_is(source: Checkpoint) -> Model:
@@ -65,18 +51,21 @@ def to_ours(stored: Checkpoint, family: Family, options: Options) -> Model:
     known = [key for key in source.tensors if any(key.endswith(rule.suffix) for rule in family.buffers)]
     buffers = Buffers() if options.drop_buffers else find_buffers(source, family.buffers, bare)
     names = naming.residue()
-    extra = {**head.residue(), **buffers.residue(), **({"keys": names} if names else {}), **_padding(bare, options)}
+    pads = padding(bare, options)
+    extra = {**head.residue(), **buffers.residue(), **({"keys": names} if names else {}), **pads}
     config = family.config.to_ours(theirs, family.name, options.waive, extra)
     if options.pad_vocab:
         config["vocab_size"] = padded(bare["vocab_size"], options.pad_vocab)
     resolved = layout.resolve(config)
     rules, dims, ours = bound_rules(family, resolved), family.dims(resolved), family.tensors(resolved)
-    given = unmoved(source)
-    check_keys(given, theirs_shapes(rules, dims, ours), known)
+    expected = theirs_shapes(rules, dims, ours)
+    left = [key for key in named(source, options.drop, expected) if key not in known]
+    given = remaining(unmoved(source), left)
+    check_keys(given, expected, known, family.head)
     tensors, checks = apply(given, [(r.theirs, r.move, r.ours) for r in rules], dims, ours)
-    checks += tuple(used(source.tensors[key]) for key in known)
-    notes = (*source.notes, *filter(None, [NOTES.get(head.kind)]))
-    return Model(source, config, tensors, checks, notes, tuple(known) if options.drop_buffers else ())
+    checks += tuple(used(source.tensors[key]) for key in (*known, *left))
+    notes = (*source.notes, *filter(None, [NOTES.get(head.kind)]), *padding_notes(pads, resolved))
+    return Model(source, config, tensors, checks, notes, tuple(known) if options.drop_buffers else (), tuple(left))
 
 
 def to_theirs(ours: Model, family: Family, options: Options) -> Model:
@@ -96,6 +85,7 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     _readable(config, family, (*options.waive, *residue.get("waived", ())))
     _check_depth(resolved, ours.source)
     rules, dims, shapes = bound_rules(family, resolved), family.dims(resolved), family.tensors(resolved)
+    ours = without(ours, options.drop, shapes)
     check_keys(ours.tensors, shapes)
     expected = theirs_shapes(rules, dims, shapes)
     tensors, checks = apply(ours.tensors, [(r.ours, r.move.inverse, r.theirs) for r in rules], dims, expected)
@@ -103,11 +93,12 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     remembered = Buffers() if options.drop_buffers else buffers_of(residue, family.buffers, resolved)
     buffers = still_true(remembered, resolved, expected)
     tensors |= {key: TargetTensor(key, v.dtype, v.shape, v.pieces, ()) for key, v in buffers.views().items()}
-    named = {naming.stored(key): replace(tensor, key=naming.stored(key)) for key, tensor in tensors.items()}
+    stored = {naming.stored(key): replace(tensor, key=naming.stored(key)) for key, tensor in tensors.items()}
     stale = sorted(remembered.keys() - buffers.keys())
     notes = (*foreign, *(f"{key} was left out, because it is no longer what its formula gives" for key in stale))
     notes += (TRAINED,) if options.trained else ()
-    return Model(ours.source, config, named, (*ours.checks, *checks), (*ours.notes, *notes), ours.dropped)
+    told, every = (*ours.notes, *notes), (*ours.checks, *checks)
+    return replace(ours, config=config, tensors=stored, checks=every, notes=told)
 
 
 def without_copies(ours: Model, options: Options = DEFAULTS) -> Model:
@@ -192,15 +183,3 @@ def _check_depth(resolved: Mapping[str, Any], source: Checkpoint) -> None:
         raise ConfigRefused(
             f"config.json says {resolved['n_layer']} layers, but there are {counted(len(source.tensors), 'tensor')}"
         )
-
-
-def padded(rows: int, multiple: int) -> int:
-    """`rows`, up to the next multiple."""
-    return -(-rows // multiple) * multiple
-
-
-def _padding(bare: Mapping[str, Any], options: Options) -> dict[str, Any]:
-    rows = bare["vocab_size"]
-    if not options.pad_vocab or rows % options.pad_vocab == 0:
-        return {}
-    return {"padding": {"vocab_size": rows, "padded": padded(rows, options.pad_vocab)}}

@@ -208,6 +208,7 @@ class ReferenceTerms:
         calibrated: low-precision dtypes that will be asked for, where it may not stay.
         rounded_to: a dtype to round its weights through, because the candidate's were.
         floor_of: the folder whose rounding error is the floor of L3, if not the reference.
+        rows: how many token rows the candidate kept, if rows were cut off.
     """
 
     dtype: torch.dtype
@@ -216,6 +217,7 @@ class ReferenceTerms:
     calibrated: Iterable[str] = ()
     rounded_to: torch.dtype | None = None
     floor_of: Path | None = None
+    rows: int | None = None
 
 
 @contextmanager
@@ -228,9 +230,8 @@ def reference_evidence(
         UnusableReferenceError: its files do not fit its architecture, or its logits are all equal or not finite.
         NondeterministicReferenceError: two runs on one prompt give different logits.
     """
-    live = replace(
-        open_reference(folder, make_prompts, terms.dtype, terms.rounded_to, terms.opener), floor_of=terms.floor_of
-    )
+    opened = open_reference(folder, make_prompts, terms.dtype, terms.rounded_to, terms.opener, terms.rows)
+    live = replace(opened, floor_of=terms.floor_of)
     if terms.keep:
         yield live
         return
@@ -246,13 +247,14 @@ def open_reference(
     dtype: torch.dtype,
     rounded_to: torch.dtype | None = None,
     opener: Opener = load_model,
+    rows: int | None = None,
 ) -> LiveEvidence:
     """Open the reference and check that something can be compared with it; see :func:`reference_evidence`."""
     loaded = opener(folder, dtype, "eager")
     if loaded.problems:
         raise UnusableReferenceError(f"{folder}: not a complete model: {'; '.join(loaded.problems[:5])}")
     runner = ModelRunner(loaded)
-    used = used_rows(runner)
+    used = min(used_rows(runner), rows or runner.vocab)
     prompts = make_prompts(runner, used)
     shortest = prompts[diagnosis_prompt(prompts)]
     _check_serves(runner, shortest)

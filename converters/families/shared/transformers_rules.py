@@ -9,9 +9,10 @@ from converters.config.layout import SOURCE_VOCAB, has_norm_bias
 from converters.families.shared.transformers_fields import MIXER, MLP
 from converters.family import SAME, Rule
 from converters.plan.heads import head_of
+from converters.plan.vocabulary import is_padded_low
 
 LAYER = "model.layers.{i}."
-VOCAB = Pad(SOURCE_VOCAB, "vocab_size")
+VOCAB, LOW_VOCAB = Pad(SOURCE_VOCAB, "vocab_size"), Pad(SOURCE_VOCAB, "vocab_size", low=True)
 QKV = Concat(("q_rows", "kv_rows", "kv_rows"))
 UP_GATE = Concat(("n_inner", "n_inner"))
 GATE_UP = Then((Split(("n_inner", "n_inner")), Reorder((1, 0)), Concat(("n_inner", "n_inner"))))
@@ -36,7 +37,8 @@ def mlp_of(resolved: Mapping[str, Any]) -> str:
 
 def vocabulary(resolved: Mapping[str, Any], embedding: str, head: str, *, bias: bool = False) -> list[Rule]:
     """Embedding and head, tied or not, whose rows ours may pad; `bias`: the head has one."""
-    rules = [Rule((f"{head}.bias",), ("layers.{h}.linear.bias",), VOCAB)] if bias else []
+    rows = LOW_VOCAB if is_padded_low(resolved) else VOCAB
+    rules = [Rule((f"{head}.bias",), ("layers.{h}.linear.bias",), rows)] if bias else []
     weight = f"{head}.weight"
     if head_of(resolved).kind == "redundant":
         return [*rules, Rule((embedding, weight), ("layers.0.wte.weight",), Then((Tie(), VOCAB)))]
