@@ -34,6 +34,7 @@ from cli.console import (
 from cli.dialects import named_pair
 from cli.interrupts import saying
 from cli.parity import exit_code, judged
+from cli.samples import removed_samples, sample
 from converters.counts import counted
 
 if TYPE_CHECKING:
@@ -130,9 +131,10 @@ def _convert(
     target = _push_target(push) if push else None
     (family, to), options = pair, request.options
     check = partial(make_plan, family=family, to=to, options=options)
-    folder = folder_of(source, check, output=output, quiet=quiet or as_json) if source else _sample(family, output)
-    checkpoint = open_checkpoint(folder, dequantize=options.dequantize)
-    report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
+    with removed_samples(family, output, wanted=not source):
+        folder = folder_of(source, check, output=output, quiet=quiet or as_json) if source else sample(family, output)
+        checkpoint = open_checkpoint(folder, dequantize=options.dequantize)
+        report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
     verdict = _judged(report, device, quiet=quiet or as_json)
     content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
     lines, code = _lines(report, verdict), 0 if isinstance(verdict, str) else exit_code(verdict)
@@ -165,23 +167,6 @@ def _pushed(output: Path, target: "Target", *, quiet: bool) -> tuple[list[str], 
     sent = cargo(output, allow_unverified=False)
     done = run(sent, target, dry_run=False, timeout=None, quiet=quiet)
     return as_lines(done, sent, dry_run=False), as_content(done, sent)
-
-
-def _sample(family: str, output: Path | None) -> Path:
-    """The family's built-in sample, written beside the output; of an umbrella, that of its plain dialect."""
-    from converters.conversion import Request, convert
-    from converters.engine.shard_writing import Writing
-    from converters.family import OURS, find_umbrella
-    from converters.sample import write_sample
-
-    place = output.absolute().parent if output else Path.cwd()
-    if umbrella := find_umbrella(family):
-        family = umbrella.family(umbrella.plain)
-    if family != OURS:
-        return write_sample(place / f"{family}-sample", family)
-    theirs = write_sample(place / "llama-sample")
-    quick = Request(writing=Writing(hash=False, fsync=False))
-    return convert(theirs, output=place / f"{OURS}-sample", request=quick).output
 
 
 def _written(

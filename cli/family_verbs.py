@@ -21,23 +21,22 @@ class Root(Verbs):
         return [*sorted({*families, *umbrellas()}), *super().list_commands(ctx)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command or family of that name; None if there is none."""
-        title = None if cmd_name in self.commands else _title(cmd_name)
-        if title is not None:
-            text = f"Convert a {cmd_name} checkpoint: {title}."
+        """The command, family or dialect of that name; None if there is none."""
+        text = None if cmd_name in self.commands else _text(cmd_name)
+        if text is not None:
             self.commands[cmd_name] = FamilyVerb(cmd_name, help=text, rich_markup_mode=None)
         return super().get_command(ctx, cmd_name)
 
 
-def _title(name: str) -> str | None:
-    """What a family or umbrella is called in full; None for a dialect, and for no family."""
-    from converters.family import find_family, find_umbrella
+def _text(name: str) -> str | None:
+    """What the verb of a family, umbrella or dialect says of itself; None if there is none of that name."""
+    from converters.family import Family, find_family, find_umbrella
 
-    umbrella = find_umbrella(name)
-    if umbrella is not None:
-        return umbrella.title
-    family = find_family(name)
-    return family.title if family and not family.dialect_of else None
+    found = find_umbrella(name) or find_family(name)
+    if found is None:
+        return None
+    dialect = isinstance(found, Family) and found.dialect_of
+    return f"Convert {found.title}." if dialect else f"Convert a {name} checkpoint: {found.title}."
 
 
 class FamilyVerb(Verb):

@@ -20,7 +20,7 @@ from converters.engine.output_folder import check_target, copy_file, make_folder
 from converters.engine.shard_layout import Shard, index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
 from converters.errors import HeadDiffers, NotInvertible, TargetRefused
-from converters.family import OURS
+from converters.family import OURS, dialect_of
 from converters.family_of import target_family
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan, make_plan
@@ -114,7 +114,7 @@ def convert(
     small = _small(plan, shards, code, native=form is not None)
     files = _write(plan, shards, target, request, asked, form, small)
     report = _report(plan, target, files)
-    notes = (*report.notes, f"not in {form.name}: {form.left_out}") if form and form.left_out else report.notes
+    notes = (*report.notes, *_form_notes(plan.to, form))
     return replace(report, notes=notes, nonfinite=request.writing.nonfinite)
 
 
@@ -154,6 +154,18 @@ def _native(family: str) -> "NativeForm":
     from converters.forms.native_files import native_form
 
     return native_form(family)
+
+
+def _form_notes(to: str, form: "NativeForm | None") -> list[str]:
+    """What a native form leaves out, or that one was not written."""
+    if form:
+        return [f"not in {form.name}: {form.left_out}"] if form.left_out else []
+    if not dialect_of(to):
+        return []
+    from converters.forms.native_files import FORMS
+
+    told = f"written as safetensors with the key names of {to}, which programs for {to} do not read"
+    return [f"{told}; --format native writes {FORMS[to].name}" if to in FORMS else told]
 
 
 def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: bool = False) -> ConversionReport:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from converters.checkpoint.checkpoint import Checkpoint
-from converters.checkpoint.weight_files import holds_weights
+from converters.checkpoint.weight_files import consolidated, holds_weights
 from converters.errors import UnsafeFile
 
 FORMS = "converters.forms"  # found by its name, so that imports go down only
@@ -93,6 +93,8 @@ def find_form(source: Path) -> Found | None:
 
 def _refuse_misnamed(files: Iterable[Path]) -> None:
     for file in files:
+        if file.name == "params.json" and (why := consolidated(file.parent)):
+            raise UnsafeFile(f"{file.parent} has no config.json; {why}")
         named = [form.title for form in _forms() if file.name in form.names]  # by its own name, not by an ending
         if named:
             raise UnsafeFile(f"{file} has the name of {' or '.join(named)}, but not its content; it may be truncated")

@@ -4,12 +4,14 @@ A named pipe would be waited for, and a device has no end. So the kind of a file
 """
 
 import os
+import re
 from io import BufferedReader
 from pathlib import Path
 from stat import S_ISBLK, S_ISCHR, S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 
 from converters.errors import UnsafeFile
 
+POINTER, LONGEST_POINTER = b"version https://git-lfs.github.com/spec/v1\n", 1024
 KINDS = (
     (S_ISDIR, "a folder"),
     (S_ISFIFO, "a named pipe"),
@@ -45,7 +47,22 @@ def check_regular(path: Path) -> int:
     found = path.stat()
     if not S_ISREG(found.st_mode):
         raise _refusal(path, found.st_mode)
+    if found.st_size <= LONGEST_POINTER:
+        _refuse_pointer(path)
     return found.st_size
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuses what git leaves in place of a large file where git-lfs is not installed: three lines that name it."""
+    with path.open("rb") as file:
+        if not file.read(len(POINTER)) == POINTER:
+            return
+        found = re.search(rb"^size (\d{1,15})$", file.read(LONGEST_POINTER), re.MULTILINE)
+    size = f" of {int(found[1]):,} bytes" if found else ""
+    raise UnsafeFile(
+        f"{path} is a git-lfs pointer to the file{size}, not the file itself; install git-lfs and run `git lfs pull`,"
+        f" or download it"
+    )
 
 
 def read_regular(path: Path, most: int) -> bytes:

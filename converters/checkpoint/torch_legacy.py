@@ -13,6 +13,7 @@ from converters.checkpoint.regular_files import open_regular
 from converters.checkpoint.safetensors_header import build_header
 from converters.checkpoint.scratch import scratch_file
 from converters.checkpoint.torch_pickle import LARGEST_PICKLE, unpickled
+from converters.checkpoint.torch_zip import wrapped
 from converters.errors import UnsafeFile
 
 PICKLES = 4
@@ -95,6 +96,9 @@ def _loaded(path: Path) -> Mapping[str, Any]:
         if others:
             raise UnsafeFile(f"{path} holds {others[0]!r} beside its state_dict; save the state dict alone")
         content = content["state_dict"]
+    for name, inner in content.items() if isinstance(content, Mapping) else ():
+        if isinstance(inner, Mapping) and any(isinstance(value, torch.Tensor) for value in inner.values()):
+            raise UnsafeFile(wrapped(path, name))
     if not isinstance(content, Mapping) or not all(isinstance(t, torch.Tensor) for t in content.values()):
         raise UnsafeFile(f"{path} holds no state dict of tensors by name")
     return content

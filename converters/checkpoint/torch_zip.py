@@ -54,10 +54,18 @@ class Saved:
             raise UnsafeFile(f"{self.path} holds a {type(named).__name__}, expected a state dict")
         found = []
         for key, value in named.items():
+            if isinstance(value, Mapping) and any(isinstance(inner, LazyTensor) for inner in value.values()):
+                raise UnsafeFile(wrapped(self.path, key))
             if not isinstance(key, str) or not isinstance(value, LazyTensor):
                 raise UnsafeFile(f"{self.path} has {shown(key)}: {type(value).__name__}, expected tensors by name")
             found.append(_placed(self.path, key, value, self.starts))
         return tuple(sorted(found, key=lambda tensor: (tensor.begin, tensor.key)))
+
+
+def wrapped(path: Path, name: object) -> str:
+    """The sentence on a file that holds its tensors one level down."""
+    inner = f"torch.load({path.name!r})[{shown(name)}]"
+    return f"{path} holds tensors under {shown(name)}; save these alone: torch.save({inner}, {path.name!r})"
 
 
 def is_zip(path: Path) -> bool:

@@ -1,5 +1,6 @@
-"""Finding the weight files of a folder, and checking that the index agrees with them."""
+"""The weight files of a folder: finding them, checking the index, and what lies there where there are none."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,17 @@ SINGLE = "model.safetensors"
 HEADS = ("lm_head.weight", "linear.weight")
 FORMS = ((SINGLE, ".safetensors"), ("pytorch_model.bin", ".bin"))  # the first form that exists is read
 
+SHARD = re.compile(r"(model|pytorch_model)-(\d{5})-of-(\d{5})\.(safetensors|bin)")
+OTHER_PROGRAMS = (
+    ("*.h5", "weights of TensorFlow; load them in transformers 4 with from_tf=True and save the model again"),
+    ("*.msgpack", "weights of Flax; load them in transformers 4 with from_flax=True and save the model again"),
+    ("*.onnx", "a graph for ONNX; take the weights that it was exported from"),
+    ("*.mlmodel", "a model for Core ML; take the weights that it was exported from"),
+    ("*.pkl", "a pickle, which may run code; load it where you trust it and save its state dict as safetensors"),
+    ("*.ckpt", "a checkpoint of a trainer; save its state dict as safetensors"),
+)
+ENDINGS = (".bin", ".pt", ".pth", ".gguf", ".safetensors")
+
 
 def weight_files(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """The files of a checkpoint, in the order of their names, and notes for the user.
@@ -20,7 +32,7 @@ def weight_files(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """
     there = _forms(folder)
     if not there:
-        raise UnsafeFile(f"{folder} holds neither {SINGLE} nor {SINGLE}.index.json; {_other_weights(folder)}")
+        raise UnsafeFile(f"{folder} holds neither {SINGLE} nor {SINGLE}.index.json; {instead_of_weights(folder)}")
     found = _of_form(folder, *there[0])
     notes = [f"{found[0].name} was read and {single} was not: the folder has both" for single, _ in there[1:]]
     return found, tuple(notes)
@@ -44,15 +56,6 @@ def _of_form(folder: Path, single: str, suffix: str) -> tuple[Path, ...]:
         return (whole,)
     names = sorted(set(weight_map_of(index, suffix).values()))
     return tuple(_shard(index, name) for name in names)
-
-
-def _other_weights(folder: Path) -> str:
-    others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf", ".safetensors"))
-    return (
-        f"the weights in {', '.join(others[:3])} are in a form that cannot be read"
-        if others
-        else "no weights were found"
-    )
 
 
 def weight_map_of(index: Path, suffix: str) -> dict[str, str]:
@@ -83,6 +86,8 @@ def is_plain_name(name: str) -> bool:
 
 def _shard(index: Path, name: str) -> Path:
     path = index.parent / name
+    if path.is_symlink() and not path.exists():
+        raise UnsafeFile(f"{path} is a link to a file that does not exist: the download is not complete")
     if not path.exists():
         raise UnsafeFile(f"{index} names {name}, which is not in the folder")
     check_regular(path)
@@ -107,3 +112,50 @@ def check_index(folder: Path, found: Mapping[str, str], *, tied: bool = False) -
             if weight_map.get(key) != found.get(key) and not (tied and key not in found and key.endswith(HEADS)):
                 where = f"it is in {found[key]}" if key in found else "no shard holds it"
                 raise UnsafeFile(f"{index} says that {key!r} is in {weight_map.get(key, 'no file')}, but {where}")
+
+
+def consolidated(folder: Path) -> str:
+    """The sentence on Mistral's own form, whose files have names that no config.json explains; empty if it is none."""
+    found = sorted(path.name for path in folder.glob("consolidated*.safetensors"))
+    if not found:
+        return ""
+    return (
+        f"{found[0]} is in Mistral's own form, which cannot be read; take config.json and model*.safetensors, which"
+        f" its repository has too"
+    )
+
+
+def instead_of_weights(folder: Path) -> str:
+    """What a folder without readable weights holds, as a sentence that says what to do."""
+    return _dangling(folder) or _shards(folder) or consolidated(folder) or _others(folder)
+
+
+def _dangling(folder: Path) -> str:
+    """Links into nowhere: what a download that was stopped leaves in the cache of the Hub."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_symlink() and not path.exists())
+    weights = [name for name in names if name.endswith((*ENDINGS, ".index.json"))]
+    if not weights:
+        return ""
+    return f"{weights[0]} is a link to a file that does not exist: the download is not complete, so download it again"
+
+
+def _shards(folder: Path) -> str:
+    """Shards without the index that says which tensor is in which."""
+    found = sorted(filter(None, (SHARD.fullmatch(path.name) for path in folder.iterdir())), key=lambda m: m[0])
+    if not found:
+        return ""
+    first, count = found[0], int(found[0][3])
+    missing = sorted(set(range(1, count + 1)) - {int(shard[2]) for shard in found if shard[1] == first[1]})
+    lacks = f", and of {count} shards {', '.join(map(str, missing))} are missing" if missing else ""
+    index = f"{first[1]}.{first[4]}.index.json"
+    return f"{first[0]} is a shard, and {index} is missing, which says what is in each{lacks}; copy it there"
+
+
+def _others(folder: Path) -> str:
+    for pattern, words in OTHER_PROGRAMS:
+        if found := sorted(path.name for path in folder.glob(pattern)):
+            return f"{found[0]} is {words}"
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in ENDINGS)
+    if others:
+        return f"the weights in {', '.join(others[:3])} are in a form that cannot be read"
+    return "no weights were found"

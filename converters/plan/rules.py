@@ -78,7 +78,7 @@ def check_keys(
     missing = sorted(set(expected) - set(given))
     if unmapped or missing:
         advice = "" if missing else _advice(unmapped, (*expected, head))
-        said = (_unmapped(unmapped, expected), _missing(missing, given), advice)
+        said = (_unmapped(unmapped, expected), _missing(missing, given), _shared(unmapped, given, expected), advice)
         raise CoverageRefused(". ".join(filter(None, said)))
     for key, shape in expected.items():
         found = given[key].shape
@@ -104,6 +104,17 @@ def _missing(keys: Sequence[str], given: Mapping[str, object]) -> str:
     if len(keys) == 1:
         return f"the tensor {keys[0]} is missing{hint}"
     return f"{len(keys)} tensors are missing, the first is {keys[0]}{hint}"
+
+
+def _shared(unknown: Sequence[str], given: Mapping[str, TargetTensor], expected: Iterable[str]) -> str:
+    """What all stored keys begin with, where no key of the family does."""
+    names = [tensor.sources[0] for tensor in given.values()]
+    start = names[0].partition(".")[0] + "." if unknown else ""
+    if not start or any(f".{key}".find(f".{start}") >= 0 for key in expected):
+        return ""
+    if not all(name.startswith(start) for name in names):
+        return ""
+    return f"All keys begin with {start!r}, which this family does not have: save the model without what wraps it"
 
 
 def _advice(unknown: Sequence[str], own: Iterable[str]) -> str:

@@ -101,7 +101,7 @@ ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 CASES = {
     "empty file": (weights(b""), "0 bytes"),
     "garbage": (weights(b"\xff" * 4096), "the format allows"),
-    "a text file": (weights(b"version https://git-lfs.github.com/spec/v1\n" * 3), "not a valid safetensors file"),
+    "a text file": (weights(b"Not a model but a page that says so.\n" * 3), "not a valid safetensors file"),
     "truncated data": (weights(lambda data: data[:-1]), "truncated"),
     "truncated header": (weights(lambda data: data[:100]), "it is truncated, or no safetensors file"),
     "appended bytes": (weights(lambda data: data + b"x"), "has data after them"),
