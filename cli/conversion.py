@@ -23,6 +23,7 @@ from cli.console import (
     NHead,
     PadLow,
     PadVocab,
+    QkvShards,
     Quiet,
     Waive,
     error,
@@ -92,6 +93,7 @@ def verb(family: str) -> Callable[..., None]:
         dtype: Dtype = None,
         dequantize: Dequantize = False,
         n_head: NHead = None,
+        qkv_shards: QkvShards = None,
         dialect: Dialect = None,
         format: Format = "safetensors",
         code: Code = True,
@@ -101,7 +103,7 @@ def verb(family: str) -> Callable[..., None]:
         quiet: Quiet = False,
         debug: Debug = False,
     ) -> None:
-        from converters.checkpoint.users_word import heads_said
+        from converters.checkpoint.users_word import heads_said, shards_said
         from converters.conversion import Request
         from converters.engine.shard_writing import Writing
         from converters.plan.options import Options
@@ -112,9 +114,11 @@ def verb(family: str) -> Callable[..., None]:
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
         waived, pair = tuple(waive or ()), named_pair(family, to, dialect)
         options = Options(waived, drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
-        options = replace(options, drop=tuple(drop or ()), crop_vocab=crop_vocab, pad_low=pad_low)
+        options = replace(
+            options, drop=tuple(drop or ()), crop_vocab=crop_vocab, pad_low=pad_low, qkv_shards=qkv_shards
+        )
         request = Request(options, limit, force, writing, native=format == "native", code=code)
-        with heads_said(n_head):
+        with heads_said(n_head), shards_said(qkv_shards):
             raise typer.Exit(_convert(pair, source, output, request, device if parity else None, push, json, quiet))
 
     return run
@@ -205,9 +209,10 @@ def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "
 
 def _judge_words(report: "ConversionReport", source: str) -> str:
     """The command that judges an output later."""
-    from converters.checkpoint.users_word import said_n_head
+    from converters.checkpoint.users_word import said_n_head, said_qkv_shards
 
     word = f" --n-head {said_n_head()}" if said_n_head() is not None else ""
+    word += f" --qkv-shards {said_qkv_shards()}" if said_qkv_shards() is not None else ""
     return f"convert parity {quote(str(report.output))} --reference {quote(source)}{word}"
 
 

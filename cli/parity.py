@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import Debug, Device, Json, NHead, Quiet, error, must_be_file, must_exist, show
+from cli.console import Debug, Device, Json, NHead, QkvShards, Quiet, error, must_be_file, must_exist, show
 
 if TYPE_CHECKING:
     from golden import Verdict
@@ -35,6 +35,7 @@ def parity(
     self_test: SelfTest = False,
     seeds: Seeds = 1,
     n_head: NHead = None,
+    qkv_shards: QkvShards = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -51,13 +52,13 @@ def parity(
     must_exist(ours, theirs)
     must_be_file(golden)
     from cli.reports import check_report, write_report
-    from converters.checkpoint.users_word import heads_said
+    from converters.checkpoint.users_word import heads_said, shards_said
     from golden import verdict_lines
 
     check_report(report)
     wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
     told = quiet or json
-    with heads_said(n_head):
+    with heads_said(n_head), shards_said(qkv_shards):
         verdict = judged(ours, theirs, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
         from cli.cards.card import write_card
         from converters.checkpoint.cache_folders import snapshot_of

@@ -17,6 +17,7 @@ from cli.console import (
     NHead,
     PadLow,
     PadVocab,
+    QkvShards,
     Quiet,
     Waive,
     in_words,
@@ -48,6 +49,7 @@ def plan(
     dtype: Dtype = None,
     dequantize: Dequantize = False,
     n_head: NHead = None,
+    qkv_shards: QkvShards = None,
     dialect: Dialect = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -59,7 +61,7 @@ def plan(
     from converters.plan.plan import make_plan
 
     options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
-    options = replace(options, drop=tuple(drop or ()), crop_vocab=crop_vocab, pad_low=pad_low)
+    options = replace(options, drop=tuple(drop or ()), crop_vocab=crop_vocab, pad_low=pad_low, qkv_shards=qkv_shards)
     from converters.provenance import read_record
 
     with headers_of(source) as (path, name):

@@ -138,7 +138,7 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     families = families_of(one.config, other.config)
     if families[0] == families[1]:
         return _aligned(identity(other), one, swapped=False)
-    asked = recorded_options(one.folder) if casts else DEFAULTS
+    asked = replace(recorded_options(one.folder) if casts else DEFAULTS, qkv_shards=None)
     cast = replace(asked, waive=_waived(other, asked.waive, one, other), drop=found_patterns(other, asked.drop))
     if OURS not in families:
         return _translated(one, other, families, cast)

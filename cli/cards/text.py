@@ -10,7 +10,13 @@ from converters.family import OURS
 Record = Mapping[str, Any]
 FOLDER = "path/to/this/folder"
 SWITCHES = {"drop_buffers": "--drop-buffers", "dequantize": "--dequantize", "pad_low": "--pad-low"}
-VALUES = {"dtype": "--dtype", "pad_vocab": "--pad-vocab", "crop_vocab": "--crop-vocab", "n_head": "--n-head"}
+VALUES = {
+    "dtype": "--dtype",
+    "pad_vocab": "--pad-vocab",
+    "crop_vocab": "--crop-vocab",
+    "n_head": "--n-head",
+    "qkv_shards": "--qkv-shards",
+}
 
 
 def text_of(record: Record, repo: str | None, licences: Sequence[str], *, plotted: bool) -> str:

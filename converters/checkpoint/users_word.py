@@ -1,4 +1,4 @@
-"""What a user says about sources that do not say it themselves: how many heads a model has.
+"""What a user says about sources that do not say it themselves: how many heads a model has, or shards its qkv_proj.
 
 Such a source is opened in many places: by a conversion, by the comparison of two checkpoints, by golden and by its
 references. So it is said once, for all that is opened in a block of code.
@@ -13,7 +13,25 @@ from converters.checkpoint.checkpoint import Checkpoint
 from converters.errors import ConfigRefused
 
 N_HEAD, RECORD = "n_head", "user_said"
+QKV_SHARDS = "qkv_shards"
 _N_HEAD: ContextVar[int | None] = ContextVar("n_head", default=None)
+
+_QKV_SHARDS: ContextVar[int | None] = ContextVar(QKV_SHARDS, default=None)
+
+
+@contextmanager
+def shards_said(qkv_shards: int | None) -> Iterator[None]:
+    """The `qkv_proj` of CodeGens that are opened inside has this many shards; None: nothing is said."""
+    token = _QKV_SHARDS.set(qkv_shards)
+    try:
+        yield
+    finally:
+        _QKV_SHARDS.reset(token)
+
+
+def said_qkv_shards() -> int | None:
+    """The number of shards that was said, None if none was."""
+    return _QKV_SHARDS.get()
 
 
 @contextmanager

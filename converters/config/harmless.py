@@ -154,7 +154,7 @@ def _size(theirs: Mapping[str, Any], *names: str) -> int:
 REPEATED = (
     Repeated("sliding_window_size", ("mistral",), "MLC's name for the window", _window, "sliding_window is"),
     Repeated("layer_types", ("llama",), "LLaMA has no window", _all_full, "every layer is"),
-    Repeated("head_dim", ("gpt2", "gptj"), "heads share the width evenly", _head_dim, "n_embd / n_head is"),
+    Repeated("head_dim", GPT, "heads share the width evenly", _head_dim, "n_embd / n_head is"),
 )
 
 

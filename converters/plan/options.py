@@ -13,7 +13,7 @@ class Options:
     dequantize: quantised tensors are converted to float32. n_head: what the user says, where the source does not say
     it. trained: tensors that the source did not store, because all of their values were equal, have other values now.
     drop: patterns of keys of tensors that are no part of the model. crop_vocab: rows of the vocabulary that are kept.
-    pad_low: padded rows of a head's bias get a very low value.
+    pad_low: padded rows of a head's bias get a very low value. qkv_shards: what the user says of a CodeGen.
     """
 
     waive: tuple[str, ...] = ()
@@ -27,6 +27,7 @@ class Options:
     drop: tuple[str, ...] = ()
     crop_vocab: int | None = None
     pad_low: bool = False
+    qkv_shards: int | None = None
 
 
 DEFAULTS = Options()

@@ -75,6 +75,10 @@ def make_plan(
         raise UsageError(f"--pad-vocab is {options.pad_vocab}; expected at least 1, and a conversion to {OURS}")
     if options.pad_low and options.pad_vocab is None:
         raise UsageError("--pad-low says what padded rows hold; it goes with --pad-vocab")
+    if options.qkv_shards is not None and found != "codegen":
+        raise UsageError(
+            f"--qkv-shards {options.qkv_shards}: {checkpoint.folder} is a {found}; only a codegen has such"
+        )
     if options.crop_vocab is not None and options.pad_vocab is not None:
         raise UsageError("--crop-vocab and --pad-vocab cannot go together")
     try:

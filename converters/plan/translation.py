@@ -11,6 +11,7 @@ from typing import Any
 from converters.algebra.dims import Dims
 from converters.algebra.moves import Tie
 from converters.checkpoint.checkpoint import Checkpoint
+from converters.checkpoint.users_word import QKV_SHARDS
 from converters.config import layout
 from converters.config.mixer_defaults import positive
 from converters.config.table import RESIDUE, residue_of
@@ -46,13 +47,14 @@ def to_ours(stored: Checkpoint, family: Family, options: Options) -> Model:
     source = unwrapped(stored, naming, (family.head_prefix,))
     head = find_head(source, family.head, own=options.own_head, tied=family.tied)
     theirs = head.effective(source.config)
+    said = {QKV_SHARDS: options.qkv_shards} if options.qkv_shards else {}
     bare = layout.resolve(family.config.to_ours(theirs, family.name, options.waive))
     _check_depth(bare, source)
     known = [key for key in source.tensors if any(key.endswith(rule.suffix) for rule in family.buffers)]
     buffers = Buffers() if options.drop_buffers else find_buffers(source, family.buffers, bare)
     names = naming.residue()
     pads = padding(bare, options)
-    extra = {**head.residue(), **buffers.residue(), **({"keys": names} if names else {}), **pads}
+    extra = {**head.residue(), **buffers.residue(), **({"keys": names} if names else {}), **pads, **said}
     config = family.config.to_ours(theirs, family.name, options.waive, extra)
     if options.pad_vocab:
         config["vocab_size"] = padded(bare["vocab_size"], options.pad_vocab)
@@ -65,6 +67,8 @@ def to_ours(stored: Checkpoint, family: Family, options: Options) -> Model:
     tensors, checks = apply(given, [(r.theirs, r.move, r.ours) for r in rules], dims, ours)
     checks += tuple(used(source.tensors[key]) for key in (*known, *left))
     notes = (*source.notes, *filter(None, [NOTES.get(head.kind)]), *padding_notes(pads, resolved))
+    if said:
+        notes += (f"{QKV_SHARDS} {options.qkv_shards} is your word (--qkv-shards): another number is another function",)
     return Model(source, config, tensors, checks, notes, tuple(known) if options.drop_buffers else (), tuple(left))
 
 

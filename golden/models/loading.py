@@ -18,6 +18,7 @@ from golden.models.described_size import check_described_size
 from golden.models.failures import building
 from golden.models.folders import check_config, read_config, tensor_headers, weight_files
 from golden.references import is_native, load_native
+from golden.references.codegen_shards import set_shards
 from golden.references.own_references import register_reference
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
             **options,
         )
         model = model.to(device).eval()
+        set_shards(model, config)
     if own_flash:
         model.config._attn_implementation = FLASH
     return LoadedModel(folder, model, (*loading_problems(info), *wrong_kinds(folder, model)))

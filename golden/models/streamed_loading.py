@@ -21,6 +21,7 @@ from golden.models.folders import check_config, read_config, tensor_headers, wei
 from golden.models.layer_stream import LayerStream, Source, names_sharing_weights
 from golden.models.loading import MIXFORMER, LoadedModel, load_model, loading_problems, silenced, wrong_kinds
 from golden.references import is_native, native_elements
+from golden.references.codegen_shards import set_shards
 from golden.references.own_references import register_reference
 
 
@@ -64,6 +65,7 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(settings, dtype=dtype, trust_remote_code=False, **options)
         _fill_buffers(model)
+        set_shards(model, read_config(folder))
     _check_stored_as_loaded(folder, model)
     found = {_current_name(model, key): (path, key, entry) for key, (path, entry) in stored.items()}
     problems = (*loading_problems(_differences(model, found)), *wrong_kinds(folder, model))
