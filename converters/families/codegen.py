@@ -60,8 +60,8 @@ def shards_of(ours: Mapping[str, Any]) -> int:
     if sizes not in CODEGEN2:
         named = " and ".join(name for name in OWN_CODE if fields.get(name) is not None)
         raise ConfigRefused(
-            f"config.json has {named}, so this CodeGen runs code of its own, and how many shards its qkv_proj has is said"
-            f" there alone (mp_num; 8 in CodeGen2 1B and 3.7B, 4 in 7B and 16B): say it with --qkv-shards N"
+            f"config.json has {named}, so this CodeGen runs code of its own, and only that says how many shards"
+            f" its qkv_proj has (mp_num; 8 in CodeGen2 1B and 3.7B, 4 in 7B and 16B): say it with --qkv-shards N"
         )
     return CODEGEN2[sizes]
 
