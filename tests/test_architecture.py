@@ -39,7 +39,7 @@ def test_files_and_names_exist():
 
 
 def test_a_name_that_is_gone_would_be_found():
-    assert missing("`converters/family.py`: `family_of`, `no_such_name`") == ["converters/family.py: no_such_name"]
+    assert missing("`converters/family.py`: `get_family`, `no_such_name`") == ["converters/family.py: no_such_name"]
 
 
 @pytest.mark.parametrize("package", ["converters", "golden"])

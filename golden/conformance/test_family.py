@@ -13,7 +13,6 @@ from transformers import AutoModelForCausalLM
 
 import mixformer  # noqa: F401  registers the Auto classes
 from converters import convert
-from converters import family as registry
 from converters.algebra.strided import assemble
 from converters.algebra.views import View
 from converters.alignment import align, equal_folders
@@ -24,6 +23,7 @@ from converters.family import Family
 from converters.plan.rules import bound_rules, theirs_shapes
 from golden import compare, verdict_lines
 from golden.conformance.mutations import mutations
+from golden.conformance.planting import plant_family
 from golden.conformance.plugin import NeverDrawn
 from golden.conformance.switches import converted_configs, never_on
 from golden.conformance.variants import refused_as, variants
@@ -106,8 +106,7 @@ def test_every_wrong_table_round_trips_and_fails_by_its_function(
     chosen = [wrong[n * len(wrong) // count] for n in range(count)]
     for k, name in enumerate((*chosen, *harmless)):
         with monkeypatch.context() as patch:
-            patch.setattr(registry, "_found", lambda table=found[name]: {conforming.name: table})
-            patch.setattr(registry, "_plugins", dict)
+            plant_family(patch, found[name])
             ours, back = both_ways(hot_checkpoint, conforming, tmp_path / str(k))
             assert equal_folders(hot_checkpoint, back) == [], name
         (ours / "conversion.json").unlink()

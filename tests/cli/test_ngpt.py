@@ -137,7 +137,6 @@ def test_lengths_of_ours_are_those_of_theirs(place):
         (["llama", "--to", "mixformer", "--n-head", "4"], 2, "says its number of heads itself"),
         (["ngpt", "t.pt", "--to", "llama", "--n-head", "4"], 3, "cannot hold this model"),
         (["ngpt", "nvidia", "--to", "ngpt"], 2, "already"),
-        (["ngpt-nvidia", "nvidia", "--to", "mixformer"], 2, "ngpt-nvidia"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

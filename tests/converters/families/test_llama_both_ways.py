@@ -17,6 +17,7 @@ from converters.algebra.moves import Concat, Rows
 from converters.alignment import equal_folders
 from converters.family import Rule
 from golden import compare
+from golden.conformance.planting import plant_family
 
 QKV_SIZES = ("q_rows", "kv_rows", "kv_rows")
 
@@ -174,7 +175,7 @@ def test_a_wrong_rule_round_trips_perfectly_and_fails_by_its_function(mutation, 
     right = family.get_family("llama")
     wrong = replace(right, rules=lambda ours: [mutated(rule, mutation) for rule in right.rules(ours)])
     with monkeypatch.context() as patch:
-        patch.setattr(family, "_found", lambda: {"llama": wrong})
+        plant_family(patch, wrong)
         ours, back = both_ways(source, tmp_path)
         assert equal_folders(source, back) == []
     (ours / "conversion.json").unlink()

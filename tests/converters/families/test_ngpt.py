@@ -22,6 +22,7 @@ from converters.conversion import Request
 from converters.errors import ConfigRefused, CoverageRefused, NotInvertible, Refused, ShapeMismatch, UsageError
 from converters.plan.options import Options
 from converters.plan.plan import make_plan
+from golden.conformance.planting import plant_family
 
 NATIVE = Request(native=True)
 IDS = torch.randint(0, 37, (40,), generator=torch.Generator().manual_seed(1))
@@ -158,7 +159,7 @@ def test_rows_and_their_scale_move_together(keys, least, ngpt, tmp_path, monkeyp
         return [replace(r, move=_without_rows(r.move)) if any(keys in key for key in r.ours) else r for r in found]
 
     weights = ngpt.write_tutorial(tmp_path / "model.pt")
-    monkeypatch.setattr(registry, "_found", lambda: {family.name: replace(family, rules=unmoved)})
+    plant_family(monkeypatch, replace(family, rules=unmoved))
     ours = convert(tmp_path / "model.pt", output=tmp_path / "ours", request=said(4)).output
     back = convert(ours, to=family.name, output=tmp_path / "back", request=NATIVE).output
     assert equal(saved(back / "model.pt"), weights)

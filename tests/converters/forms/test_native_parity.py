@@ -15,6 +15,7 @@ from converters.errors import ConversionError
 from converters.plan.plan import make_plan
 from golden import compare, verdict_lines
 from golden.conformance.mutations import mutations
+from golden.conformance.planting import plant_family
 
 INNER = {"intermediate_size": 64}  # half of two thirds of 4 x 48, as params.json says it with a multiplier of 0.5
 META = {
@@ -144,7 +145,7 @@ def test_every_wrong_table_fails_by_its_function(name, hot_llama, hot_gpt2, writ
     assert len(wrong) >= 12
     for k, (fault, table) in enumerate(wrong):
         with monkeypatch.context() as patch:
-            patch.setattr(registry, "_found", lambda table=table: {name: table})
+            plant_family(patch, table)
             ours = convert(native, name, output=tmp_path / str(k)).output
         (ours / "conversion.json").unlink()
         assert compare(ours, native, levels=["L2"]).verdict == "FAIL", fault
@@ -158,7 +159,7 @@ def test_without_the_rotary_permutation_it_fails(name, hot_llama, hot_gpt2, writ
         rules = family.rules(ours)
         return [replace(rule, move=_without_rows(rule.move)) for rule in rules]
 
-    monkeypatch.setattr(registry, "_found", lambda: {name: replace(family, rules=unturned)})
+    plant_family(monkeypatch, replace(family, rules=unturned))
     ours = convert(native, name, output=tmp_path / "ours").output
     assert compare(ours, native, levels=["L2"]).level("L2").number > 1e-2
 
