@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.ready
 TRAINING := .venv/.training
 
-.PHONY: setup demo test test-all lint format bench real clean
+.PHONY: setup demo test test-all zoo-configs lint format bench real clean
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -30,6 +30,10 @@ test: $(STAMP)
 
 test-all: $(TRAINING)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real" tests golden/conformance
+
+# Real configs that people have, planned from headers; with small hot weights in test-all.
+zoo-configs: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/zoo
 
 real: $(STAMP)
 	$(BIN)/python -m pytest -s -m real
