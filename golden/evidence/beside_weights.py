@@ -50,9 +50,18 @@ def generation_settings(folder: Path) -> dict[str, Any] | None:
     if is_native(folder):
         return None
     config, given = read_config(folder), _read_generation(folder / GENERATION)
-    ids = {name: config.get(name) for name in TOKEN_IDS}
+    ids = {name: config[name] if name in config else default for name, default in _default_ids(config).items()}
     found = {**ids, **given}
     return {name: value for name, value in found.items() if name not in SILENT and not says_nothing(name, value)}
+
+
+def _default_ids(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The special tokens of a config that does not name them: those of its class in transformers."""
+    from transformers import CONFIG_MAPPING
+
+    known = config.get("model_type") in CONFIG_MAPPING
+    defaults = CONFIG_MAPPING[config["model_type"]]() if known else None
+    return {name: getattr(defaults, name, None) for name in TOKEN_IDS}
 
 
 def _read_generation(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from golden.evidence.prompts import Prompt
+from golden.evidence.prompts import Prompt, context_of
 from golden.models.precision import depends_on_length
 from golden.models.running import ModelRunner
 
@@ -37,12 +37,13 @@ class Continuation:
 
 
 def continue_greedily(runner: ModelRunner, prompts: Sequence[Prompt], vocab: int) -> Continuation:
-    """Let the reference continue the first prompt, with ids below ``vocab`` only."""
-    start = prompts[0].ids[:PROMPT_TOKENS]
+    """Let the reference continue the first prompt, with ids below ``vocab`` only, within its context."""
+    context = context_of(runner.model.config)
+    start = prompts[0].ids[: max(1, min(PROMPT_TOKENS, context - STEPS))]
     fresh = depends_on_length(runner.model)
     ids, margins = list(start), []
     cache = None
-    for _ in range(STEPS):
+    for _ in range(min(STEPS, context - len(start))):
         if fresh:
             logits = runner.logits(ids)[-1, :vocab]  # (vocab,)
         else:

@@ -63,6 +63,11 @@ def prompt_length(elements: int) -> int:
     return 96
 
 
+def context_of(config: Any) -> int:
+    """Tokens that a model of this transformers config was made for."""
+    return int(getattr(config, "max_position_embeddings", 0) or 2048)
+
+
 def make_prompts(
     folder: Path, config: Any, vocab: int, elements: int, seed: int = 0, other: Any = None
 ) -> tuple[Prompt, ...]:
@@ -75,7 +80,7 @@ def make_prompts(
         other: config of the candidate, whose own changes of behaviour are to be reached, too.
     """
     rng = random.Random(seed)
-    context = int(getattr(config, "max_position_embeddings", 0) or 2048)
+    context = context_of(config)
     length = min(prompt_length(elements), context)
     prompts = list(_text_prompts(folder, vocab, length))
     prompts.append(Prompt("random", tuple(rng.randrange(vocab) for _ in range(length))))

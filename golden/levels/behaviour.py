@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from golden.evidence.continuation import CLEAR, STEPS, Continuation
+from golden.evidence.continuation import CLEAR, Continuation
 from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.extremes import without_extremes
 from golden.evidence.live import Evidence
@@ -70,7 +70,7 @@ def _repeats(candidate: ModelRunner, row: tuple[int, ...]) -> str:
 
 
 def _same_text(candidate: ModelRunner, expected: Continuation, budget: Budget) -> str:
-    written = _generate(candidate, expected.prompt, use_cache=not expected.fresh)
+    written = _generate(candidate, expected.prompt, len(expected.ids), use_cache=not expected.fresh)
     steps = expected.clear_steps(_clear(budget))
     for step, (found, true) in enumerate(zip(written[:steps], expected.ids[:steps], strict=False)):
         if found != true:
@@ -79,8 +79,8 @@ def _same_text(candidate: ModelRunner, expected: Continuation, budget: Budget) -
     return "" if len(written) >= steps else f"stops after {len(written)} of {steps} tokens"
 
 
-def _generate(candidate: ModelRunner, prompt: tuple[int, ...], use_cache: bool) -> list[int]:
-    """Greedy ids after the prompt by the model's own ``generate``, without its generation_config.json.
+def _generate(candidate: ModelRunner, prompt: tuple[int, ...], steps: int, *, use_cache: bool) -> list[int]:
+    """As many greedy ids after the prompt by the model's own ``generate``, without its generation_config.json.
 
     transformers takes settings that a call does not give from the model (end of text, penalties). So the model gets
     other settings for this call.
@@ -89,7 +89,7 @@ def _generate(candidate: ModelRunner, prompt: tuple[int, ...], use_cache: bool) 
 
     batch, own = candidate.batch(prompt), candidate.model.generation_config
     candidate.model.generation_config = GenerationConfig(
-        do_sample=False, max_new_tokens=STEPS, use_cache=use_cache, pad_token_id=0
+        do_sample=False, max_new_tokens=steps, use_cache=use_cache, pad_token_id=0
     )
     try:
         with torch.no_grad(), silenced(), candidate.lifting():

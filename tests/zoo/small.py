@@ -14,7 +14,7 @@ INNER, DEPTH = ("intermediate_size", "n_inner"), ("num_hidden_layers", "n_layer"
 
 
 def small(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with two layers of a few narrow heads."""
+    """The config with two layers of a few narrow heads; a window that nobody names is 4096 and gets a shorter one."""
     width, heads = _first(config, WIDTH), _first(config, HEADS)
     kv = _first(config, KV) or heads
     head = config.get("head_dim") or width // heads
@@ -25,6 +25,8 @@ def small(config: Mapping[str, Any]) -> dict[str, Any]:
     sizes[INNER] = 4 * wide if _first(config, INNER) in (4 * width, None) else 3 * wide + 5
     made = dict(config) | {name: new for names, new in sizes.items() for name in names if config.get(name) is not None}
     made |= _fewer_layers(config) | _fewer_positions(config) | _ids(config)
+    if config["model_type"] == "mistral" and "sliding_window" not in config:
+        made |= {"sliding_window": 24} | ({"sliding_window_size": 24} if "sliding_window_size" in config else {})
     if config.get("rotary_dim"):
         made["rotary_dim"] = config["rotary_dim"] * narrow // head
     return made
