@@ -6,6 +6,7 @@ refused, for whoever wrote it may have meant something by it. Fields of every co
 `converters.config.table`: `BASE`.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -172,3 +173,20 @@ def harmless_fields(model_type: str) -> tuple[Theirs | Echo, ...]:
     told = (Theirs(name, _values(fact), _otherwise(name, fact), written=False, kind=fact.kind) for name, fact in facts)
     again = (Echo(fact.name, fact.value, fact.words) for fact in REPEATED if model_type in fact.families)
     return (*told, *again)
+
+
+def table() -> list[str]:
+    """All these fields as a table in Markdown: field, families, values that mean nothing, why."""
+    lines = ["| field | families | means nothing at | why |", "| --- | --- | --- | --- |"]
+    lines += [_row(name, fact.families, _said(fact), fact.why) for fact in FACTS for name in fact.names]
+    return lines + [_row(fact.name, fact.families, f"what {fact.words}", fact.why) for fact in REPEATED]
+
+
+def _said(fact: Harmless) -> str:
+    listed = [*(json.dumps(value) for value in fact.values), *([fact.kind.words] if fact.kind else [])]
+    return ", ".join([*listed, *(["null"] if fact.null else [])])
+
+
+def _row(name: str, families: tuple[str, ...], values: str, why: str) -> str:
+    named = "all" if families == ALL else ", ".join(families)
+    return f"| `{name}` | {named} | {values} | {why} |"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from converters import convert, list_families
+from converters.config import harmless
 from converters.family import umbrellas
 from converters.support_matrix import COLUMNS, VARIANTS, markdown, matrix
 from golden.evidence.calibration import LOW_PRECISION
@@ -37,6 +38,10 @@ def rows(table: str) -> list[list[str]]:
     """The cells of a table, without its heading."""
     lines = [line for line in table.splitlines() if line.startswith("|")][2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_fields_that_mean_nothing_are_those_of_the_program():
+    assert marked("docs/config-fields.md", "harmless").splitlines() == harmless.table()
 
 
 def script(name: str):
