@@ -121,7 +121,7 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
         set_shards(model, config)
     if own_flash:
         model.config._attn_implementation = FLASH
-    return LoadedModel(folder, model, (*loading_problems(info), *wrong_kinds(folder, model)))
+    return LoadedModel(folder, model, (*loading_problems(info, config.get("model_type")), *wrong_kinds(folder, model)))
 
 
 def check_flash(folder: Path, device: str) -> None:
@@ -137,15 +137,26 @@ def check_flash(folder: Path, device: str) -> None:
         raise MissingDeviceError(f"{folder}: flash attention cannot run on this machine: {obstacle}")
 
 
-def loading_problems(info: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each mismatch of files and architecture, from transformers' ``loading_info``."""
+def loading_problems(info: Mapping[str, Any], model_type: object) -> Iterator[str]:
+    """A sentence for each mismatch of files and architecture, from transformers' ``loading_info``.
+
+    Buffers that the family of ``model_type`` computes, and that old exporters stored, are none.
+    """
     for key in sorted(info["missing_keys"]):
         yield f"{key}: the model needs it, the files do not have it"
-    for key in sorted(info["unexpected_keys"]):
+    suffixes = known_buffers(model_type)
+    for key in sorted(key for key in info["unexpected_keys"] if not key.endswith(suffixes)):
         yield f"{key}: the files have it, the model does not know it"
     for key, found, expected in sorted(info["mismatched_keys"]):
         yield f"{key}: the files have shape {tuple(found)}, the model expects {tuple(expected)}"
     yield from info["error_msgs"]
+
+
+def known_buffers(model_type: object) -> tuple[str, ...]:
+    """The ends of the keys of stored buffers that a formula gives, in a family of theirs."""
+    from converters.family import list_families
+
+    return tuple(rule.suffix for f in list_families() if model_type in f.model_types for rule in f.buffers)
 
 
 def wrong_kinds(folder: Path, model: Any) -> Iterator[str]:

@@ -68,7 +68,7 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
         set_shards(model, read_config(folder))
     _check_stored_as_loaded(folder, model)
     found = {_current_name(model, key): (path, key, entry) for key, (path, entry) in stored.items()}
-    problems = (*loading_problems(_differences(model, found)), *wrong_kinds(folder, model))
+    problems = (*loading_problems(_differences(model, found), model.config.model_type), *wrong_kinds(folder, model))
     sources = {} if problems else dict(_sources(model, found))
     if not problems:
         _load_buffers(model, found)
