@@ -30,6 +30,7 @@ class MixFormerSequentialConfig(PreTrainedConfig):
         rotary_dim: Dimensions of a head that rotate; None or 0 for n_embd // n_head, which then stands here.
         activation_function: A name in transformers' ACT2FN.
         embd_layer: A name in `EMBEDDINGS`.
+        embd_scale: Ours. What embeddings are multiplied by, with embd_layer "scaled" alone.
         architecture: A dict (every block alike), a list of dicts (one per block) or None for the default dict.
         head, loss, final_norm: Only with a list architecture, which has no other place for them.
         embd_pdrop, resid_pdrop: Dropout of the embedding and of the branches of a block.
@@ -70,6 +71,7 @@ class MixFormerSequentialConfig(PreTrainedConfig):
     rotary_dim: int | None = None
     activation_function: str = "gelu_new"
     embd_layer: str = "default"
+    embd_scale: float | None = None
     architecture: dict[str, Any] | list[Any] | None = None
     head: dict[str, Any] | None = None
     loss: dict[str, Any] | None = None
@@ -129,6 +131,8 @@ class MixFormerSequentialConfig(PreTrainedConfig):
             _check_whole("rotary_dim", self.rotary_dim, least=-1)
         for name in ("embd_pdrop", "resid_pdrop", "layer_norm_epsilon", "initializer_range"):
             _check_number(name, getattr(self, name), most=1.0 if name.endswith("pdrop") else math.inf)
+        if self.embd_scale is not None and self.embd_layer in ("default", "positional"):
+            raise invalid("embd_scale", self.embd_scale, f"None with embd_layer {self.embd_layer!r}; take 'scaled'")
         for name in ("tie_word_embeddings", "use_cache"):
             if not isinstance(getattr(self, name), bool):
                 raise invalid(name, getattr(self, name), "true or false")
@@ -140,7 +144,7 @@ class MixFormerSequentialConfig(PreTrainedConfig):
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON data. Keys that only mean something with a list architecture are left out else."""
         output = super().to_dict()
-        for key in ("head", "loss", "final_norm"):
+        for key in ("head", "loss", "final_norm", "embd_scale"):
             if output.get(key) is None:
                 output.pop(key, None)
         return output

@@ -21,6 +21,7 @@ from mixformer.blocks.embeddings import get_embedding
 from mixformer.blocks.heads import get_head, get_loss
 from mixformer.blocks.learned_scale import LearnedScale
 from mixformer.blocks.norms.rms import FlashRMSLayerNorm
+from mixformer.blocks.norms.torch_norm import LayerNorm
 from mixformer.cache_layers import guesses_cache_support, number_cache_layers, unfilled_layer
 from mixformer.checkpoints import deepspeed_state_dict, legacy_names, renamed
 from mixformer.configuration_mixformer_sequential import MixFormerSequentialConfig
@@ -148,7 +149,11 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, DerivedBuffers):
             module.reset_buffers()
-        if isinstance(module, FlashRMSLayerNorm) and module.zero_centered_weight:
+        if (
+            isinstance(module, FlashRMSLayerNorm | LayerNorm)
+            and module.zero_centered_weight
+            and module.weight is not None
+        ):
             init.zeros_(module.weight)  # transformers' own: it leaves alone what was loaded
         if isinstance(module, LearnedScale):
             init.constant_(module.weight, module.spec.scaling)

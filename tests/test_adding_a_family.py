@@ -178,7 +178,7 @@ def project(name: str) -> Mapping[str, Any]:
 def test_its_entry_points_are_those_of_the_plug_ins(guide):
     (block,) = code(guide, "toml")
     said = tomllib.loads(block)["project"]
-    assert said == {name: project("starcoder2")[name] for name in said}
+    assert said == {name: project("jais2")[name] for name in said}
     ((name, module),) = project("duet")["entry-points"][PARTS].items()
     assert f'`{name} = "{module}"`' in guide
 

@@ -64,8 +64,8 @@ def conformance(name: str, env: dict[str, str], *options: str, where: Path = ROO
                           cwd=where, env=env, capture_output=True, text=True, timeout=600)  # fmt: skip
 
 
-def test_starcoder2_passes_the_conformance_suite_as_a_plugin(place):
-    done = conformance("starcoder2", installed("starcoder2", place))
+def test_jais2_passes_the_conformance_suite_as_a_plugin(place):
+    done = conformance("jais2", installed("jais2", place))
     assert done.returncode == 0, done.stdout
     assert "9 passed" in done.stdout  # five variants, switches, the laws, the wrong tables, fine-tuning
     assert "warning" not in done.stdout
@@ -132,11 +132,11 @@ def test_a_family_that_transformers_does_not_know_is_judged_by_its_own_reference
 
 
 def test_a_plugin_is_listed_and_is_a_verb(place):
-    env = installed("starcoder2", place)
+    env = installed("jais2", place)
     listed = json.loads(run("families", "--json", env=env).stdout)["families"]
-    assert "starcoder2" in [family["name"] for family in listed]
-    assert "starcoder2" not in run("families", env={**os.environ}).stdout
-    assert "Convert a starcoder2 checkpoint" in run("starcoder2", "--help", env=env).stdout
+    assert "jais2" in [family["name"] for family in listed]
+    assert "jais2" not in run("families", env={**os.environ}).stdout
+    assert "Convert a jais2 checkpoint" in run("jais2", "--help", env=env).stdout
 
 
 @pytest.mark.parametrize(
@@ -153,23 +153,23 @@ def test_a_plugin_is_listed_and_is_a_verb(place):
     ],
 )
 def test_a_broken_plugin_is_refused_by_the_name_of_its_package(family, sentence, place, tmp_path):
-    package = tmp_path / "mixformer_starcoder2"
+    package = tmp_path / "mixformer_jais2"
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "family.py").write_text(family)
-    env = {**installed("starcoder2", place), "PYTHONPATH": os.pathsep.join([str(place), str(tmp_path)])}
+    env = {**installed("jais2", place), "PYTHONPATH": os.pathsep.join([str(place), str(tmp_path)])}
     done = run("families", env=env)
-    assert done.returncode == 3 and sentence in done.stderr and "mixformer-starcoder2" in done.stderr
+    assert done.returncode == 3 and sentence in done.stderr and "mixformer-jais2" in done.stderr
     assert run("convert-nothing", env=env).returncode == 3
 
 
 def test_a_config_that_fits_two_families_is_refused_until_one_is_chosen(place, tmp_path):
-    package = tmp_path / "mixformer_starcoder2"
+    package = tmp_path / "mixformer_jais2"
     package.mkdir()
     (package / "__init__.py").write_text("")
     double = "from converters.families.llama import FAMILY as F\nFAMILY = replace(F, name='lama')\n"
     (package / "family.py").write_text("from dataclasses import replace\n" + double)
-    env = {**installed("starcoder2", place), "PYTHONPATH": os.pathsep.join([str(place), str(tmp_path)])}
+    env = {**installed("jais2", place), "PYTHONPATH": os.pathsep.join([str(place), str(tmp_path)])}
     from converters.sample import write_sample
 
     source = write_sample(tmp_path / "source")

@@ -169,7 +169,8 @@ def _otherwise(name: str, fact: Harmless) -> str:
 
 def harmless_fields(model_type: str) -> tuple[Theirs | Echo, ...]:
     """The entries of a family's config table for fields that mean nothing."""
-    facts = [(name, fact) for fact in FACTS if model_type in fact.families for name in fact.names]
+    of_it = (fact for fact in FACTS if model_type in fact.families or (fact.families is ALL and model_type not in ALL))
+    facts = [(name, fact) for fact in of_it for name in fact.names]
     told = (Theirs(name, _values(fact), _otherwise(name, fact), written=False, kind=fact.kind) for name, fact in facts)
     again = (Echo(fact.name, fact.value, fact.words) for fact in REPEATED if model_type in fact.families)
     return (*told, *again)

@@ -10,8 +10,9 @@ from typing import Any
 
 from converters.algebra.dims import Dims, Size
 from converters.config import ngpt_layout as ngpt
+from converters.config import part_layout as parts
 from converters.config.kinds import BOOL, POSITIVE_INT
-from converters.config.list_architecture import as_dict
+from converters.config.list_architecture import as_dict, largest
 from converters.config.mixer_defaults import positive, resolve_mixer, resolve_rotary, set_default
 from converters.config.paths import unflatten as unflatten
 from converters.config.spellings import in_one_spelling
@@ -54,9 +55,14 @@ PARTS: dict[str, dict[str, Any]] = {
 SOURCE_VOCAB = "source_vocab_size"  # not a field of any config: a size that `resolve` adds
 
 BIASED_GLU = "glu_bias"  # ours: the SDK has no biased GLU and raises on the name
-BLOCK_NORMS: dict[str, tuple[str, ...]] = {"parallel": ("ln",), "sequential": ("ln_1", "ln_2"), ngpt.BLOCK: ()}
-BLOCK_MIXER = {"parallel": "mixer", "sequential": "attn", ngpt.BLOCK: "attn"}
-MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU, ngpt.SCALED_GLU)
+BLOCK_NORMS: dict[str, tuple[str, ...]] = {
+    "parallel": ("ln",),
+    "sequential": ("ln_1", "ln_2"),
+    ngpt.BLOCK: (),
+    parts.BLOCK: ("ln_1", "ln_2", "after_1", "after_2"),  # those that `norms` asks for
+}
+BLOCK_MIXER = {"parallel": "mixer"}  # "attn" in all others
+MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU, ngpt.SCALED_GLU, parts.UNBIASED_MLP)
 FLAGS = ("mixer.bias", "mixer.out_bias", "mixer.qk_norm", "norm.bias", "head.use_bias")
 BIASED_NORMS = ("torch", "low_precision")
 UNBIASED_NORMS = ("rms", "flash_rms", ngpt.NORM)
@@ -93,6 +99,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("dtype") is None and config.get("torch_dtype") is not None:
         flat["dtype"] = config["torch_dtype"]
     ngpt.spread(flat)
+    parts.spread(flat)
     _resolve_sizes(flat)
     return flat
 
@@ -127,7 +134,7 @@ def _source_vocab(flat: Mapping[str, Any]) -> Any:
 
 
 def _check_flags(resolved: Mapping[str, Any]) -> None:
-    for path in ("tie_word_embeddings", *(f"architecture.{name}" for name in FLAGS), *ngpt.FLAGS):
+    for path in ("tie_word_embeddings", *(f"architecture.{name}" for name in FLAGS), *ngpt.FLAGS, *parts.FLAGS):
         if resolved.get(path) is not None and not BOOL.holds(resolved[path]):
             raise ConfigRefused(f"{path} is {resolved[path]!r}, expected {BOOL.words}")
 
@@ -150,12 +157,14 @@ def dims_of(resolved: Mapping[str, Any]) -> Dims:
         raise ConfigRefused(f"n_head {sizes['n_head']} is not a multiple of n_head_kv {sizes['n_head_kv']}")
     sizes["q_rows"] = sizes["n_head"] * sizes["head_dim"]
     sizes["kv_rows"] = sizes["n_head_kv"] * sizes["head_dim"]
-    rotary = resolved[mixer + "rotary_dim"]
+    rotary = largest(resolved[mixer + "rotary_dim"])
     if type(rotary) is not int or rotary > sizes["head_dim"]:
         raise ConfigRefused(f"{mixer}rotary_dim is {rotary!r}, expected a number up to head_dim {sizes['head_dim']}")
     sizes["half_rotary"] = max(rotary, 0) // 2
     sizes["rotary_rows"] = sizes["n_head"] * max(rotary, 0)
     sizes["passing_rows"] = sizes["q_rows"] - sizes["rotary_rows"]
+    sizes["kv_rotary_rows"] = sizes["n_head_kv"] * max(rotary, 0)
+    sizes["kv_passing_rows"] = sizes["kv_rows"] - sizes["kv_rotary_rows"]
     sizes["qkv_rows"] = sizes["q_rows"] + 2 * sizes["kv_rows"]
     sizes["glu_rows"] = 2 * sizes["n_inner"]
     return Dims(sizes)
@@ -180,7 +189,7 @@ Named = Iterator[tuple[str, tuple[str, ...]]]
 
 
 def _embedding(resolved: Mapping[str, Any]) -> Named:
-    kind = _one_of(resolved, "embd_layer", ("default", "positional"))
+    kind = _one_of(resolved, "embd_layer", ("default", "positional", parts.SCALED))
     yield "layers.0.wte.weight", ("vocab_size", "n_embd")
     if kind == "positional":
         yield "layers.0.wpe.weight", ("n_positions", "n_embd")
@@ -188,14 +197,14 @@ def _embedding(resolved: Mapping[str, Any]) -> Named:
 
 def _block(resolved: Mapping[str, Any]) -> Named:
     kind = _one_of(resolved, "architecture.block_cls", tuple(BLOCK_NORMS))
-    for norm in BLOCK_NORMS[kind]:
+    for norm in parts.block_norms(resolved) if kind == parts.BLOCK else BLOCK_NORMS[kind]:
         yield from _norm(resolved, norm, "n_embd")
-    mixer = BLOCK_MIXER[kind]
+    mixer = BLOCK_MIXER.get(kind, "attn")
     yield from _linear(f"{mixer}.Wqkv", ("qkv_rows", "n_embd"), resolved["architecture.mixer.bias"])
     yield from _linear(f"{mixer}.out_proj", ("n_embd", "q_rows"), resolved["architecture.mixer.out_bias"])
     if resolved["architecture.mixer.qk_norm"]:
-        yield from _norm(resolved, f"{mixer}.q_norm", "head_dim")
-        yield from _norm(resolved, f"{mixer}.k_norm", "head_dim")
+        for name, size, biased in parts.qk_norms(resolved):
+            yield from _norm(resolved, f"{mixer}.{name}", size, biased=biased)
     yield from ngpt.scale(resolved, "architecture.mixer.qk_scale", f"{mixer}.")
     yield from _mlp(resolved)
     if kind == ngpt.BLOCK:
@@ -206,7 +215,7 @@ def _mlp(resolved: Mapping[str, Any]) -> Named:
     kind = _one_of(resolved, "architecture.mlp.mlp_cls", MLPS)
     prefix = "mlp.mlp" if kind == "fused_mlp" else "mlp"
     rows = "glu_rows" if kind in ("glu", BIASED_GLU, ngpt.SCALED_GLU) else "n_inner"
-    bias = resolved["architecture.mlp.bias"] if kind == ngpt.SCALED_GLU else kind != "glu"
+    bias = resolved["architecture.mlp.bias"] if kind == ngpt.SCALED_GLU else kind not in ("glu", parts.UNBIASED_MLP)
     yield from _linear(f"{prefix}.fc1", (rows, "n_embd"), bias)
     yield from _linear(f"{prefix}.fc2", ("n_embd", "n_inner"), bias)
     if kind == ngpt.SCALED_GLU:
@@ -224,19 +233,27 @@ def _head(resolved: Mapping[str, Any]) -> Named:
     yield from ngpt.scale(resolved, "architecture.head.logit_scale")
 
 
-def _norm(resolved: Mapping[str, Any], name: str, size: str) -> Named:
-    if _one_of(resolved, "architecture.norm.norm_cls", BIASED_NORMS + UNBIASED_NORMS) == ngpt.NORM:
+def _norm(resolved: Mapping[str, Any], name: str, size: str, *, biased: bool = True) -> Named:
+    kind = _one_of(resolved, "architecture.norm.norm_cls", BIASED_NORMS + UNBIASED_NORMS)
+    if kind == ngpt.NORM or not has_norm_weight(resolved):
         return
     yield f"{name}.weight", (size,)
-    if has_norm_bias(resolved):
+    if biased and has_norm_bias(resolved):
         yield f"{name}.bias", (size,)
 
 
 def has_norm_bias(resolved: Mapping[str, Any]) -> bool:
     """Whether norms have a bias: those of torch.nn.LayerNorm unless its keyword `bias` is off."""
     return (
-        resolved["architecture.norm.norm_cls"] in BIASED_NORMS and resolved.get("architecture.norm.bias") is not False
+        resolved["architecture.norm.norm_cls"] in BIASED_NORMS
+        and resolved.get("architecture.norm.bias") is not False
+        and has_norm_weight(resolved)
     )
+
+
+def has_norm_weight(resolved: Mapping[str, Any]) -> bool:
+    """Whether norms have parameters: not where `elementwise_affine` is off."""
+    return resolved.get(parts.AFFINE) is not False
 
 
 def _linear(name: str, shape: tuple[str, str], bias: bool) -> Named:

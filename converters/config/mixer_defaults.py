@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from converters.config.kinds import POSITIVE_INT
+from converters.config.list_architecture import PerLayer
 from converters.errors import ConfigRefused
 
 MIXER: dict[str, Any] = {
@@ -48,6 +49,9 @@ def resolve_mixer(flat: dict[str, Any]) -> None:
     set_default(flat, path + "n_head_kv", flat["n_head_kv"] or n_head)
     set_default(flat, path + "head_dim", width // n_head)
     set_default(flat, path + "rotary_dim", _rotary_dim(flat, flat[path + "head_dim"]))
+    for name, default in (("rotary_dim", _rotary_dim(flat, flat[path + "head_dim"])), ("rotary_base", 10000.0)):
+        if isinstance(flat[path + name], PerLayer):
+            flat[path + name] = PerLayer(default if value is None else value for value in flat[path + name])
     set_default(flat, path + "out_bias", flat[path + "bias"])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.config import ngpt_layout
+from converters.config import part_layout
 from converters.config.cannot_hold import CannotHold
 from converters.config.echo import Echo
 from converters.config.entries import Config, Entry, Ours, Theirs
@@ -184,7 +184,7 @@ class ConfigTable:
 
     def _account_ours(self, live: Config, family: str, waived: Collection[str]) -> Obstacles:
         """What stands in the way of fields that have no entry. No waiver helps where they change the function."""
-        if fixed := sorted(ngpt_layout.CHANGES_FUNCTION.intersection(waived)):
+        if fixed := sorted(part_layout.CHANGES_FUNCTION.intersection(waived)):
             raise ConfigRefused(f"--waive {fixed[0]}: it changes what the model computes, so it cannot be ignored")
         found = Obstacles()
         known = {path for entry in self.entries for path in (*entry.ours, *entry.also)} | self.unread
@@ -196,7 +196,7 @@ class ConfigTable:
                 )
         known |= OURS_FIXED.keys()
         unknown = [path for path in live if path not in known | OURS_FREE | BASE]
-        if telling := [path for path in unknown if path in ngpt_layout.CHANGES_FUNCTION]:
+        if telling := [path for path in unknown if path in part_layout.CHANGES_FUNCTION]:
             raise ConfigRefused(
                 f"{family} cannot hold this model: it uses {', '.join(telling)}, which {self.called or family} does not"
                 f" have"

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from converters.config.cannot_hold import CannotHold
 from converters.config.kinds import FACTORS, FRACTION, POSITIVE, POSITIVE_INT, Kind, same
+from converters.config.list_architecture import PerLayer
 from converters.errors import ConfigRefused, nearest
 
 BASE, PARAMETERS = "architecture.mixer.rotary_base", "architecture.mixer.rope_parameters"
@@ -97,6 +99,9 @@ class Rope:
     def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
         """Both spellings."""
         theta, given = ours[BASE], ours.get(PARAMETERS)
+        for path in (BASE, PARAMETERS):
+            if isinstance(ours.get(path), PerLayer):
+                raise CannotHold(f"its {path} is {ours[path]!r}", "one rope for all layers", path)
         if not POSITIVE.holds(theta):
             raise ConfigRefused(f"{BASE} is {theta!r}, expected {POSITIVE.words}")
         if given is None:

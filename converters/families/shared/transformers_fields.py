@@ -58,11 +58,12 @@ def model(
     eos: Any,
     pad: Any = None,
     beside: tuple[str, ...] = (),
+    capped: bool = False,
 ) -> tuple[Entry, ...]:
     """What every causal language model of transformers has.
 
     causal, bare: its classes with and without a head. tied, bos, eos, pad: the defaults of its config class. beside:
-    classes that have another head too.
+    classes that have another head too. capped: the table has an entry of its own for the cap on attention scores.
     """
     return (
         Theirs("model_type", (model_type,)),
@@ -72,7 +73,7 @@ def model(
         Ours(MIXER + "mixer_cls", ("mha",)),
         Ours(MIXER + "causal", (True,), written=False),
         Ours(MIXER + "use_alibi", (False,), written=False),
-        Ours(MIXER + "softcap", (0.0,), written=False),
+        *(() if capped else (Ours(MIXER + "softcap", (0.0,), written=False),)),
         Ours(MIXER + "rotary_scale_base", (None,), written=False),
         Ours(MIXER + "rope_scaling", (None,), written=False),
         Field("vocab_size", (SOURCE_VOCAB,), POSITIVE_INT, also=("vocab_size",), unwritten=(SOURCE_VOCAB,)),
@@ -154,15 +155,18 @@ def dropouts() -> tuple[Entry, ...]:
     return Field("embd_pdrop", ("embd_pdrop",), FRACTION, 0.0), Field("resid_pdrop", ("resid_pdrop",), FRACTION, 0.0)
 
 
-def llama_decoder() -> tuple[Entry, ...]:
-    """What LLaMA and families like it share: sequential blocks, RMS norms, SiLU, dropout in attention only."""
+def llama_decoder(act: str = "silu", least: float = 1e-6) -> tuple[Entry, ...]:
+    """What LLaMA and families like it share: sequential blocks, RMS norms, SiLU, dropout in attention only.
+
+    act, least: the activation and the eps of norms where theirs says none.
+    """
     return (
         *block("sequential"),
-        *mlp("silu"),
+        *mlp(act),
         *NO_DROPOUT,
         RMS_NORM,
         PLAIN_SCALE,
         SAME_SCALE,
         ATTENTION_DROPOUT,
-        eps("rms_norm_eps", 1e-6),
+        eps("rms_norm_eps", least),
     )

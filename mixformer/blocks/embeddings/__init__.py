@@ -8,9 +8,14 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from mixformer.blocks.embeddings.common import Embedding, PositionalEmbedding
+from mixformer.blocks.embeddings.scaled import ScaledEmbedding
 from mixformer.registry import check_keywords, look_up
 
-EMBEDDINGS: dict[str, type[nn.Module]] = {"default": Embedding, "positional": PositionalEmbedding}
+EMBEDDINGS: dict[str, type[nn.Module]] = {
+    "default": Embedding,
+    "positional": PositionalEmbedding,
+    "scaled": ScaledEmbedding,  # ours
+}
 
 
 def get_embedding(config: PreTrainedConfig, embedding_config: dict[str, Any] | None = None) -> nn.Module:

@@ -14,7 +14,7 @@ from mixformer.blocks.heads.cross_entropy import token_losses
 from mixformer.blocks.heads.final_norm import final_norm
 from mixformer.blocks.learned_scale import LearnedScale, scale_spec
 from mixformer.errors import InputError, invalid
-from mixformer.precision import floating_dtype, in_own_dtype
+from mixformer.precision import accumulation_dtype, floating_dtype, in_own_dtype
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -29,6 +29,8 @@ class CausalLMHead(nn.Module):
         use_bias: Whether the linear layer has a bias.
         use_norm: Ours. False for no norm.
         logit_scale: Ours. Scale of the logits, see `ScaleSpec`; adds `logit_scale.weight` (vocab_size,).
+        logit_multiplier: Ours. A constant that logits are multiplied by.
+        logit_softcap: Ours. After that, bound logits as c * tanh(logit / c), 0 for none.
     """
 
     keep_in_fp32 = ("logit_scale",)
@@ -41,9 +43,14 @@ class CausalLMHead(nn.Module):
         *,
         use_norm: bool = True,
         logit_scale: dict[str, Any] | None = None,
+        logit_multiplier: float = 1.0,
+        logit_softcap: float = 0.0,
     ) -> None:
         super().__init__()
         self.ln = final_norm(config) if use_norm else nn.Identity()
+        if logit_softcap < 0:
+            raise invalid("head.logit_softcap", logit_softcap, "a number >= 0")
+        self.logit_multiplier, self.logit_softcap = float(logit_multiplier), float(logit_softcap)
         own = floating_dtype(dtype, "head")
         self.dtype = None if config.tie_word_embeddings else own
         self.linear = nn.Linear(config.n_embd, config.vocab_size, bias=use_bias, dtype=self.dtype)
@@ -56,7 +63,17 @@ class CausalLMHead(nn.Module):
         """(B, S, n_embd), alone or as the head of a tuple, to logits (B, S, vocab_size) in the linear layer's dtype."""
         x = self.ln(first(hidden_states))
         logits: Tensor = self.linear(in_own_dtype(x, self.linear.weight, self.dtype))
-        return logits if self.logit_scale is None else self.logit_scale(logits)
+        logits = logits if self.logit_scale is None else self.logit_scale(logits)
+        return bounded(logits, self.logit_multiplier, self.logit_softcap)
+
+
+def bounded(logits: Tensor, multiplier: float, softcap: float) -> Tensor:
+    """c * tanh(multiplier * logits / c), computed in the accumulation dtype and rounded once; c = 0 for no bound."""
+    if multiplier == 1.0 and not softcap:
+        return logits
+    wide = logits.to(accumulation_dtype(logits.dtype)) * multiplier
+    wide = softcap * torch.tanh(wide / softcap) if softcap else wide
+    return wide.to(logits.dtype)
 
 
 class CausalLMLoss(nn.Module):

@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
 
 from mixformer.architecture import block_at, block_path
+from mixformer.blocks.mixers.clip import checked_clip
 from mixformer.blocks.mixers.head_sizes import head_sizes
 from mixformer.blocks.mixers.inner_attention import InnerAttention
 from mixformer.blocks.mixers.masked_linear import MaskedLinearAttention, has_no_softmax
@@ -17,7 +18,7 @@ from mixformer.blocks.mixers.plain_rotary import rotary_embedding
 from mixformer.blocks.mixers.scaled_heads import qk_scale_of, scaled_heads
 from mixformer.blocks.mixers.sdk_yarn import rotary_frequencies
 from mixformer.blocks.mixers.window import parse_window
-from mixformer.blocks.norms import get_norm
+from mixformer.blocks.norms.headwise import checked_over, normalised, norms_of_heads
 from mixformer.errors import AttentionBackendError, invalid
 from mixformer.forward_context import ForwardContext
 from mixformer.inputs import layer_context
@@ -51,6 +52,8 @@ class MHA(nn.Module):
         scale_attn_by_inverse_layer_idx: Ours. Divide scores by layer_idx + 1, as GPT-2 can.
         rotary_style, rotary_formula: Ours. See `rotary_embedding`.
         qk_l2_norm, qk_scale: Ours. See `scaled_heads`; qk_scale adds `qk_scale.weight` (H * h,).
+        qk_norm_over: Ours. With qk_norm, see `norms_of_heads`: "head", "each_head" or "width".
+        clip_qkv: Ours. Bound of the absolute values of q, k and v before anything else, None for none.
         attn_fn, masked_score: Ours. "softmax", or "masked_linear" with the score of later keys, see
             `MaskedLinearAttention`.
 
@@ -93,6 +96,8 @@ class MHA(nn.Module):
         qk_scale: dict[str, Any] | None = None,
         attn_fn: str = "softmax",
         masked_score: float | None = None,
+        qk_norm_over: str = "head",
+        clip_qkv: float | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -124,11 +129,13 @@ class MHA(nn.Module):
         self.supports_cache = causal and attn_fn == "softmax"
         self.qk_l2_norm = qk_l2_norm
         self.qk_scale = qk_scale_of(qk_scale, sizes, self.path)
-        self.qk_norm = qk_norm
+        self.clip_qkv = checked_clip(clip_qkv, self.path)
+        self.qk_norm, self.qk_norm_over = qk_norm, checked_over(qk_norm_over, qk_norm, self.path)
         if qk_norm:
             norm = block_at(config.architecture, layer_idx)["norm"]
-            self.q_norm = get_norm(sizes.head_dim, norm, config=config, block_idx=layer_idx)
-            self.k_norm = get_norm(sizes.head_dim, norm, config=config, block_idx=layer_idx)
+            heads = (sizes.n_head, sizes.n_head_kv)
+            norms = norms_of_heads(qk_norm_over, heads, sizes.head_dim, norm, config, layer_idx, self.path)
+            self.q_norm, self.k_norm = norms
 
     def forward(
         self,
@@ -176,11 +183,14 @@ class MHA(nn.Module):
     def _project(self, hidden_states: Tensor, context: ForwardContext) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, S, H, h), k and v (B, S, K, h), normalised and rotated."""
         heads, kv_heads = self.sizes.n_head, self.sizes.n_head_kv
-        qkv = self.Wqkv(hidden_states).unflatten(-1, (heads + 2 * kv_heads, self.sizes.head_dim))  # (B, S, H + 2K, h)
+        rows = self.Wqkv(hidden_states)  # (B, S, (H + 2K) * h)
+        rows = rows if self.clip_qkv is None else rows.clamp(-self.clip_qkv, self.clip_qkv)
+        qkv = rows.unflatten(-1, (heads + 2 * kv_heads, self.sizes.head_dim))  # (B, S, H + 2K, h)
         qk, v = qkv.split((heads + kv_heads, kv_heads), dim=2)
         if self.qk_norm:
             q, k = qk.split((heads, kv_heads), dim=2)
-            qk = torch.cat((self.q_norm(q), self.k_norm(k)), dim=2)
+            over = self.qk_norm_over
+            qk = torch.cat((normalised(q, self.q_norm, over), normalised(k, self.k_norm, over)), dim=2)
         if self.rotary_emb is not None:
             qk = self.rotary_emb(qk, context)  # q and k in one go: half the calls
         if self.qk_l2_norm or self.qk_scale is not None:

@@ -9,19 +9,20 @@ from transformers import PreTrainedConfig
 
 from mixformer.architecture import block_path
 from mixformer.blocks.mlps.glu import GLU, BiasedGLU
-from mixformer.blocks.mlps.mlp import MLP, FusedMLP
+from mixformer.blocks.mlps.mlp import MLP, FusedMLP, UnbiasedMLP
 from mixformer.blocks.mlps.scaled_glu import ScaledGLU
 from mixformer.registry import class_and_keywords, takes
 
 DEFAULT_MLP = "fused_mlp"
 
-# The last two are ours: the SDK raises on the names, where it would ignore keywords of glu and drop biases and scales.
+# The last are ours: the SDK raises on the names, where it would ignore keywords of glu and mlp, biases and scales.
 MLPS: dict[str, type[nn.Module]] = {
     "glu": GLU,
     "fused_mlp": FusedMLP,
     "mlp": MLP,
     "glu_bias": BiasedGLU,
     "glu_scaled": ScaledGLU,
+    "mlp_no_bias": UnbiasedMLP,
 }
 
 

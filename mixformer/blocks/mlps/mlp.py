@@ -26,6 +26,8 @@ class MLP(nn.Module):
         ConfigurationError: naming the keyword, what was found and what was expected.
     """
 
+    has_bias = True
+
     def __init__(
         self,
         config: PreTrainedConfig,
@@ -39,8 +41,8 @@ class MLP(nn.Module):
         self.n_inner = width = inner_width(config, n_inner, path)
         self.dtype = floating_dtype(dtype, path)
         self.act = activation(config, act_fn, path)
-        self.fc1 = nn.Linear(config.n_embd, width, dtype=self.dtype)
-        self.fc2 = nn.Linear(width, config.n_embd, dtype=self.dtype)
+        self.fc1 = nn.Linear(config.n_embd, width, bias=self.has_bias, dtype=self.dtype)
+        self.fc2 = nn.Linear(width, config.n_embd, bias=self.has_bias, dtype=self.dtype)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         for old, new in FIRST_GENERATION_NAMES.items():
@@ -55,6 +57,12 @@ class MLP(nn.Module):
 
     def _compute(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
+
+
+class UnbiasedMLP(MLP):
+    """`MLP` without biases, as Nemotron and Arcee have it."""
+
+    has_bias = False
 
 
 class FusedMLP(nn.Module):

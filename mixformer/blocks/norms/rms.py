@@ -63,7 +63,10 @@ class FlashRMSLayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension of x; same shape and dtype."""
         x = F.dropout(x, self.dropout_p, self.training)
-        return rms_norm(x, self.weight + 1 if self.zero_centered_weight else self.weight, self.eps)
+        if not self.zero_centered_weight:
+            return rms_norm(x, self.weight, self.eps)
+        # The sum with 1 is taken wide: in 16 bits it would round the deviation away.
+        return rms_norm(x, self.weight.to(accumulation_dtype(x.dtype)) + 1, self.eps)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

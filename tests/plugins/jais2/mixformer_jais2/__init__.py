@@ -1,0 +1,1 @@
+"""Jais-2 for MixFormer Convert."""

@@ -1,1 +1,0 @@
-"""Starcoder2 for MixFormer Convert."""
