@@ -1,4 +1,4 @@
-"""Entries for MixFormer's own parts: multipliers, caps, scales of scores, biases everywhere, rows of one of two kinds."""
+"""Entries for parts of MixFormer that are not of the SDK: multipliers, caps, scales of scores, biases everywhere."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 from converters.config.cannot_hold import CannotHold
 from converters.config.entries import Entry, Ours
 from converters.config.kinds import BOOL, POSITIVE, Kind, same, spelled
+from converters.config.part_layout import BLOCK as RESIDUAL
 from converters.config.part_layout import (
     CLIP,
     EMBD_SCALE,
@@ -15,11 +16,9 @@ from converters.config.part_layout import (
     NORMS,
     OVER,
     RESIDUAL_SCALE,
-    SCALED,
     UNBIASED_MLP,
     ZERO_CENTRED,
 )
-from converters.config.part_layout import BLOCK as RESIDUAL
 from converters.errors import ConfigRefused
 from converters.families.shared.transformers_fields import HEAD, MIXER, MLP, NORM
 
