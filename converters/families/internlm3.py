@@ -1,4 +1,4 @@
-"""InternLM3: a LLaMA with one switch for the biases of attention and one for those of the MLP, which are equal.
+"""InternLM3: a LLaMA with biases in all of attention and MLP, or in none.
 
 Source: transformers 5.23 `models/internlm3`, which runs it with the code of LLaMA.
 """
@@ -6,15 +6,13 @@ Source: transformers 5.23 `models/internlm3`, which runs it with the code of LLa
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.config.entries import Choice, Field
-from converters.config.kinds import BOOL
 from converters.config.layout import BIASED_GLU, dims_of
 from converters.config.table import ConfigTable
 from converters.families.shared.hot_sizes import ROPES, WIDE
 from converters.families.shared.inv_freq import inv_freq
+from converters.families.shared.part_fields import BiasEverywhere
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
-    MIXER,
     MLP,
     NO_QK_NORM,
     NO_WINDOW,
@@ -37,8 +35,7 @@ CONFIG = ConfigTable(
         NO_WINDOW,
         NO_QK_NORM,
         positions(32768),
-        Choice("mlp_bias", MLP + "mlp_cls", ((False, "glu"), (True, BIASED_GLU))),
-        Field("attention_bias", (MIXER + "bias", MIXER + "out_bias"), BOOL, False, aliases=("qkv_bias",)),
+        BiasEverywhere(("attention_bias", "mlp_bias"), False, (BIASED_GLU, "glu"), aliases=("qkv_bias", "bias")),
         Rope(),
     ),
 )
@@ -60,6 +57,10 @@ FAMILY = Family(
     head="lm_head.weight",
     embedding="model.embed_tokens.weight",
     buffers=(Table(".rotary_emb.inv_freq", inv_freq),),
-    expresses="as llama",
-    hot=Hot("InternLM3Config", WIDE, {"rope_parameters": ROPES, "attention_bias": (), "mlp_bias": ()}),
+    expresses="as llama; biases everywhere or nowhere",
+    hot=Hot(
+        "InternLM3Config",
+        WIDE | {"attention_bias": True, "mlp_bias": True},
+        {"rope_parameters": ROPES, "attention_bias": (), "mlp_bias": ()},
+    ),
 )

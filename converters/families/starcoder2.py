@@ -50,7 +50,7 @@ CONFIG = ConfigTable(
         eps("norm_epsilon", 1e-5),
         Field("embedding_dropout", ("embd_pdrop",), FRACTION, 0.0),
         Field("residual_dropout", ("resid_pdrop",), FRACTION, 0.0),
-        BiasEverywhere("use_bias", True),
+        BiasEverywhere(("use_bias",), True),
         SlidingWindow(None),
         Rope(),
     ),

@@ -47,22 +47,24 @@ def vocabulary(resolved: Mapping[str, Any], embedding: str, head: str, *, bias: 
     return [*rules, Rule((embedding,), ("layers.0.wte.weight",), VOCAB)]
 
 
-def llama_attention(resolved: Mapping[str, Any], out: str = "o_proj", block: str = "attn") -> list[Rule]:
-    """Separate q, k and v, and the output, under LLaMA's names."""
-    qkv = [f"{LAYER}self_attn.{name}_proj" for name in "qkv"]
+def llama_attention(
+    resolved: Mapping[str, Any], out: str = "o_proj", block: str = "attn", qkv: Move = QKV
+) -> list[Rule]:
+    """Separate q, k and v, and the output, under LLaMA's names; `qkv`: the move of the three, of their biases too."""
+    names = [f"{LAYER}self_attn.{name}_proj" for name in "qkv"]
     return [
-        *linear(qkv, f"{block}.Wqkv", resolved[MIXER + "bias"], QKV),
+        *linear(names, f"{block}.Wqkv", resolved[MIXER + "bias"], qkv),
         *linear([f"{LAYER}self_attn.{out}"], f"{block}.out_proj", resolved[MIXER + "out_bias"]),
     ]
 
 
-def llama_like(resolved: Mapping[str, Any], *, mlp_bias: bool = False) -> list[Rule]:
-    """A sequential decoder with RMS norms and a GLU, all of LLaMA's names."""
+def llama_like(resolved: Mapping[str, Any], *, mlp_bias: bool = False, qkv: Move = QKV) -> list[Rule]:
+    """A sequential decoder with RMS norms and a GLU, all of LLaMA's names; `qkv`: see `llama_attention`."""
     up_gate = [f"{LAYER}mlp.{name}_proj" for name in ("up", "gate")]
     return [
         *norm(LAYER + "input_layernorm", "layers.{b}.ln_1", resolved),
         *norm(LAYER + "post_attention_layernorm", "layers.{b}.ln_2", resolved),
-        *llama_attention(resolved),
+        *llama_attention(resolved, qkv=qkv),
         *linear(up_gate, "mlp.fc1", mlp_bias, UP_GATE),
         *linear([LAYER + "mlp.down_proj"], "mlp.fc2", mlp_bias),
         *norm("model.norm", "layers.{h}.ln", resolved),
