@@ -4,18 +4,23 @@ from converters.algebra.moves import Concat, Rows, Split
 from converters.algebra.views import Each, Same, Then
 from converters.plan.our_buffers import inv_freq as inv_freq
 
+
 # From interleaved pairs to half-split ones, in the rows of all heads: rows are first put in the order (row of a head,
 # head), so that the rows that rotate come first, and put back afterwards.
-_ROWS = ("rotary_rows", "passing_rows")
-HALVES = Then(
-    (
-        Rows(("n_head", "head_dim"), (1, 0)),
-        Split(_ROWS),
-        Each((Rows(("half_rotary", 2, "n_head"), (1, 0, 2)), Same())),
-        Concat(_ROWS),
-        Rows(("head_dim", "n_head"), (1, 0)),
+def _halves(heads: str, rows: tuple[str, str]) -> Then:
+    return Then(
+        (
+            Rows((heads, "head_dim"), (1, 0)),
+            Split(rows),
+            Each((Rows(("half_rotary", 2, heads), (1, 0, 2)), Same())),
+            Concat(rows),
+            Rows(("head_dim", heads), (1, 0)),
+        )
     )
-)
+
+
+HALVES = _halves("n_head", ("rotary_rows", "passing_rows"))
+KV_HALVES = _halves("n_head_kv", ("kv_rotary_rows", "kv_passing_rows"))
 
 
 def halves_of(heads: str) -> Rows:

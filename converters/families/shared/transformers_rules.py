@@ -5,7 +5,7 @@ from typing import Any
 
 from converters.algebra.moves import Concat, Pad, Split, Tie
 from converters.algebra.views import Move, Reorder, Then
-from converters.config.layout import SOURCE_VOCAB, has_norm_bias
+from converters.config.layout import BLOCK_MIXER, SOURCE_VOCAB, has_norm_bias
 from converters.families.shared.transformers_fields import MIXER, MLP
 from converters.family import SAME, Rule
 from converters.plan.heads import head_of
@@ -60,13 +60,38 @@ def llama_attention(
 
 def llama_like(resolved: Mapping[str, Any], *, mlp_bias: bool = False, qkv: Move = QKV) -> list[Rule]:
     """A sequential decoder with RMS norms and a GLU, all of LLaMA's names; `qkv`: see `llama_attention`."""
-    up_gate = [f"{LAYER}mlp.{name}_proj" for name in ("up", "gate")]
     return [
         *norm(LAYER + "input_layernorm", "layers.{b}.ln_1", resolved),
         *norm(LAYER + "post_attention_layernorm", "layers.{b}.ln_2", resolved),
-        *llama_attention(resolved, qkv=qkv),
-        *linear(up_gate, "mlp.fc1", mlp_bias, UP_GATE),
+        *llama_body(resolved, mlp_bias=mlp_bias, qkv=qkv),
+    ]
+
+
+def llama_body(resolved: Mapping[str, Any], *, mlp_bias: bool = False, qkv: Move = QKV) -> list[Rule]:
+    """The same without the norms of the blocks, which several families have in other places."""
+    return [
+        *llama_attention(resolved, qkv=qkv, block=BLOCK_MIXER.get(resolved["architecture.block_cls"], "attn")),
+        *linear([f"{LAYER}mlp.{name}_proj" for name in ("up", "gate")], "mlp.fc1", mlp_bias, UP_GATE),
         *linear([LAYER + "mlp.down_proj"], "mlp.fc2", mlp_bias),
         *norm("model.norm", "layers.{h}.ln", resolved),
         *vocabulary(resolved, "model.embed_tokens.weight", "lm_head"),
     ]
+
+
+def after_norms(resolved: Mapping[str, Any]) -> list[Rule]:
+    """Norms after attention and after the MLP."""
+    places = (("post_attention_layernorm", "after_1"), ("post_feedforward_layernorm", "after_2"))
+    return [rule for theirs, ours in places for rule in norm(LAYER + theirs, f"layers.{{b}}.{ours}", resolved)]
+
+
+def gemma_norms(resolved: Mapping[str, Any]) -> list[Rule]:
+    """Norms before and after attention and MLP, by Gemma's names."""
+    places = (("input_layernorm", "ln_1"), ("pre_feedforward_layernorm", "ln_2"))
+    before = [rule for theirs, ours in places for rule in norm(LAYER + theirs, f"layers.{{b}}.{ours}", resolved)]
+    return [*before, *after_norms(resolved)]
+
+
+def qk_norms(resolved: Mapping[str, Any]) -> list[Rule]:
+    """The norms of queries and keys under the names `q_norm` and `k_norm`."""
+    names = [(f"{LAYER}self_attn.{name}", f"layers.{{b}}.attn.{name}") for name in ("q_norm", "k_norm")]
+    return [rule for theirs, ours in names for rule in norm(theirs, ours, resolved)]
