@@ -30,7 +30,7 @@ class MixFormerSequentialConfig(PreTrainedConfig):
         rotary_dim: Dimensions of a head that rotate; None or 0 for n_embd // n_head, which then stands here.
         activation_function: A name in transformers' ACT2FN.
         embd_layer: A name in `EMBEDDINGS`.
-        embd_scale: Ours. What embeddings are multiplied by, with embd_layer "scaled" alone.
+        embd_scale: Ours. What embeddings are multiplied by, with embd_layer "scaled" and "scaled_table" alone.
         architecture: A dict (every block alike), a list of dicts (one per block) or None for the default dict.
         head, loss, final_norm: Only with a list architecture, which has no other place for them.
         embd_pdrop, resid_pdrop: Dropout of the embedding and of the branches of a block.
@@ -132,7 +132,11 @@ class MixFormerSequentialConfig(PreTrainedConfig):
         for name in ("embd_pdrop", "resid_pdrop", "layer_norm_epsilon", "initializer_range"):
             _check_number(name, getattr(self, name), most=1.0 if name.endswith("pdrop") else math.inf)
         if self.embd_scale is not None and self.embd_layer in ("default", "positional"):
-            raise invalid("embd_scale", self.embd_scale, f"None with embd_layer {self.embd_layer!r}; take 'scaled'")
+            raise invalid(
+                "embd_scale",
+                self.embd_scale,
+                f"None with embd_layer {self.embd_layer!r}; take 'scaled' or 'scaled_table'",
+            )
         for name in ("tie_word_embeddings", "use_cache"):
             if not isinstance(getattr(self, name), bool):
                 raise invalid(name, getattr(self, name), "true or false")

@@ -189,7 +189,7 @@ Named = Iterator[tuple[str, tuple[str, ...]]]
 
 
 def _embedding(resolved: Mapping[str, Any]) -> Named:
-    kind = _one_of(resolved, "embd_layer", ("default", "positional", parts.SCALED))
+    kind = _one_of(resolved, "embd_layer", ("default", "positional", parts.SCALED, parts.SCALED_TABLE))
     yield "layers.0.wte.weight", ("vocab_size", "n_embd")
     if kind == "positional":
         yield "layers.0.wpe.weight", ("n_positions", "n_embd")

@@ -12,7 +12,7 @@ from converters.errors import ConfigRefused
 
 BLOCK = "residual"
 NORMS, RESIDUAL_SCALE = "architecture.norms", "architecture.residual_scale"
-SCALED, EMBD_SCALE = "scaled", "embd_scale"
+SCALED, SCALED_TABLE, EMBD_SCALE = "scaled", "scaled_table", "embd_scale"
 UNBIASED_MLP = "mlp_no_bias"
 OVER, CLIP = "architecture.mixer.qk_norm_over", "architecture.mixer.clip_qkv"
 LOGIT_MULTIPLIER, LOGIT_SOFTCAP = "architecture.head.logit_multiplier", "architecture.head.logit_softcap"

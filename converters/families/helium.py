@@ -11,9 +11,9 @@ from converters.config.entries import Choice, Field, Ours
 from converters.config.kinds import BOOL
 from converters.config.layout import BIASED_GLU, dims_of
 from converters.config.table import ConfigTable
+from converters.families.shared.decoders.one_for_all import FullWidth
 from converters.families.shared.hot_sizes import ROPES, SIZES
 from converters.families.shared.inv_freq import halves_of, inv_freq
-from converters.families.shared.one_for_all import FullWidth
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
     MIXER,

@@ -8,9 +8,9 @@ from typing import Any
 
 from converters.config.layout import BIASED_GLU, dims_of
 from converters.config.table import ConfigTable
+from converters.families.shared.decoders.one_for_all import BiasEverywhere
 from converters.families.shared.hot_sizes import ROPES, WIDE
 from converters.families.shared.inv_freq import inv_freq
-from converters.families.shared.one_for_all import BiasEverywhere
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
     MLP,

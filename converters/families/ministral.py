@@ -5,9 +5,9 @@ Source: transformers 5.23 `models/ministral`.
 
 from converters.config.layout import dims_of
 from converters.config.table import ConfigTable
+from converters.families.shared.decoders.layer_kinds import KindWindows, all_alike
 from converters.families.shared.hot_sizes import ROPES, WIDE
 from converters.families.shared.inv_freq import inv_freq
-from converters.families.shared.layer_kinds import KindWindows, all_alike
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
     GLU,

@@ -10,9 +10,9 @@ from converters.config.entries import Choice, Field
 from converters.config.kinds import BOOL
 from converters.config.layout import BIASED_GLU, dims_of
 from converters.config.table import ConfigTable
+from converters.families.shared.decoders.layer_kinds import KindWindows, RotatingLayers, layers_of
 from converters.families.shared.hot_sizes import ROPES, WIDE
 from converters.families.shared.inv_freq import inv_freq
-from converters.families.shared.layer_kinds import KindWindows, RotatingLayers, layers_of
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
     MIXER,

@@ -12,9 +12,9 @@ from converters.config.kinds import BOOL
 from converters.config.layout import dims_of
 from converters.config.part_layout import OVER
 from converters.config.table import ConfigTable
+from converters.families.shared.decoders.one_for_all import FullWidth, HeadNorms
 from converters.families.shared.hot_sizes import ROPES, SIZES
 from converters.families.shared.inv_freq import inv_freq
-from converters.families.shared.one_for_all import FullWidth, HeadNorms
 from converters.families.shared.partial_rope import PartialRope
 from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,

@@ -10,9 +10,9 @@ from converters.config.entries import Field
 from converters.config.kinds import FRACTION
 from converters.config.layout import dims_of
 from converters.config.table import ConfigTable
+from converters.families.shared.decoders.one_for_all import BiasEverywhere
 from converters.families.shared.hot_sizes import ROPES, SIZES
 from converters.families.shared.inv_freq import inv_freq
-from converters.families.shared.one_for_all import BiasEverywhere
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,

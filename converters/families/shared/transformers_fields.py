@@ -132,12 +132,14 @@ def head_dim_of(theirs: Mapping[str, Any]) -> Any:
     return theirs["hidden_size"] // theirs["num_attention_heads"] if said is None else said
 
 
-def mlp(act: str) -> tuple[Entry, ...]:
-    """Width and activation under LLaMA's names; `act` is the default."""
-    return (
-        Field("intermediate_size", (MLP + "n_inner",), POSITIVE_INT, also=("n_inner",)),
-        Field("hidden_act", (MLP + "act_fn",), ACTIVATIONS, act, also=("activation_function",)),
-    )
+def mlp(act: str, name: str = "hidden_act") -> tuple[Entry, ...]:
+    """Width and activation under LLaMA's names; `act` is the default, `name` another name of the field."""
+    return inner_width(), Field(name, (MLP + "act_fn",), ACTIVATIONS, act, also=("activation_function",))
+
+
+def inner_width() -> Entry:
+    """The width of the MLP under LLaMA's name."""
+    return Field("intermediate_size", (MLP + "n_inner",), POSITIVE_INT, also=("n_inner",))
 
 
 def positions(default: int) -> Entry:

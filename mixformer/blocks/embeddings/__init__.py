@@ -8,13 +8,14 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from mixformer.blocks.embeddings.common import Embedding, PositionalEmbedding
-from mixformer.blocks.embeddings.scaled import ScaledEmbedding
+from mixformer.blocks.embeddings.scaled import ScaledEmbedding, TableScaledEmbedding
 from mixformer.registry import check_keywords, look_up
 
 EMBEDDINGS: dict[str, type[nn.Module]] = {
     "default": Embedding,
     "positional": PositionalEmbedding,
     "scaled": ScaledEmbedding,  # ours
+    "scaled_table": TableScaledEmbedding,  # ours
 }
 
 

@@ -1,11 +1,11 @@
-"""Token embeddings times a constant, as Granite and Gemma have them."""
+"""Token embeddings times a constant: Granite multiplies what enters the first block, Gemma the rows of its table."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from mixformer.blocks.embeddings.common import Embedding
@@ -13,10 +13,7 @@ from mixformer.errors import invalid
 
 
 class ScaledEmbedding(Embedding):
-    """drop(wte[ids] * embd_scale). Parameter: `wte.weight` (vocab_size, n_embd).
-
-    The constant is `config.embd_scale`, a number that has to be said; it is rounded to the dtype of the embeddings
-    first, as Gemma's is. `inputs_embeds` are multiplied too: they stand for rows of `wte`.
+    """drop(wte[ids] * embd_scale), of `inputs_embeds` too. Parameter: `wte.weight` (vocab_size, n_embd).
 
     Raises:
         ConfigurationError: without a number in `config.embd_scale`.
@@ -24,12 +21,47 @@ class ScaledEmbedding(Embedding):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
-        scale = config.embd_scale
-        if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
-            raise invalid("embd_scale", scale, 'a number, with embd_layer "scaled"')
-        self.scale = float(scale)
+        self.scale = checked_scale(config)
 
     def tokens(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """(B, S, n_embd) before dropout."""
-        rows = super().tokens(input_ids, inputs_embeds)
-        return rows * float(torch.tensor(self.scale, dtype=rows.dtype, device="cpu"))
+        return super().tokens(input_ids, inputs_embeds) * self.scale
+
+
+class ScaledTable(nn.Embedding):
+    """An embedding whose rows are multiplied by a constant, rounded to their dtype first. Parameter: `weight`."""
+
+    def __init__(self, rows: int, width: int, scale: float) -> None:
+        super().__init__(rows, width)
+        self.scale = scale
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Ids (...) to rows (..., width)."""
+        rows = super().forward(input)
+        return rows * torch.tensor(self.scale, dtype=rows.dtype, device=rows.device)
+
+
+class TableScaledEmbedding(Embedding):
+    """drop(wte(ids)), where `wte` multiplies its rows by embd_scale. Parameter: `wte.weight` (vocab_size, n_embd).
+
+    `inputs_embeds` are taken as they are, as those that the model's own input embeddings give.
+
+    Raises:
+        ConfigurationError: without a number in `config.embd_scale`.
+    """
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self.wte = ScaledTable(config.vocab_size, config.n_embd, checked_scale(config))
+
+
+def checked_scale(config: PreTrainedConfig) -> float:
+    """What embeddings are multiplied by.
+
+    Raises:
+        ConfigurationError: unless it is a number.
+    """
+    scale = config.embd_scale
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise invalid("embd_scale", scale, f"a number, with embd_layer {config.embd_layer!r}")
+    return float(scale)

@@ -1,0 +1,1 @@
+"""Entries that a few decoders need: layers of different kinds, and one field for several paths."""
