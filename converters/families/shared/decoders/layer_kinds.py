@@ -205,3 +205,44 @@ class RotatingLayers:
             CannotHold: a part of a head rotates.
         """
         return {self.name: [int(turns) for turns in rotates(ours)], self.step: self.n}
+
+
+@dataclass(frozen=True)
+class SlidingRotates:
+    """EXAONE-4's layers: with `sliding_window`, those with a window rotate and the others have no positions."""
+
+    default: int = 4096
+    step: str = "sliding_window_pattern"
+    ours: tuple[str, ...] = (PATH, ROTARY_DIM)
+    also: tuple[str, ...] = ("rotary_dim",)
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The fields."""
+        return WINDOW, TYPES, self.step
+
+    def read(self, theirs: Theirs) -> dict[str, Any]:
+        """The windows, and how many dimensions rotate in each layer.
+
+        Raises:
+            ConfigRefused: a value is not allowed, or a layer has a window where there is none.
+        """
+        tokens = KindWindows(self.default, every(4, self.step)).tokens(theirs)
+        whole = theirs.get(WINDOW, self.default) is None
+        dims = rotary_dims(theirs, [whole or size is not None for size in tokens])
+        return {PATH: per_layer([written(size) for size in tokens]), **dims}
+
+    def write(self, ours: Theirs) -> dict[str, Any]:
+        """The fields.
+
+        Raises:
+            CannotHold: a layer without a window rotates beside one with a window, or the other way round.
+        """
+        windows, turns = [tokens_of(window) for window in each_layer(ours, PATH)], rotates(ours)
+        size = one_size(windows)
+        whole = size is None and all(turns)
+        if not whole and turns != [tokens is not None for tokens in windows]:
+            needs = "rotary positions on the layers with a window alone, or on all layers and no window"
+            raise CannotHold(f"its {ROTARY_DIM} is {ours.get(ROTARY_DIM)!r}", needs, ROTARY_DIM)
+        found = {TYPES: [SLIDING if tokens else FULL for tokens in windows]}
+        return found | {WINDOW: None if whole else size or self.default, self.step: 0 if whole else 4}
