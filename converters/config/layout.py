@@ -62,7 +62,7 @@ BLOCK_NORMS: dict[str, tuple[str, ...]] = {
     parts.BLOCK: ("ln_1", "ln_2", "after_1", "after_2"),  # those that `norms` asks for
 }
 BLOCK_MIXER = {"parallel": "mixer"}  # "attn" in all others
-MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU, ngpt.SCALED_GLU, parts.UNBIASED_MLP)
+MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU, ngpt.SCALED_GLU, parts.UNBIASED_MLP, parts.XIELU_MLP)
 FLAGS = ("mixer.bias", "mixer.out_bias", "mixer.qk_norm", "norm.bias", "head.use_bias")
 BIASED_NORMS = ("torch", "low_precision")
 UNBIASED_NORMS = ("rms", "flash_rms", ngpt.NORM)
@@ -167,6 +167,7 @@ def dims_of(resolved: Mapping[str, Any]) -> Dims:
     sizes["kv_passing_rows"] = sizes["kv_rows"] - sizes["kv_rotary_rows"]
     sizes["qkv_rows"] = sizes["q_rows"] + 2 * sizes["kv_rows"]
     sizes["glu_rows"] = 2 * sizes["n_inner"]
+    sizes["one"] = 1
     return Dims(sizes)
 
 
@@ -215,11 +216,13 @@ def _mlp(resolved: Mapping[str, Any]) -> Named:
     kind = _one_of(resolved, "architecture.mlp.mlp_cls", MLPS)
     prefix = "mlp.mlp" if kind == "fused_mlp" else "mlp"
     rows = "glu_rows" if kind in ("glu", BIASED_GLU, ngpt.SCALED_GLU) else "n_inner"
-    bias = resolved["architecture.mlp.bias"] if kind == ngpt.SCALED_GLU else kind not in ("glu", parts.UNBIASED_MLP)
+    unbiased = kind in ("glu", parts.UNBIASED_MLP, parts.XIELU_MLP)
+    bias = resolved["architecture.mlp.bias"] if kind == ngpt.SCALED_GLU else not unbiased
     yield from _linear(f"{prefix}.fc1", (rows, "n_embd"), bias)
     yield from _linear(f"{prefix}.fc2", ("n_embd", "n_inner"), bias)
     if kind == ngpt.SCALED_GLU:
         yield from ngpt.scale(resolved, "architecture.mlp.uv_scale", "mlp.")
+    yield from parts.activation(resolved)
 
 
 def _head(resolved: Mapping[str, Any]) -> Named:

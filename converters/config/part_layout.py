@@ -13,8 +13,9 @@ from converters.errors import ConfigRefused
 BLOCK = "residual"
 NORMS, RESIDUAL_SCALE = "architecture.norms", "architecture.residual_scale"
 SCALED, SCALED_TABLE, EMBD_SCALE = "scaled", "scaled_table", "embd_scale"
-UNBIASED_MLP = "mlp_no_bias"
+UNBIASED_MLP, XIELU_MLP = "mlp_no_bias", "mlp_xielu"
 OVER, CLIP = "architecture.mixer.qk_norm_over", "architecture.mixer.clip_qkv"
+GROWTH = "architecture.mixer.query_growth"
 LOGIT_MULTIPLIER, LOGIT_SOFTCAP = "architecture.head.logit_multiplier", "architecture.head.logit_softcap"
 AFFINE, ZERO_CENTRED = "architecture.norm.elementwise_affine", "architecture.norm.zero_centered_weight"
 
@@ -23,6 +24,7 @@ NEUTRAL: Mapping[str, Any] = {
     EMBD_SCALE: None,
     OVER: "head",
     CLIP: None,
+    GROWTH: None,
     LOGIT_MULTIPLIER: 1.0,
     LOGIT_SOFTCAP: 0.0,
 }
@@ -72,3 +74,10 @@ def qk_norms(resolved: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
         raise ConfigRefused(f"{OVER} is {over!r}, expected one of {', '.join(SIZES_OF)}")
     for name, size in zip(("q_norm", "k_norm"), SIZES_OF[over], strict=True):
         yield name, size, over != "each_head"
+
+
+def activation(resolved: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Keys and shapes of what the activation of an MLP holds."""
+    if resolved["architecture.mlp.mlp_cls"] == XIELU_MLP:
+        yield from (("mlp.act.alpha_p", ("one",)), ("mlp.act.alpha_n", ("one",)))
+        yield from (("mlp.act.beta", ()), ("mlp.act.eps", ()))

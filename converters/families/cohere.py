@@ -1,7 +1,7 @@
 """Cohere (Command-R): parallel blocks on one LayerNorm without a bias, neighbouring rotary pairs, scaled logits.
 
-Source: transformers 5.23 `models/cohere`. With `use_qk_norm`, each head has norms of its own for queries and keys, whose
-weights are re-ordered as the rows of q and k are.
+Source: transformers 5.23 `models/cohere`. With `use_qk_norm`, each head has norms of its own for queries and keys;
+their weights are re-ordered as the rows of q and k are.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

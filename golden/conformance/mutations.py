@@ -68,7 +68,7 @@ def _tensors(rules: Rules, shapes: Shapes) -> Iterator[tuple[str, Rules]]:
 def _rows(rules: Rules, shapes: Shapes) -> Iterator[tuple[str, Rules]]:
     """The two halves of a tensor's rows interleaved; of an odd number, in the smallest grid there is."""
     for k, rule in enumerate(rules):
-        if len(rule.ours) != 1:
+        if len(rule.ours) != 1 or not shapes[rule.ours[0]]:
             continue
         rows = shapes[rule.ours[0]][0]
         factor = next((n for n in range(2, rows) if rows % n == 0), None)

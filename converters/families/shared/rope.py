@@ -52,7 +52,7 @@ ELSEWHERE = {
     "finetuned": "other readers choose the kind of yarn by it",
 }
 TYPO = 0.9  # how much alike two names are that mean the same
-SAID = {*KNOWN, "type", "rope_type", "rope_theta"}
+SAID = {*KNOWN, "type", "rope_type", "rope_theta", "llama_4_scaling_beta"}  # the last: Ministral-3's
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from mixformer.blocks.mixers.head_sizes import head_sizes
 from mixformer.blocks.mixers.inner_attention import InnerAttention
 from mixformer.blocks.mixers.masked_linear import MaskedLinearAttention, has_no_softmax
 from mixformer.blocks.mixers.plain_rotary import rotary_embedding
+from mixformer.blocks.mixers.query_growth import query_growth_of
 from mixformer.blocks.mixers.scaled_heads import qk_scale_of, scaled_heads
 from mixformer.blocks.mixers.sdk_yarn import rotary_frequencies
 from mixformer.blocks.mixers.window import parse_window
@@ -54,6 +55,7 @@ class MHA(nn.Module):
         qk_l2_norm, qk_scale: Ours. See `scaled_heads`; qk_scale adds `qk_scale.weight` (H * h,).
         qk_norm_over: Ours. With qk_norm, see `norms_of_heads`: "head", "each_head" or "width".
         clip_qkv: Ours. Bound of the absolute values of q, k and v before anything else, None for none.
+        query_growth: Ours. See `QueryGrowth`: {"beta": ..., "length": ...}.
         attn_fn, masked_score: Ours. "softmax", or "masked_linear" with the score of later keys, see
             `MaskedLinearAttention`.
 
@@ -98,6 +100,7 @@ class MHA(nn.Module):
         masked_score: float | None = None,
         qk_norm_over: str = "head",
         clip_qkv: float | None = None,
+        query_growth: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -130,6 +133,7 @@ class MHA(nn.Module):
         self.qk_l2_norm = qk_l2_norm
         self.qk_scale = qk_scale_of(qk_scale, sizes, self.path)
         self.clip_qkv = checked_clip(clip_qkv, self.path)
+        self.query_growth = query_growth_of(query_growth, self.path)
         self.qk_norm, self.qk_norm_over = qk_norm, checked_over(qk_norm_over, qk_norm, self.path)
         if qk_norm:
             norm = block_at(config.architecture, layer_idx)["norm"]
@@ -196,6 +200,7 @@ class MHA(nn.Module):
         if self.qk_l2_norm or self.qk_scale is not None:
             qk = scaled_heads(qk, self.qk_l2_norm, self.qk_scale)
         q, k = qk.split((heads, kv_heads), dim=2)
+        q = q if self.query_growth is None else self.query_growth(q, context)
         # As a view, v would keep the whole of qkv in memory for the backward pass, beside the q and k that replace it.
         return q, k, v.clone() if torch.is_grad_enabled() and self.rotary_emb is not None else v
 

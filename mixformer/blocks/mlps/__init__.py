@@ -11,6 +11,7 @@ from mixformer.architecture import block_path
 from mixformer.blocks.mlps.glu import GLU, BiasedGLU
 from mixformer.blocks.mlps.mlp import MLP, FusedMLP, UnbiasedMLP
 from mixformer.blocks.mlps.scaled_glu import ScaledGLU
+from mixformer.blocks.mlps.xielu import XIELUMLP
 from mixformer.registry import class_and_keywords, takes
 
 DEFAULT_MLP = "fused_mlp"
@@ -23,6 +24,7 @@ MLPS: dict[str, type[nn.Module]] = {
     "glu_bias": BiasedGLU,
     "glu_scaled": ScaledGLU,
     "mlp_no_bias": UnbiasedMLP,
+    "mlp_xielu": XIELUMLP,
 }
 
 

@@ -8,6 +8,7 @@ from converters.config.cannot_hold import CannotHold
 from converters.config.kinds import BOOL, spelled
 from converters.config.part_layout import OVER, UNBIASED_MLP
 from converters.errors import ConfigRefused
+from converters.families.shared.activations import ACTIVATIONS
 from converters.families.shared.transformers_fields import MIXER, MLP, head_dim_of
 
 
@@ -127,3 +128,51 @@ class FullWidth:
             needs = f"n_embd / n_head, here {ours['n_embd']} / {heads}"
             raise CannotHold(f"it uses heads of {head_dim} dimensions", needs, MIXER + "head_dim")
         return {}
+
+
+@dataclass(frozen=True)
+class MLPByActivation:
+    """A plain MLP whose activation has parameters under one name, and none under all others.
+
+    name: the field of the activation. learning: the value that stands for the one with parameters, and the default.
+    with_parameters, plain: our MLPs.
+    """
+
+    name: str
+    learning: str
+    with_parameters: str
+    plain: str
+    ours: tuple[str, ...] = (MLP + "mlp_cls", MLP + "act_fn")
+    also: tuple[str, ...] = ("activation_function",)
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The field."""
+        return (self.name,)
+
+    def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """The MLP, and its activation where it has no parameters.
+
+        Raises:
+            ConfigRefused: it is no known activation.
+        """
+        value = theirs.get(self.name, self.learning)
+        if value == self.learning:
+            return {MLP + "mlp_cls": self.with_parameters}
+        if not ACTIVATIONS.holds(value):
+            raise ConfigRefused(f"{self.name} is {spelled(value)}, expected {self.learning!r} or {ACTIVATIONS.words}")
+        return {MLP + "mlp_cls": self.plain, MLP + "act_fn": value, "activation_function": value}
+
+    def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """The field.
+
+        Raises:
+            CannotHold: ours has another kind of MLP, or an unknown activation.
+        """
+        kind, act = ours[MLP + "mlp_cls"], ours[MLP + "act_fn"]
+        if kind == self.with_parameters:
+            return {self.name: self.learning}
+        if kind != self.plain or not ACTIVATIONS.holds(act):
+            needs = f"{self.with_parameters} or {self.plain}"
+            raise CannotHold(f"it uses the MLP {spelled(kind)} with {spelled(act)}", needs, MLP + "mlp_cls")
+        return {self.name: act}
