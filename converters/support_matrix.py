@@ -1,7 +1,7 @@
 """The support matrix: which variants each family can hold, found by asking the families.
 
-For each family the first plain MixFormer is taken that it can hold. A variant is supported if that model with the
-variant can be converted to the family's config and back without a change.
+For each family the first plain MixFormer is taken that it can hold, or its small model in plain sizes. A variant is
+supported if that model with the variant can be converted to the family's config and back without a change.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,10 +10,25 @@ from typing import Any
 
 from converters.config.layout import BIASED_GLU, SOURCE_VOCAB, resolve, unflatten
 from converters.config.list_architecture import WINDOW, PerLayer, as_list
-from converters.config.ngpt_layout import NEUTRAL
+from converters.config.ngpt_layout import NEUTRAL as NEUTRAL_OF_NGPT
+from converters.config.part_layout import (
+    BLOCK,
+    CLIP,
+    EMBD_SCALE,
+    LOGIT_MULTIPLIER,
+    LOGIT_SOFTCAP,
+    NORMS,
+    OVER,
+    RESIDUAL_SCALE,
+    UNBIASED_MLP,
+)
+from converters.config.part_layout import (
+    NEUTRAL as NEUTRAL_OF_PARTS,
+)
 from converters.errors import ConfigRefused
 from converters.families.shared.transformers_fields import HEAD, MIXER, MLP, NORM
 from converters.family import Family, list_families, umbrellas
+from converters.small_models import Hot
 
 Flat = Mapping[str, Any]
 PLAIN: Flat = {
@@ -40,13 +55,25 @@ BODIES: tuple[tuple[Flat, ...], ...] = (
     ({HEAD + "use_bias": False}, {HEAD + "use_bias": True}),
     ({}, {MIXER + "qk_norm": True}),
 )
+# Sizes of the small models of families, by the names that most of them have; what is said for each layer is left out.
+PLAIN_SIZES: Mapping[str, Any] = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+}
+NEUTRAL = {**NEUTRAL_OF_NGPT, **NEUTRAL_OF_PARTS}
 ROPE = MIXER + "rope_parameters"
 FACTORS = {"short_factor": [1.0, 1.5, 2.0, 2.5], "long_factor": [1.0, 2.0, 4.0, 8.0]}
 BANDS = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
 
 
 def _rope(kind: str, **parameters: Any) -> Flat:
-    return {ROPE: {"rope_type": kind, "rope_theta": 1e4, **parameters}}
+    return {MIXER + "rotary_base": 1e4, ROPE: {"rope_type": kind, "rope_theta": 1e4, **parameters}}
 
 
 COLUMNS: dict[str, dict[str, Flat]] = {
@@ -54,15 +81,18 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "fewer key-value heads": {MIXER + "n_head_kv": 2},
         "head_dim apart from n_embd / n_head": {MIXER + "head_dim": 10, MIXER + "rotary_dim": 10},
         "normalised q and k": {MIXER + "qk_norm": True},
+        "norms over all of q and k": {MIXER + "qk_norm": True, OVER: "width"},
+        "norms of each head": {MIXER + "qk_norm": True, OVER: "each_head"},
         "plain q and k": {MIXER + "qk_norm": False, MIXER + "qk_l2_norm": False},
         "q and k of length 1, with a learned scale": {MIXER + "qk_l2_norm": True, MIXER + "qk_scale.init": 1.0},
     },
     "positions": {
         "learned positions, no rotary": {"embd_layer": "positional", MIXER + "rotary_dim": 0},
         "part of a head rotates": {MIXER + "rotary_dim": 4},
-        "another theta": {MIXER + "rotary_base": 5e5},
+        "another theta": {MIXER + "rotary_base": 5e5, ROPE: None},
         "rope linear or dynamic": _rope("dynamic", factor=2.0),
         "rope yarn or llama3": _rope("llama3", factor=4.0, **BANDS),
+        "layers without positions": {MIXER + "rotary_dim": PerLayer((8, 0))},
         "NVIDIA's odd turn": {MIXER + "rotary_style": "ngpt_nvidia"},
         "longrope": _rope("longrope", **FACTORS, original_max_position_embeddings=32),
     },
@@ -71,6 +101,8 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "a window on some layers": {MIXER + WINDOW: PerLayer((None, "(15, 0)"))},
         "unscaled scores": {MIXER + "softmax_scale": 1.0},
         "scores scaled by layer": {MIXER + "scale_attn_by_inverse_layer_idx": True},
+        "capped scores": {MIXER + "softcap": 30.0},
+        "bounded q, k and v": {CLIP: 4.0},
         "no softmax": {MIXER + "attn_fn": "masked_linear", MIXER + "masked_score": -1e8},
     },
     "biases": {
@@ -83,11 +115,16 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "GLU": {MLP + "mlp_cls": "glu"},
         "GLU with biases": {MLP + "mlp_cls": BIASED_GLU},
         "plain MLP with biases": {MLP + "mlp_cls": "mlp"},
+        "plain MLP without biases": {MLP + "mlp_cls": UNBIASED_MLP},
         "another activation": {MLP + "act_fn": "relu"},
         "GLU with a learned scale": {MLP + "mlp_cls": "glu_scaled"},
     },
     "blocks": {
         "parallel blocks": {"architecture.block_cls": "parallel"},
+        "norms after branches": {"architecture.block_cls": BLOCK, NORMS: "after"},
+        "norms before and after": {"architecture.block_cls": BLOCK, NORMS: "both"},
+        "scaled branches": {"architecture.block_cls": BLOCK, RESIDUAL_SCALE: 0.5},
+        "scaled embeddings": {"embd_layer": "scaled", EMBD_SCALE: 12.0},
         "dropout of residuals": {"resid_pdrop": 0.1},
         "normalised, branches added": {"architecture.block_cls": "ngpt", "architecture.residual": "add"},
         "normalised, branches interpolated": {"architecture.block_cls": "ngpt", "architecture.residual": "lerp"},
@@ -96,6 +133,8 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "head with a bias": {HEAD + "use_bias": True},
         "tied head": {"tie_word_embeddings": True},
         "untied head": {"tie_word_embeddings": False},
+        "logits times a constant": {LOGIT_MULTIPLIER: 0.5},
+        "capped logits": {LOGIT_SOFTCAP: 30.0},
         "logits with a learned scale": {HEAD + "logit_scale.init": 1.0},
     },
 }
@@ -117,12 +156,20 @@ VARIED = {path for variant in VARIANTS.values() for path in variant}
 
 
 def plainest(family: Family) -> Flat | None:
-    """The family's own sample, or the first plain model of ours that it can hold."""
-    if family.sample:
-        flat = resolve(family.config.read(family.sample.config))
+    """The family's own sample, its small model in plain sizes, or the first plain model of ours that it can hold."""
+    own = family.sample.config if family.sample else _small(family)
+    if own:
+        flat = resolve(family.config.read(own))
         return {path: value for path, value in flat.items() if path != SOURCE_VOCAB}
     found: Iterator[Flat] = ({**PLAIN, **_merged(parts)} for parts in product(*BODIES))
     return next((flat for flat in found if expresses(family, flat)), None)
+
+
+def _small(family: Family) -> Flat:
+    """The config of the family's small model, in plain sizes; empty for a family that does not bring one."""
+    said = family.hot.sizes if isinstance(family.hot, Hot) else {}
+    kept = {name: value for name, value in said.items() if not isinstance(value, list)}
+    return {**kept, **{name: value for name, value in PLAIN_SIZES.items() if name in kept}}
 
 
 def _merged(parts: tuple[Flat, ...]) -> dict[str, Any]:

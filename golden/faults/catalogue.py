@@ -15,6 +15,7 @@ from golden.faults import mapping_faults as m
 from golden.faults import weight_faults as w
 from golden.faults.fault import Fault
 from golden.faults.model_copy import Patient
+from golden.faults.part_faults import part_faults
 from golden.faults.sphere_faults import sphere_faults
 
 ROLES = ("q", "k", "v", "o", "gate", "up", "down", "fc1", "fc2", "norm_1", "norm_2", "q_norm", "k_norm")
@@ -39,6 +40,7 @@ def all_faults() -> Iterator[Fault]:
     yield from _mapping_faults()
     yield from _config_faults()
     yield from sphere_faults()
+    yield from part_faults()
 
 
 def _row_faults() -> Iterator[Fault]:

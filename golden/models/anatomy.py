@@ -17,6 +17,7 @@ from golden.models.loading import MIXFORMER
 from golden.models.parts import ConfigPath, Dials, Part
 from golden.models.sphere_parts import sphere_dials, sphere_parts
 
+NORM_KEYS = (("norm_1", "ln_1"), ("norm_2", "ln_2"), ("norm_1", "ln"), ("after_1", "after_1"), ("after_2", "after_2"))
 GLUS = ("glu", "glu_bias", "glu_scaled")
 
 
@@ -125,6 +126,7 @@ def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
     top: dict[str, tuple[ConfigPath, ...]] = {
         "eps": (("final_norm", "eps"), ("layer_norm_epsilon",)),
         "tie": (("tie_word_embeddings",),),
+        "embd_scale": (("embd_scale",),),
     }
     inside = {
         "theta": ("mixer", "rotary_base"),
@@ -133,9 +135,15 @@ def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
         "window": ("mixer", "window_size"),
         "rotary_dim": ("mixer", "rotary_dim"),
         "scale": ("mixer", "softmax_scale"),
+        "softcap": ("mixer", "softcap"),
+        "clip": ("mixer", "clip_qkv"),
+        "growth": ("mixer", "query_growth", "beta"),
+        "residual_scale": ("residual_scale",),
     }
     dials = top | {name: tuple((*at, *path) for at in blocks) + top.get(name, ()) for name, path in inside.items()}
-    dials |= sphere_dials(blocks, [("head",)] if places else [("architecture", "head")])
+    head_places: list[ConfigPath] = [("head",)] if places else [("architecture", "head")]
+    dials |= sphere_dials(blocks, head_places)
+    dials |= {name: tuple((*at, name) for at in head_places) for name in ("logit_multiplier", "logit_softcap")}
     heads = (n_head * head_dim, n_head_kv * head_dim)
     parts = _mixformer_parts(n_layer, heads, n_inner if mlp.get("mlp_cls") in GLUS else None)
     found = _present(chain(parts, sphere_parts(n_layer, n_inner, mlp)), keys)
@@ -151,7 +159,7 @@ def _mixformer_parts(n_layer: int, heads: tuple[int, int], glu: int | None) -> I
         yield f"head{kind}", Part(f"layers.{n_layer + 1}.linear.{end}")
         for i in range(n_layer):
             block = f"layers.{i + 1}"
-            for role, name in (("norm_1", "ln_1"), ("norm_2", "ln_2"), ("norm_1", "ln")):
+            for role, name in NORM_KEYS:
                 yield f"{i}.{role}{kind}", Part(f"{block}.{name}.{end}")
             for name in ("attn", "mixer"):
                 yield from _attention_parts(f"{i}.", kind, f"{block}.{name}", end, heads)
@@ -173,6 +181,8 @@ def _attention_parts(
 
 def _mlp_parts(layer: str, kind: str, prefix: str, end: str, glu: int | None) -> Iterator[tuple[str, Part]]:
     if glu is None:
+        for name in ("alpha_p", "alpha_n", "beta", "eps") if not kind else ():
+            yield f"{layer}act_{name}", Part(f"{prefix}.act.{name}")
         yield f"{layer}fc1{kind}", Part(f"{prefix}.fc1.{end}")
         yield f"{layer}fc2{kind}", Part(f"{prefix}.fc2.{end}")
         return

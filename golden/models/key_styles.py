@@ -138,8 +138,39 @@ TUTORIAL = Style(
     | {role: ("mlp.fc1", rows) for role, rows in _UP_AND_GATE.items()},
 )
 
-STYLES: Mapping[str, Style] = {"phi": PHI, "phi3": PHI3, "gpt2": GPT2, "gptj": GPTJ, "codegen": CODEGEN} | {
+
+def _llama_but(**names: str) -> Style:
+    """LLaMA's names, but for these."""
+    return Style(LLAMA.prefix, _LLAMA_TOP, dict(LLAMA.layer) | _whole(names))
+
+
+def _plain_mlp(**names: str) -> Style:
+    """LLaMA's names with a plain MLP, and but for these."""
+    kept = {role: place for role, place in LLAMA.layer.items() if role not in ("gate", "up", "down")}
+    mlp = {"fc1": "mlp.up_proj", "fc2": "mlp.down_proj"}
+    learned = {f"act_{name}": f"mlp.act_fn.{name}" for name in ("alpha_p", "alpha_n", "beta", "eps")}
+    return Style(LLAMA.prefix, _LLAMA_TOP, kept | _whole(mlp | learned | names))
+
+
+_AFTER = {"after_1": "post_attention_layernorm", "after_2": "post_feedforward_layernorm"}
+_GEMMA = _llama_but(norm_2="pre_feedforward_layernorm", **_AFTER)
+_GATE_UP = {"gate": ("mlp.gate_up_proj", ("inner",)), "up": ("mlp.gate_up_proj", ("inner", "inner"))}
+_GLM4_NORMS = {"after_1": "post_self_attn_layernorm", "after_2": "post_mlp_layernorm"}
+
+STYLES: Mapping[str, Style] = {
+    "phi": PHI,
+    "phi3": PHI3,
+    "gpt2": GPT2,
+    "gptj": GPTJ,
+    "codegen": CODEGEN,
     "ngpt-nvidia": NVIDIA,
     "ngpt-tutorial": TUTORIAL,
+    **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA),
+    **dict.fromkeys(("olmo2", "exaone4"), _GEMMA),
+    "glm": Style(LLAMA.prefix, _LLAMA_TOP, dict(LLAMA.layer) | _GATE_UP),
+    "glm4": Style(LLAMA.prefix, _LLAMA_TOP, dict(LLAMA.layer) | _GATE_UP | _whole(_GLM4_NORMS)),
+    **dict.fromkeys(("arcee", "nemotron"), _plain_mlp()),
+    "apertus": _plain_mlp(norm_1="attention_layernorm", norm_2="feedforward_layernorm"),
+    "starcoder2": _plain_mlp(fc1="mlp.c_fc", fc2="mlp.c_proj"),
 }
 """By model_type. Any other model_type has the names of LLaMA."""

@@ -9,12 +9,19 @@ from typing import Any
 from torch import nn
 
 ROLE_NAMES = {
-    "norm_1": ("input_layernorm", "ln_1", "ln", "rmsnorm_att"),
+    "norm_1": ("input_layernorm", "ln_1", "ln", "rmsnorm_att", "attention_layernorm"),
     "attention": ("self_attn", "attn", "atten", "mixer"),
-    "norm_2": ("post_attention_layernorm", "ln_2", "rmsnorm_mlp"),
+    "after_1": ("after_1", "post_self_attn_layernorm"),
+    "norm_2": ("post_attention_layernorm", "ln_2", "rmsnorm_mlp", "feedforward_layernorm"),
     "mlp": ("mlp",),
+    "after_2": ("after_2", "post_mlp_layernorm", "post_feedforward_layernorm"),
 }
 """Role -> names it has in transformers' models and in MixFormer, in the order of the forward pass."""
+
+
+AFTER_MLP = "post_feedforward_layernorm"
+"""Where a block has a norm of this name, `post_attention_layernorm` stands after attention, not before the MLP."""
+OF_GEMMA = {"after_1": ("post_attention_layernorm",), "norm_2": ("pre_feedforward_layernorm",)}
 
 
 def blocks(model: Any) -> list[nn.Module]:
@@ -28,10 +35,11 @@ def blocks(model: Any) -> list[nn.Module]:
 
 
 def role_module(block: nn.Module, role: str) -> nn.Module | None:
-    """The module of that role in a block, or None."""
-    for name in ROLE_NAMES[role]:
+    """The module of that role in a block, or None; a module that does nothing is none."""
+    names = OF_GEMMA.get(role) if hasattr(block, AFTER_MLP) else None
+    for name in names or ROLE_NAMES[role]:
         module = getattr(block, name, None)
-        if isinstance(module, nn.Module):
+        if isinstance(module, nn.Module) and not isinstance(module, nn.Identity):
             return module
     return None
 

@@ -28,6 +28,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "mixer": ATTENTION | {"qk_norm": True},
         "mlp": GLU,
     },
+    "norms before and after, around 1": {
+        "block_cls": "residual",
+        "norms": "both",
+        "norm": {"norm_cls": "flash_rms", "zero_centered_weight": True},
+        "mixer": ATTENTION | {"qk_norm": True, "qk_norm_over": "width"},
+        "mlp": {"mlp_cls": "mlp_no_bias"},
+    },
+    "norms after, each head its own": {
+        "block_cls": "residual",
+        "norms": "after",
+        "norm": {"norm_cls": "rms"},
+        "mixer": ATTENTION | {"qk_norm": True, "qk_norm_over": "each_head"},
+        "mlp": {"mlp_cls": "mlp_xielu"},
+    },
 }
 
 
@@ -37,6 +51,9 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
     "nvidia": ("ngpt-nvidia", {"bias": True}),
     "nvidia, use_nGPT 0": ("ngpt-nvidia", {"use_nGPT": 0, "bias": True}),
 }
+
+
+ZOO = ("gemma2", "gemma3-text", "olmo2", "exaone4", "glm", "glm4", "arcee", "nemotron", "apertus", "starcoder2")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -74,7 +91,7 @@ def test_every_element_of_a_mixformer_belongs_to_one_part(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "family", ["llama", "mistral", "qwen2", "qwen3", "phi", "phi3", "gpt2", "gptj", "codegen", *DIALECTS]
+    "family", ["llama", "mistral", "qwen2", "qwen3", "phi", "phi3", "gpt2", "gptj", "codegen", *DIALECTS, *ZOO]
 )
 def test_every_element_of_a_family_belongs_to_one_part(family: str, tmp_path: Path) -> None:
     name, overrides = DIALECTS.get(family, (family, {}))
