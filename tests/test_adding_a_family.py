@@ -119,8 +119,8 @@ def test_a_group_that_is_not_listed_is_found(guide):
 def test_a_name_or_an_argument_that_does_not_exist_is_found(guide):
     with pytest.raises(AttributeError, match="AllWindows"):
         missing(guide.replace("`LayerWindows`", "`AllWindows`"))
-    with pytest.raises(AssertionError, match=r"mlp\(activation\)"):
-        missing(guide.replace("`mlp(act)`", "`mlp(activation)`"))
+    with pytest.raises(AssertionError, match=r"mlp\(activation, name\)"):
+        missing(guide.replace("`mlp(act, name)`", "`mlp(activation, name)`"))
     with pytest.raises(ModuleNotFoundError, match="kindz"):
         modules_named(guide.replace("converters.config.kinds", "converters.config.kindz.Kind"))
 

@@ -141,6 +141,7 @@ def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
         "residual_scale": ("residual_scale",),
     }
     dials = top | {name: tuple((*at, *path) for at in blocks) + top.get(name, ()) for name, path in inside.items()}
+    dials["theta"] += tuple((*at, "mixer", "rope_parameters", "rope_theta") for at in blocks)
     head_places: list[ConfigPath] = [("head",)] if places else [("architecture", "head")]
     dials |= sphere_dials(blocks, head_places)
     dials |= {name: tuple((*at, name) for at in head_places) for name in ("logit_multiplier", "logit_softcap")}

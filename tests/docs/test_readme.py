@@ -25,7 +25,7 @@ def test_every_family_is_named():
     families = {family.name for family in list_families(plugins=False) if not family.dialect_of}
     families |= set(umbrellas())  # one name for several dialects
     (sentence,) = re.findall(r"The families are (.*?), each", README, re.DOTALL)
-    assert set(re.findall(r"`(\w+)`", sentence)) == families
+    assert set(re.findall(r"`([\w-]+)`", sentence)) == families
 
 
 def test_the_demo_is_the_first_conversion():

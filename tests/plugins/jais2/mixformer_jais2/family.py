@@ -29,8 +29,7 @@ from converters.families.shared.transformers_fields import (
     positions,
 )
 from converters.families.shared.transformers_rules import LAYER, linear, llama_attention, norm, vocabulary
-from converters.family import Family, Rule
-from converters.small_models import Hot
+from converters.family import Family, Hot, Rule
 
 CONFIG = ConfigTable(
     called="Jais-2",
