@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -28,6 +29,7 @@ from cli.console import (
     Waive,
     error,
     in_words,
+    must_be_file,
     progress_bar,
     show,
     size_in_bytes,
@@ -41,7 +43,6 @@ from converters.counts import counted
 if TYPE_CHECKING:
     from cli.hub.pushing import Target
     from converters import ConversionReport, Request
-    from converters.checkpoint.checkpoint import Checkpoint
     from golden import Verdict
 
 Source = Annotated[
@@ -65,6 +66,12 @@ Code = Annotated[
     bool, typer.Option("--code/--no-code", help="With a MixFormer, write the code that loads it without this package.")
 ]
 Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until all files are on disk.")]
+Stream = Annotated[
+    bool, typer.Option("--stream", help="Fetch a repo's weights by range while converting; never all of it is on disk.")
+]
+Golden = Annotated[
+    Path | None, typer.Option("--golden", help="With --stream: judge by this golden file instead of fetching again.")
+]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Number of threads that copy.")]
 
 MOST_NAMED = 8  # tensors with values that are not finite
@@ -98,6 +105,8 @@ def verb(family: str) -> Callable[..., None]:
         format: Format = "safetensors",
         code: Code = True,
         push: Push = None,
+        stream: Stream = False,
+        golden: Golden = None,
         device: Device = "cpu",
         json: Json = False,
         quiet: Quiet = False,
@@ -108,9 +117,14 @@ def verb(family: str) -> Callable[..., None]:
         from converters.engine.shard_writing import Writing
         from converters.plan.options import Options
 
-        writing = Writing(hash=hash, fsync=fsync, threads=threads)
+        writing = Writing(hash=hash, fsync=fsync, threads=1 if stream else threads)  # pages are given back in order
         if format not in FORMATS:
             raise typer.BadParameter(f"--format is {format!r}, expected {' or '.join(FORMATS)}")
+        if golden and not stream:
+            raise typer.BadParameter("--golden goes with --stream; else judge by it with: convert parity")
+        must_be_file(golden)
+        if stream and not source:
+            raise typer.BadParameter("--stream needs a SOURCE on the Hub, org/name")
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
         waived, pair = tuple(waive or ()), named_pair(family, to, dialect)
         options = Options(waived, drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
@@ -119,27 +133,43 @@ def verb(family: str) -> Callable[..., None]:
         )
         request = Request(options, limit, force, writing, native=format == "native", code=code)
         with heads_said(n_head), shards_said(qkv_shards):
-            raise typer.Exit(_convert(pair, source, output, request, device if parity else None, push, json, quiet))
+            judge = Judge(device if parity else None, golden, quiet=quiet or json)
+            raise typer.Exit(_convert(pair, source, output, request, judge, push, stream, json, quiet))
 
     return run
 
 
+@dataclass(frozen=True)
+class Judge:
+    """How a conversion is judged: the device of L3, None for not at all, and a golden file in place of the source."""
+
+    device: str | None
+    golden: Path | None
+    quiet: bool
+
+
 def _convert(
-    pair: tuple[str, str], source: str | None, output: Path | None, request: "Request", device: str | None,
-    push: str | None, as_json: bool, quiet: bool,
+    pair: tuple[str, str], source: str | None, output: Path | None, request: "Request", judge: Judge,
+    push: str | None, stream: bool, as_json: bool, quiet: bool,
 ) -> int:  # fmt: skip
     from cli.hub.sources import folder_of
-    from converters.checkpoint.opening import open_checkpoint
     from converters.plan.plan import make_plan
 
     target = _push_target(push) if push else None
     (family, to), options = pair, request.options
     check = partial(make_plan, family=family, to=to, options=options)
-    with removed_samples(family, output, wanted=not source):
-        folder = folder_of(source, check, output=output, quiet=quiet or as_json) if source else sample(family, output)
-        checkpoint = open_checkpoint(folder, dequantize=options.dequantize)
-        report = _written(checkpoint, family, to, output, request, show_bar=not quiet and not as_json)
-    verdict = _judged(report, device, quiet=quiet or as_json)
+    quick = quiet or as_json
+    with ExitStack() as stack:
+        if stream:
+            from cli.streaming.source import streamed_folder
+
+            opened = streamed_folder(str(source), check, output, to, request.max_shard_size)
+            report = _written(stack.enter_context(opened), family, to, output, request, show_bar=not quick)
+        else:
+            with removed_samples(family, output, wanted=not source):
+                folder = folder_of(source, check, output=output, quiet=quick) if source else sample(family, output)
+                report = _written(folder, family, to, output, request, show_bar=not quick)
+        verdict = _judged(report, judge)
     content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
     lines, code = _lines(report, verdict), 0 if isinstance(verdict, str) else exit_code(verdict)
     try:
@@ -174,37 +204,46 @@ def _pushed(output: Path, target: "Target", *, quiet: bool) -> tuple[list[str], 
 
 
 def _written(
-    checkpoint: "Checkpoint", family: str, to: str, output: Path | None, request: "Request", *, show_bar: bool
+    folder: Path, family: str, to: str, output: Path | None, request: "Request", *, show_bar: bool
 ) -> "ConversionReport":
+    from converters.checkpoint.opening import open_checkpoint
     from converters.conversion import convert
 
+    checkpoint = open_checkpoint(folder, dequantize=request.options.dequantize)
     with progress_bar("converting", checkpoint.nbytes, wanted=show_bar) as advance:
         request = replace(request, writing=replace(request.writing, progress=advance))
         return convert(checkpoint, family, to, output, request)
 
 
-def _judged(report: "ConversionReport", device: str | None, *, quiet: bool) -> "Verdict | str":
+def _judged(report: "ConversionReport", judge: Judge) -> "Verdict | str":
     """The verdict on a conversion: the recorded one where judging is off or a PASS is recorded already."""
     known = _known(report)
-    if device is None or (report.up_to_date and known == "PASS"):
+    if judge.device is None or (report.up_to_date and known == "PASS"):
         return known
     from cli.cards.card import write_card
+    from cli.hub.errors import HubError
     from converters.provenance import read_record
     from converters.verdict_record import LEVELS, Run, record_run
     from golden import GoldenError
 
-    complete = (
-        f"interrupted; {report.output} is complete and unverified; judge it: {_judge_words(report, str(report.source))}"
-    )
+    how = _judge_words(report, _name(report.source))
+    complete = f"interrupted; {report.output} is complete and unverified; judge it: {how}"
     with saying(complete):
         try:
-            verdict = judged(report.output, report.source, device=device, quiet=quiet)
-        except GoldenError as reason:
+            verdict = judged(report.output, report.source, judge.golden, device=judge.device, quiet=judge.quiet)
+        except (GoldenError, HubError) as reason:
             error(f"no verdict could be reached: {reason}")
             raise typer.Exit(5) from None
-        if record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), device, report.source)):
+        if record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), judge.device, report.source, judge.golden)):
             write_card(report.output, read_record(report.output))
     return verdict
+
+
+def _name(source: Path) -> str:
+    """What a source is called: a folder of the Hub's cache, which may be gone tomorrow, by its repo."""
+    from converters.checkpoint.cache_folders import snapshot_of
+
+    return str(snapshot_of(source) or source)
 
 
 def _judge_words(report: "ConversionReport", source: str) -> str:
@@ -236,9 +275,7 @@ def _plain(report: "ConversionReport") -> dict[str, Any]:
 
 
 def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
-    from converters.checkpoint.cache_folders import snapshot_of
-
-    source = snapshot_of(report.source) or report.source
+    source = _name(report.source)
     if report.up_to_date:
         first = f"{report.output} is up to date"
     else:
@@ -246,7 +283,7 @@ def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
     lines = [first, f"  from {source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
     lines += _nonfinite_lines(report.nonfinite)
     if isinstance(verdict, str):
-        judge = f" (judge it: {_judge_words(report, str(source))})"
+        judge = f" (judge it: {_judge_words(report, source)})"
         return [*lines, f"verdict: {verdict}{'' if verdict == 'PASS' else judge}"]
     from golden import verdict_lines
 

@@ -109,9 +109,12 @@ def judged(
         error("judging by running both models ...", prefix="")
     wait_without_spinning()
     from cli.plain_folders import plain_folders
+    from converters.paging import pager_of
     from golden import check_inputs
 
-    with plain_folders(candidate, reference) as (one, other):
+    as_it_is = golden is not None and reference is not None and pager_of(reference) is not None  # nothing loads it
+    with plain_folders(candidate, None if as_it_is else reference) as (one, other):
+        other = reference if as_it_is else other
         check_inputs(one, other, golden)  # before torch is imported
         from golden import compare
 

@@ -67,6 +67,10 @@ def _plain(
     if path is None or checkpoint is None or not (left or _is_copied(checkpoint, family, is_candidate=is_candidate)):
         yield path
         return
+    from converters.paging import pager_of
+
+    if pager_of(path):
+        _refuse_copy(path)
     from converters.engine.output_folder import copy_file
     from converters.plain_copy import write_plain
     from converters.provenance import NAME
@@ -76,6 +80,16 @@ def _plain(
         if is_candidate and (checkpoint.folder / NAME).is_file():  # what the conversion recorded is judged too
             copy_file(checkpoint.folder / NAME, copy / NAME, durable=False)
         yield copy
+
+
+def _refuse_copy(path: Path) -> None:
+    """Raises UnverifiableError: the source is never whole on disk, and a copy of it would be."""
+    from golden.errors import UnverifiableError
+
+    raise UnverifiableError(
+        f"transformers cannot load {path.parent.parent.name} as it is, and with --stream no copy of it is made; record"
+        " it where there is room (convert golden record) and give --golden FILE"
+    )
 
 
 def _is_copied(checkpoint: "Checkpoint", family: str | None, *, is_candidate: bool) -> bool:

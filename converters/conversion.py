@@ -22,6 +22,7 @@ from converters.engine.shard_writing import Writing, write_shards
 from converters.errors import HeadDiffers, NotInvertible, TargetRefused
 from converters.family import OURS, dialect_of
 from converters.family_of import target_family
+from converters.paging import pager_of
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan, make_plan
 from converters.plan.translation import unstored
@@ -223,10 +224,17 @@ def _write(
         recorded = {name: digest for name, digest in digests.items() if name != README}  # a card may be edited
         content = {
             **provenance.record(asked, plan, recorded, request.writing.errors),
+            **_streamed(plan.source),
             "written": provenance.written(folder, recorded),
         }
         write_file(folder / provenance.NAME, as_bytes(content), durable=durable)
     return tuple(sorted([*digests, provenance.NAME]))
+
+
+def _streamed(source: Checkpoint) -> dict[str, object]:
+    """What is recorded of a source that was never whole on disk."""
+    pager = pager_of(source.folder)
+    return {"streamed": dict(pager.report())} if pager else {}
 
 
 def _small(plan: Plan, shards: tuple[Shard, ...], code: Mapping[str, bytes], *, native: bool) -> dict[str, bytes]:

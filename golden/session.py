@@ -19,11 +19,11 @@ from golden.levels.behaviour import judge_behaviour
 from golden.levels.function import FLOAT64, Budget, float32_budget, judge_function
 from golden.levels.kernels import check_device, judge_kernels
 from golden.models.folders import read_config
-from golden.models.loading import FLASH, check_flash, load_model, says_mixformer
+from golden.models.loading import FLASH, check_flash, says_mixformer
 from golden.models.lossy import cast_of, rows_of
 from golden.models.memory import RunPlan
 from golden.models.running import ModelRunner
-from golden.models.streamed_loading import open_streamed
+from golden.models.streamed_loading import open_streamed, open_whole
 from golden.verdict import LevelResult, Status
 
 MODEL_LEVELS = frozenset({"L2", "L3", "L4"})
@@ -121,7 +121,7 @@ def _evidence(case: Case, plan: RunPlan) -> Iterator[Evidence]:
 
 
 def _opener(plan: RunPlan) -> Opener:
-    return open_streamed if plan.streamed else load_model
+    return open_streamed if plan.streamed else open_whole
 
 
 def _floor_of(case: Case) -> Path | None:

@@ -35,7 +35,8 @@ FLOORS = {
         converters.checkpoint
         converters.generations
         converters.algebra converters.remote_code
-        converters.errors converters.counts converters.version converters.card_marks
+        converters.errors converters.counts converters.version converters.card_marks \
+            converters.paging
     """,
     "golden": """
         golden.conformance

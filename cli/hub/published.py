@@ -11,7 +11,7 @@ from typing import Any
 from converters.checkpoint.json_files import as_bytes
 
 REQUEST = ("version", "family", "to", "source", "options", "max_shard_size", "format", "code")
-KEYS = (*REQUEST, "lossy_steps", "files", "keys")
+KEYS = (*REQUEST, "lossy_steps", "files", "keys", "streamed")
 LEVEL = ("name", "title", "status", "number", "budget", "required")
 SOURCE = ("name", "repo", "commit", "headers_sha256")
 

@@ -40,11 +40,13 @@ def _read(api: "HfApi", listing: Listing, name: str, begin: int, end: int) -> by
                 f"{listing} {name}: asked for {expected}, the server sent {answer.status_code} with the range {got};"
                 f" headers cannot be read there. Fetch it first: hf download {listing.repo}"
             )
-        data = b""
+        pieces, got_bytes = [], 0
         for piece in answer.iter_raw():
-            data += piece
-            if len(data) > end - begin:
+            pieces.append(piece)
+            got_bytes += len(piece)
+            if got_bytes > end - begin:
                 break
+    data = b"".join(pieces)
     if len(data) != end - begin:
         raise HubError(f"{listing} {name}: asked for {expected}, {len(data)} bytes came")
     return data

@@ -61,7 +61,7 @@ def headers_of(api: "HfApi", listing: Listing, weights: Sequence[str]) -> Iterat
         for name in [name for name in (*SMALL, index) if name in listing.files]:
             (folder / str(name)).write_bytes(fetch_one(api, listing, str(name)).read_bytes())
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda name: _stand_in(api, listing, name, folder / name), weights))
+            list(pool.map(lambda name: stand_in(api, listing, name, folder / name), weights))
         try:
             yield folder
         except ConversionError as error:
@@ -69,7 +69,12 @@ def headers_of(api: "HfApi", listing: Listing, weights: Sequence[str]) -> Iterat
             raise
 
 
-def _stand_in(api: "HfApi", listing: Listing, name: str, path: Path) -> None:
+def stand_in(api: "HfApi", listing: Listing, name: str, path: Path) -> int:
+    """A sparse file of the size of a weight file that holds its header; gives the bytes of that.
+
+    Raises:
+        HubError: the server does not answer with the range asked for.
+    """
     size = listing.files[name].nbytes
     start = read_range(api, listing, name, 0, min(8, size)) if size else b""
     length = int.from_bytes(start, "little")
@@ -78,3 +83,4 @@ def _stand_in(api: "HfApi", listing: Listing, name: str, path: Path) -> None:
     with path.open("wb") as file:
         file.write(start)
         file.truncate(size)
+    return len(start)

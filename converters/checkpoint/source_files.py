@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 
 from converters.checkpoint.checkpoint import Checkpoint, FileState
 from converters.errors import UnsafeFile
+from converters.paging import need, pager_of
 
 
 class SourceFiles:
@@ -22,6 +23,7 @@ class SourceFiles:
         Raises:
             UnsafeFile: the file ends before.
         """
+        need(self.source.files[file], begin, begin + len(into))
         got = 0
         while got < len(into):
             more = os.preadv(self.descriptors[file], [into[got:]], begin + got)
@@ -44,6 +46,7 @@ class SourceFiles:
 
         self.check_length(key)
         stored = self.source.tensors[key]
+        need(stored.file, stored.begin, stored.begin + stored.nbytes)
         if stored.shard not in self._maps:
             fd = self.descriptors[stored.shard]
             self._maps[stored.shard] = memoryview(mmap.mmap(fd, 0, access=mmap.ACCESS_READ))
@@ -58,7 +61,7 @@ class SourceFiles:
     def check_unchanged(self) -> None:
         """Raises UnsafeFile if a file has changed since its header was read."""
         for path, fd, state in zip(self.source.files, self.descriptors, self.source.states, strict=True):
-            if FileState.of(fd) != state:
+            if FileState.of(fd) != state and not pager_of(path):
                 raise UnsafeFile(f"{path} changed while it was converted; nothing was kept")
 
 

@@ -9,6 +9,7 @@ from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.tensor_bytes import row_major_bytes
 from converters.engine.steps import contiguous
 from converters.errors import HeadDiffers, NotInvertible
+from converters.paging import need
 from converters.plan.plan import Plan
 
 CHUNK = 1 << 20  # bytes
@@ -56,7 +57,9 @@ def _ranges(source: Checkpoint, shard: int, begin: int, length: int) -> Iterator
     with source.files[shard].open("rb") as file:
         file.seek(begin)
         for start in range(0, length, CHUNK):
-            yield file.read(min(CHUNK, length - start))
+            size = min(CHUNK, length - start)
+            need(source.files[shard], begin + start, begin + start + size)
+            yield file.read(size)
 
 
 def _whole(source: Checkpoint, key: str) -> bytes:

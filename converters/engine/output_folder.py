@@ -82,6 +82,39 @@ def new_folder(target: Path, *, replace: bool, durable: bool) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextmanager
+def scratch_beside(target: Path) -> Iterator[Path]:
+    """A locked folder beside a target for files that go again; those that killed runs left there are removed.
+
+    Raises:
+        TargetRefused: the place cannot be written.
+    """
+    target = Path(os.path.abspath(target))  # noqa: PTH100  (as in new_folder)
+    scratch = target.parent / f".{target.name}.scratch-{os.getpid()}"
+    try:
+        make_folders(target.parent)
+        with _held(target.parent):
+            _remove_unheld(_ours(target, "scratch"))
+            make_folders(scratch)
+            lock = _locked(scratch)
+    except OSError as error:
+        raise TargetRefused(f"{target} cannot be written: {error.strerror}") from None
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_unheld(folders: Iterable[Path]) -> None:
+    """Removes folders of runs that were killed; one that somebody holds stays."""
+    for folder in folders:
+        with suppress(OSError):
+            lock = _locked(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
 def _create(target: Path) -> tuple[Path, int]:
     partial = target.parent / f".{target.name}.partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)

@@ -23,6 +23,7 @@ from converters.engine.output_file import SPAN, OutputFile, created
 from converters.engine.shard_layout import Shard
 from converters.engine.step_writing import Writer, Writing
 from converters.engine.steps import Copy, Step, parts, steps_of
+from converters.paging import pager_of
 from converters.plan.rules import TargetTensor
 
 __all__ = ["Writing", "write_shards"]
@@ -90,7 +91,7 @@ def _bare(maker: Maker, shards: Sequence[Shard], folder: Path, how: Writing, cor
 
 def _uncloned(step: Step, file: OutputFile, cloning: Cloning, writer: Writer) -> Sequence[Step]:
     """Clones what it can of a step; gives what remains to be written."""
-    if not isinstance(step, Copy):
+    if not isinstance(step, Copy) or pager_of(writer.maker.files.source.files[step.file]):
         return [step]
     rest = list(cloning.rest(step, writer.maker.files.descriptors[step.file], file.fd))
     writer.how.progress(step.length - sum(part.length for part in rest))

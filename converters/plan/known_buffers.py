@@ -18,6 +18,7 @@ from converters.checkpoint.safetensors_header import BITS
 from converters.checkpoint.tensor_bytes import row_major_bytes
 from converters.errors import ConfigRefused, NotInvertible
 from converters.family import BufferRule
+from converters.paging import need
 
 TOLERANCE = {"F32": 1e-5, "F16": 2e-3, "BF16": 1e-2, "F64": 1e-12}
 UNPACK = {"F32": "f", "F16": "e", "F64": "d"}
@@ -96,6 +97,7 @@ def stored_bytes(tensor: StoredTensor) -> bytes:
     with tensor.file.open("rb") as file:
 
         def read(begin: int, length: int) -> bytes:
+            need(tensor.file, begin, begin + length)
             file.seek(begin)
             return file.read(length)
 

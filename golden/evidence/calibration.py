@@ -15,8 +15,8 @@ from golden.evidence.extremes import without_extremes
 from golden.evidence.probes import Probe, make_probes
 from golden.evidence.prompts import Prompt
 from golden.evidence.ruler import Truth
-from golden.models.loading import load_model
 from golden.models.running import ModelRunner
+from golden.models.streamed_loading import open_whole
 from golden.verdict import Reading
 
 LOW_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -76,7 +76,7 @@ def calibrate(
         exact: the reference in float64, which gives the true outputs of the probes.
         rounded_to: the dtype that the weights of ``exact`` were rounded through.
     """
-    own = ModelRunner(load_model(folder, LOW_PRECISION[dtype], "eager"))
+    own = ModelRunner(open_whole(folder, LOW_PRECISION[dtype], "eager"))
     if rounded_to is not None:
         own.loaded.round_through(rounded_to)
     indices = chosen_prompts(truth.prompts)

@@ -15,7 +15,21 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from converters.paging import pager_of, read
+from golden.models.folders import tensor_headers
 from golden.models.modules import blocks
+
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+"""Those of models that can be judged, as safetensors names them."""
 
 Source = tuple[Path, str]
 """A safetensors file and a key in it."""
@@ -49,15 +63,14 @@ class LayerStream:
         self._buffers = {name: tensor for name, tensor in model.state_dict().items() if name not in self._dtypes}
         self._inside: nn.Module | None = None
         self._slots = {unit: tuple(_slots(prefix, unit)) for prefix, unit in _units(model)}
-        for unit in self._slots:
-            unit.register_forward_pre_hook(lambda module, _: self._enter(module))
+        self._hooks = [unit.register_forward_pre_hook(lambda module, _: self._enter(module)) for unit in self._slots]
 
     def read(self, name: str) -> Tensor:
         """The weights of one parameter, rounded to ``rounded_to`` where that is set, then cast to its own dtype."""
         path, key = self._sources[name]
         # A model in float64 runs under `Float64Mode`, which would also change the casts of this method.
-        with torch._C.DisableTorchFunction(), safe_open(path, framework="pt") as file:
-            stored: Tensor = file.get_tensor(key)
+        with torch._C.DisableTorchFunction():
+            stored = read_tensor(path, key)
             return (stored if self.rounded_to is None else stored.to(self.rounded_to)).to(self._dtypes[name])
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
@@ -65,6 +78,16 @@ class LayerStream:
         for name in self._sources:
             yield name, self.read(name)
         yield from self._buffers.items()
+
+    def load_all(self) -> None:
+        """Give every parameter its weights, one after the other, for good: the model is then as if loaded whole."""
+        for hook in self._hooks:
+            hook.remove()
+        made: dict[nn.Parameter, nn.Parameter] = {}
+        for slot in (slot for slots in self._slots.values() for slot in slots):
+            if slot.absent not in made:
+                made[slot.absent] = nn.Parameter(self.read(slot.name), requires_grad=False)
+            slot.owner._parameters[slot.leaf] = made[slot.absent]
 
     def release(self) -> None:
         """Free the weights in memory."""
@@ -79,6 +102,21 @@ class LayerStream:
         self._inside = unit
         for slot in self._slots[unit]:
             slot.owner._parameters[slot.leaf] = nn.Parameter(self.read(slot.name), requires_grad=False)
+
+
+def read_tensor(path: Path, key: str) -> Tensor:
+    """A tensor of a safetensors file; of a stand-in its bytes are asked for, and copied before others take their place.
+
+    Raises:
+        FolderError: the header cannot be read.
+    """
+    if pager_of(path) is None:
+        with safe_open(path, framework="pt") as file:
+            stored: Tensor = file.get_tensor(key)
+        return stored
+    entry = tensor_headers(path)[key]
+    data = read(path, entry.begin, entry.end)
+    return torch.frombuffer(data, dtype=DTYPES[entry.dtype]).reshape(entry.shape) if data else torch.empty(entry.shape)
 
 
 def _units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +16,11 @@ from safetensors import safe_open
 from torch import nn
 
 from converters.checkpoint.safetensors_header import TensorEntry
+from converters.paging import pager_of
 from golden.errors import UnverifiableError
 from golden.models.failures import building
 from golden.models.folders import check_config, read_config, tensor_headers, weight_files
-from golden.models.layer_stream import LayerStream, Source, names_sharing_weights
+from golden.models.layer_stream import LayerStream, Source, names_sharing_weights, read_tensor
 from golden.models.loading import MIXFORMER, LoadedModel, load_model, loading_problems, silenced, wrong_kinds
 from golden.references import is_native, native_elements
 from golden.references.codegen_shards import set_shards
@@ -73,6 +75,23 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
     if not problems:
         _load_buffers(model, found)
     return LoadedModel(folder, model.eval(), problems, LayerStream(model, sources))
+
+
+def open_whole(folder: Path, dtype: torch.dtype, attn: str | None = None) -> LoadedModel:
+    """Open a folder with all its weights in memory: :func:`golden.models.loading.load_model`, also of stand-ins.
+
+    Of stand-ins (see `converters.paging`) a tensor after the other is read, so that few of them are on disk at a time.
+
+    Raises:
+        FolderError, CannotBuildError: as `load_model`.
+        UnverifiableError: of stand-ins, as `open_streamed`.
+    """
+    if pager_of(folder) is None:
+        return load_model(folder, dtype, attn)
+    loaded = open_streamed(folder, dtype, attn)
+    if loaded.stream is not None and not loaded.problems:
+        loaded.stream.load_all()
+    return replace(loaded, stream=None)
 
 
 Found = Mapping[str, tuple[Path, str, TensorEntry]]
@@ -152,5 +171,4 @@ def _sources(model: nn.Module, found: Found) -> Iterator[tuple[str, Source]]:
 def _load_buffers(model: Any, found: Found) -> None:
     for name, buffer in model.named_buffers():
         if name in found and name in model.state_dict():
-            with safe_open(found[name][0], framework="pt") as file:
-                buffer.copy_(file.get_tensor(found[name][1]))
+            buffer.copy_(read_tensor(found[name][0], found[name][1]))
