@@ -21,13 +21,15 @@ from cli.streaming.holes import punch
 
 PAGE = 4 << 20  # bytes
 AT_ONCE = 4  # pages that are fetched at a time
+IN_VAIN = 8  # one part in so many of a file may come twice, for its hash
 Fetch = Callable[[str, int, int], bytes]  # name, begin, end
 
 
 @dataclass
 class _Stand:
     """One stand-in. `start`: where its data begin, behind a header that stays. `hashed`: bytes from its beginning that
-    were told to `digest`, None once bytes were passed over. `seen`: a hash of each page that ever came.
+    were told to `digest`, None once bytes were passed over. `in_vain`: pages that came only to be hashed, and went
+    before anybody asked for them. `seen`: a hash of each page that ever came.
     """
 
     file: RemoteFile
@@ -36,6 +38,7 @@ class _Stand:
     digest: "hashlib._Hash | None"
     hashed: int = 0
     checked: bool = False
+    in_vain: int = 0
     seen: dict[int, bytes] = field(default_factory=dict)
 
     def span(self, page: int) -> tuple[int, int]:
@@ -52,7 +55,7 @@ class HubPager:
     def __init__(self, label: str, fetch: Fetch, limit: int) -> None:
         self._label, self._fetch, self.limit = label, fetch, limit
         self._stands: dict[str, _Stand] = {}
-        self._resident: OrderedDict[tuple[str, int], int] = OrderedDict()  # (file, page) -> bytes, oldest first
+        self._resident: OrderedDict[tuple[str, int], bool] = OrderedDict()  # (file, page), oldest first -> asked for?
         self._lock, self._pool = RLock(), ThreadPoolExecutor(AT_ONCE)
 
     def __enter__(self) -> Self:
@@ -87,15 +90,14 @@ class HubPager:
             if stand is None:
                 return
             asked = range(begin // PAGE, -(-min(end, stand.file.nbytes) // PAGE))
+            if not all((name, page) in self._resident for page in asked):
+                wanted = self._with_neighbours(stand, asked)
+                missing = [page for page in wanted if (name, page) not in self._resident]
+                self._make_room(name, asked, missing)
+                self._bring(stand, missing)
             for page in asked:
-                if (name, page) in self._resident:
-                    self._resident.move_to_end((name, page))
-            if all((name, page) in self._resident for page in asked):
-                return
-            wanted = self._with_neighbours(stand, asked)
-            missing = [page for page in wanted if (name, page) not in self._resident]
-            self._make_room(name, asked, missing)
-            self._bring(stand, missing)
+                self._resident[name, page] = True
+                self._resident.move_to_end((name, page))
 
     def _with_neighbours(self, stand: _Stand, asked: range) -> range:
         """The pages from those that were not hashed yet, if they are near, up to some that will be asked for next."""
@@ -107,24 +109,28 @@ class HubPager:
 
     def _make_room(self, name: str, asked: range, missing: Iterable[int]) -> None:
         """Empties the pages that were asked for longest ago, but none of those that are asked for now."""
-        need, held = len(list(missing)) * PAGE, sum(self._resident.values())
+        need, held = len(list(missing)) * PAGE, len(self._resident) * PAGE
         for key in list(self._resident):
             if held + need <= self.limit:
                 return
             if key[0] != name or key[1] not in asked:
-                held -= self._empty(key)
+                self._empty(key)
+                held -= PAGE
         if held + need > self.limit:
             raise HubError(
                 f"{self._label} {name}: {held + need:,} bytes are needed at once, --stream may take {self.limit:,} of"
                 " disk; give a larger --max-shard-size, or leave --stream out"
             )
 
-    def _empty(self, key: tuple[str, int]) -> int:
+    def _empty(self, key: tuple[str, int]) -> None:
         stand = self._stands[key[0]]
         begin, end = stand.span(key[1])
         if begin < end:
             punch(stand.fd, begin, end - begin)
-        return self._resident.pop(key)
+        if not self._resident.pop(key):
+            stand.in_vain += 1
+            if stand.in_vain * PAGE > stand.file.nbytes // IN_VAIN:
+                stand.digest = None  # to fetch most of it twice is a high price for a hash
 
     def _bring(self, stand: _Stand, pages: list[int]) -> None:
         """Fetches pages and writes them, some at a time, then hashes what has come in its order."""
@@ -132,7 +138,7 @@ class HubPager:
             group = pages[first : first + AT_ONCE]
             for page, data in zip(group, self._pool.map(lambda page: self._fetched(stand, page), group), strict=True):
                 begin, end = stand.span(page)
-                self._resident[stand.file.path, page] = PAGE  # before it is written: an error must not leave it
+                self._resident[stand.file.path, page] = False  # before it is written: an error must not leave it
                 if begin < end and os.pwrite(stand.fd, data, begin) != len(data):
                     raise OSError(f"{self._label} {stand.file.path}: the disk took a part of a page only")
                 if stand.digest and stand.hashed == begin:

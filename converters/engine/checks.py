@@ -31,6 +31,8 @@ def run_checks(plan: Plan) -> None:
 
 
 def _holds(check: Check, source: Checkpoint) -> bool:
+    if check.equal == check.view:
+        return True  # a tensor that is left out: nothing is asked of it
     width = next(source.tensors[p.source].width for p in check.view.pieces if p.source is not None)
     found = _data(check.view.pieces, source, width)
     if check.equal is not None:

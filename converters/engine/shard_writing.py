@@ -59,10 +59,11 @@ def _hashed(maker: Maker, shards: Sequence[Shard], folder: Path, how: Writing, c
             file.sync()
             return digest.hexdigest()
 
-    largest_first = sorted(shards, key=lambda shard: -shard.nbytes)  # so that the threads end at about the same time
-    digests = _run(threads, one, largest_first, how.stop)
+    # Largest first, so that the threads end at about the same time. One thread keeps to the order of the source.
+    order = sorted(shards, key=lambda shard: -shard.nbytes) if threads > 1 else shards
+    digests = _run(threads, one, order, how.stop)
     how.nonfinite.update(count_nonfinite(maker.files, suspects.values()))
-    return dict(zip((shard.name for shard in largest_first), digests, strict=True))
+    return dict(zip((shard.name for shard in order), digests, strict=True))
 
 
 def _bare(maker: Maker, shards: Sequence[Shard], folder: Path, how: Writing, cores: int) -> dict[str, str | None]:
@@ -83,7 +84,8 @@ def _bare(maker: Maker, shards: Sequence[Shard], folder: Path, how: Writing, cor
             for step in steps:
                 writer.write(_uncloned(step, file, cloning, writer), file, Digest(None))
 
-        work.sort(key=lambda item: -sum(step.length for step in item[0]))
+        if how.threads > 1:
+            work.sort(key=lambda item: -sum(step.length for step in item[0]))
         _run(threads, one, work, how.stop)
         _run(how.threads, OutputFile.sync, files, how.stop)
     return {shard.name: None for shard in shards}

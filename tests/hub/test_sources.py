@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commands import READER, run
 from huggingface_hub import constants
-from loopback import Hub
+from repos import big_repo
 
 from cli.hub.addresses import Address, address_of
 from converters.errors import UsageError
@@ -138,43 +138,6 @@ def test_a_plan_of_300_mb_fetches_less_than_150_kb(hub):
     assert done.code == 0, done.error
     assert json.loads(done.out)["bytes"] == sizes > 300e6
     assert sum(seen.sent for seen in hub.seen) <= 150_000
-
-
-def big_repo(hub: Hub, layers: int) -> tuple[str, int]:
-    """A LLaMA of 1024 wide in two sparse shards; gives its repo and the bytes of its tensors."""
-    wide, inner, words = 512, 1024, 2048
-    shapes = {"model.embed_tokens.weight": (words, wide), "lm_head.weight": (words, wide), "model.norm.weight": (wide,)}
-    for i in range(layers):
-        block = f"model.layers.{i}."
-        shapes |= {f"{block}self_attn.{k}_proj.weight": (wide, wide) for k in "qkvo"}
-        shapes |= {f"{block}mlp.{k}_proj.weight": (inner, wide) for k in ("gate", "up")}
-        shapes |= {f"{block}mlp.down_proj.weight": (wide, inner)}
-        shapes |= {f"{block}{k}.weight": (wide,) for k in ("input_layernorm", "post_attention_layernorm")}
-    keys, repo, total, weight_map = sorted(shapes), hub.store.create("hub/big"), 0, {}
-    tree = repo.files()
-    for n, part in enumerate((keys[::2], keys[1::2]), 1):
-        name = f"model-0000{n}-of-00002.safetensors"
-        header, at = {}, 0
-        for key in part:
-            size = 4 * shapes[key][0] * (shapes[key][1] if len(shapes[key]) > 1 else 1)
-            header[key] = {"dtype": "F32", "shape": list(shapes[key]), "data_offsets": [at, at + size]}
-            at += size
-            weight_map[key] = name
-        text = json.dumps(header, separators=(",", ":")).encode()
-        hash = f"{n}" * 64
-        with hub.store.path(hash).open("wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            file.truncate(8 + len(text) + at)
-        hub.store.objects[hash] = 8 + len(text) + at
-        tree[name] = hub.store.large(hash, 8 + len(text) + at)
-        total += at
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": wide, "vocab_size": words,
-              "intermediate_size": inner, "num_hidden_layers": layers, "num_attention_heads": 8, "dtype": "float32",
-              "tie_word_embeddings": False, "hidden_act": "silu", "rms_norm_eps": 1e-6}  # fmt: skip
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    small = {"config.json": config, "model.safetensors.index.json": index}
-    repo.commit(tree | {k: hub.store.blob(k, json.dumps(v).encode()) for k, v in small.items()}, "add")
-    return "hub/big", total
 
 
 @pytest.mark.parametrize("fault", [{"whole": True}, {"status": 200}], ids=["200 and all of it", "200 and nothing"])
