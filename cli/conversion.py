@@ -38,6 +38,7 @@ from cli.dialects import named_pair
 from cli.interrupts import saying
 from cli.parity import exit_code, judged
 from cli.samples import removed_samples, sample
+from cli.streaming.options import Golden, Stream, check_streaming
 from converters.counts import counted
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ Format = Annotated[
     str, typer.Option("--format", help="safetensors, or native: the file of llama2c, nanogpt or a dialect of ngpt.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
+Update = Annotated[bool, typer.Option("--update", help="Replace an output of this program that is not up to date.")]
 Push = Annotated[str | None, typer.Option("--push", help="Push the result to this repo on the Hub, if it passes.")]
 Parity = Annotated[bool, typer.Option("--parity/--no-parity", help="Judge the result by running both models.")]
 Hash = Annotated[bool, typer.Option("--hash/--no-hash", help="Record the sha256 of every file.")]
@@ -66,12 +68,6 @@ Code = Annotated[
     bool, typer.Option("--code/--no-code", help="With a MixFormer, write the code that loads it without this package.")
 ]
 Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until all files are on disk.")]
-Stream = Annotated[
-    bool, typer.Option("--stream", help="Fetch a repo's weights by range while converting; never all of it is on disk.")
-]
-Golden = Annotated[
-    Path | None, typer.Option("--golden", help="With --stream: judge by this golden file instead of fetching again.")
-]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Number of threads that copy.")]
 
 MOST_NAMED = 8  # tensors with values that are not finite
@@ -87,6 +83,7 @@ def verb(family: str) -> Callable[..., None]:
         output: Output = None,
         max_shard_size: ShardSize = None,
         force: Force = False,
+        update: Update = False,
         parity: Parity = True,
         hash: Hash = True,
         fsync: Fsync = True,
@@ -120,18 +117,15 @@ def verb(family: str) -> Callable[..., None]:
         writing = Writing(hash=hash, fsync=fsync, threads=1 if stream else threads)  # pages are given back in order
         if format not in FORMATS:
             raise typer.BadParameter(f"--format is {format!r}, expected {' or '.join(FORMATS)}")
-        if golden and not stream:
-            raise typer.BadParameter("--golden goes with --stream; else judge by it with: convert parity")
+        check_streaming(source, golden, stream=stream)
         must_be_file(golden)
-        if stream and not source:
-            raise typer.BadParameter("--stream needs a SOURCE on the Hub, org/name")
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
         waived, pair = tuple(waive or ()), named_pair(family, to, dialect)
         options = Options(waived, drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
         options = replace(
             options, drop=tuple(drop or ()), crop_vocab=crop_vocab, pad_low=pad_low, qkv_shards=qkv_shards
         )
-        request = Request(options, limit, force, writing, native=format == "native", code=code)
+        request = Request(options, limit, force, writing, native=format == "native", code=code, update=update)
         with heads_said(n_head), shards_said(qkv_shards):
             judge = Judge(device if parity else None, golden, quiet=quiet or json)
             raise typer.Exit(_convert(pair, source, output, request, judge, push, stream, json, quiet))

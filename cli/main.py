@@ -16,6 +16,7 @@ from cli.console import error
 from cli.family_verbs import EPILOG, Root
 from cli.usage import is_usage_error, usage_hint, usage_sentence
 from cli.words import Verb
+from cli.zoo import command as zoo
 
 app = typer.Typer(
     cls=Root,
@@ -41,6 +42,7 @@ app.add_typer(golden_files.app, name="golden")
 command("push", epilog="For example: convert push ./my-mixformer me/my-mixformer --dry-run")(push.push)
 command("inspect", epilog="For example: convert inspect ./my-llama")(inspect.inspect)
 command("diff", epilog="For example: convert diff ./my-llama ./my-llama-back")(diff.diff)
+command("zoo", epilog="For example: convert zoo zoo.toml --jobs 2")(zoo.zoo)
 command("families", epilog="For example: convert families --json")(families.families)
 
 

@@ -58,7 +58,8 @@ class Request:
     """Options of a conversion, as on the command line.
 
     max_shard_size: in bytes, None for the source's own shards. native: write the target family's own file form. code:
-    beside a MixFormer, write the code that transformers loads it with where this package is not installed.
+    beside a MixFormer, write the code that transformers loads it with where this package is not installed. update:
+    replace an output that answers another request, if nobody has changed it since it was written.
     """
 
     options: Options = DEFAULTS
@@ -67,6 +68,7 @@ class Request:
     writing: Writing = field(default_factory=Writing)
     native: bool = False
     code: bool = True
+    update: bool = False
 
     def writes_code(self, to: str) -> bool:
         """Whether the output holds code: that of a MixFormer, unless it is left out."""
@@ -106,6 +108,7 @@ def convert(
     asked = provenance.request(plan, request.max_shard_size, native=request.native, code=bool(code))
     if not request.force and provenance.up_to_date(target, asked):
         return _report(plan, target, (), up_to_date=True)
+    request = replace(request, force=request.force or (request.update and provenance.is_untouched(target)))
     check_target(checkpoint.folder, target, force=request.force)
     if checkpoint.unpack:
         _check_space(target, 2 * plan.nbytes)

@@ -9,11 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from converters.card_marks import PICTURE
 from converters.checkpoint.cache_folders import named_sha256, snapshot_of
 from converters.checkpoint.casts import NAMES, header_dtype, step_record
 from converters.checkpoint.checkpoint import Checkpoint, FileState
 from converters.checkpoint.json_files import read_json
-from converters.checkpoint.side_files import side_files
+from converters.checkpoint.side_files import README, side_files
 from converters.errors import ConversionError, UnsafeFile
 from converters.plan.options import Options
 from converters.plan.plan import Plan
@@ -155,6 +156,19 @@ def up_to_date(folder: Path, asked: Mapping[str, Any]) -> Mapping[str, Any] | No
     if not isinstance(files, dict) or any(found.get(name) != value for name, value in asked.items()):
         return None
     return found if found.get("written") == written(folder, files) else None
+
+
+def is_untouched(folder: Path) -> bool:
+    """Whether a folder holds what a conversion wrote, and nothing was changed, added or taken away since."""
+    try:
+        found = read_record(folder)
+    except ConversionError:
+        return False
+    files = found.get("files")
+    if not isinstance(files, dict) or found.get("written") != written(folder, files):
+        return False
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
+    return there - {NAME, README, PICTURE} == files.keys()
 
 
 def written(folder: Path, names: Iterable[str]) -> dict[str, list[int]]:

@@ -9,6 +9,9 @@ from pathlib import Path
 LOADING = 1.15
 """Peak memory over final size while transformers loads a checkpoint."""
 
+SHARE = "MIXFORMER_MEMORY"
+"""Environment variable: bytes that one of several processes may take, at most."""
+
 _MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")
 
@@ -37,7 +40,15 @@ class RunPlan:
 
 
 def available_bytes() -> int:
-    """Bytes of memory available without swapping: the kernel's estimate, or the container's limit if that is less."""
+    """Bytes of memory available without swapping: the kernel's estimate, or the container's limit if that is less.
+
+    A process that has a share (see ``SHARE``) takes no more than that.
+    """
+    share = os.environ.get(SHARE, "")
+    return min(_of_machine(), int(share)) if share.isdigit() else _of_machine()
+
+
+def _of_machine() -> int:
     have = _from_meminfo()
     try:
         limit = (_GROUP / "memory.max").read_text().strip()
