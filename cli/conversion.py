@@ -211,12 +211,15 @@ def _written(
 
 def _judged(report: "ConversionReport", judge: Judge) -> "Verdict | str":
     """The verdict on a conversion: the recorded one where judging is off or a PASS is recorded already."""
+    from cli.cards.card import write_card
+    from converters.provenance import read_record
+
+    if not report.up_to_date:
+        write_card(report.output, read_record(report.output))  # it says that this was not judged
     known = _known(report)
     if judge.device is None or (report.up_to_date and known == "PASS"):
         return known
-    from cli.cards.card import write_card
     from cli.hub.errors import HubError
-    from converters.provenance import read_record
     from converters.verdict_record import LEVELS, Run, record_run
     from golden import GoldenError
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cli.cards.metadata import licence_in, said_in, yaml_of
 from cli.cards.plot import lines_of, plot
 from cli.cards.text import text_of
 from converters.card_marks import (
@@ -23,7 +24,6 @@ from converters.family import OURS
 Record = Mapping[str, Any]
 LICENCES = ("license", "licence", "notice", "use_policy")  # names of files start with one of them
 EMPTY = b"---\n---\n\n"  # metadata without a line
-LICENCE_KEYS = ("license", "license_name", "license_link")
 
 
 def picture(record: Record) -> bytes | None:
@@ -69,36 +69,20 @@ def _metadata(folder: Path, record: Record) -> dict[str, Any]:
     return {**_licence(folder), **about, "library_name": "transformers", "tags": tags}
 
 
-def _licence(folder: Path) -> dict[str, Any]:
+def _licence(folder: Path) -> dict[str, str]:
     """The licence that the source's card names, as it names it; nothing is guessed from a licence's text."""
     found = folder / SOURCE_README if (folder / SOURCE_README).is_file() else folder / README
-    said = _said(without_ours(found.read_bytes())) if found.is_file() else {}
-    return {key: said[key] for key in LICENCE_KEYS if said and isinstance(said.get(key), str)}
-
-
-def _said(text: bytes) -> dict[str, Any] | None:
-    """The metadata of a card; None for some that cannot be read."""
-    from huggingface_hub import ModelCard
-
-    if not METADATA.match(text):
-        return None if text.lstrip().startswith(b"---") else {}  # metadata without an end are told by the Hub
-    try:
-        card: Any = ModelCard(text.decode("utf-8-sig"))
-        return dict(card.data.to_dict())
-    except Exception:  # of YAML, of Unicode, of the card classes: they have no common base
-        return None
+    return licence_in(without_ours(found.read_bytes())) if found.is_file() else {}
 
 
 def _with_metadata(text: bytes, ours: Mapping[str, Any]) -> bytes:
     """The card with our lines in its metadata, those of them that it does not say itself."""
-    from huggingface_hub import ModelCardData
-
     text = without_meta(text)
-    found, said = METADATA.match(text), _said(text)
+    found, said = METADATA.match(text), said_in(text)
     wanted = {name: value for name, value in ours.items() if said is not None and name not in said}
     if not wanted:
         return text
-    lines = b"\n".join([META_BEGIN, ModelCardData(**wanted).to_yaml().encode(), META_END, b""])
+    lines = b"\n".join([META_BEGIN, yaml_of(wanted).encode(), META_END, b""])
     if found:
         end = found.end("lines")
         return text[:end] + lines + text[end:]

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from typing import Any
-from xml.sax.saxutils import escape
 
 COLOURS = ("#1b6ca8", "#c8553d", "#3c8d5a", "#8a5fb0", "#b58a1b", "#4d5b6b")
 LEFT, TOP, WIDTH, HEIGHT = 70, 30, 420, 260  # of the area with the lines, in pixels

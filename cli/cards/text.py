@@ -73,7 +73,9 @@ def _judged(record: Record, *, plotted: bool) -> str:
     verdict, parity = record.get("verdict", "UNVERIFIED"), _dict(record.get("parity"))
     levels = [level for level in _list(parity.get("levels")) if isinstance(level, dict)]
     if not levels:
-        return f"## Verdict: {verdict}\n\nBoth models were not run side by side.\n"
+        judge = shlex.join(["convert", "parity", FOLDER, "--reference", source_name(record)])
+        told = "This was not judged: source and result were not run side by side. What judges it:"
+        return f"## Verdict: {verdict}\n\n{told}\n\n```\n{judge}\n```\n"
     rows = "\n".join(_row(level) for level in levels)
     picture = f"\n![Error of the logits by position]({PICTURE})\n" if plotted else ""
     versions = {**_dict(parity.get("versions")), "mixformer": record.get("version")}
