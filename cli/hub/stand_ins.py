@@ -1,14 +1,15 @@
 """A repo's headers as a folder: files of the right size that hold their headers and nothing else.
 
-They are sparse, so they take no room, and all checks of a local checkpoint are made on them.
+They are sparse, so they take no room, and all checks of a local checkpoint are made on them. A plan also looks into
+tables that a formula gives, such as `inv_freq`: their bytes are fetched when they are asked for.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cli.hub import needed
 from cli.hub.downloads import fetch_one
@@ -16,6 +17,7 @@ from cli.hub.listing import Listing
 from cli.hub.ranges import read_range
 from converters.checkpoint.safetensors_header import LARGEST_HEADER
 from converters.errors import ConversionError, UnsafeFile
+from converters.paging import paged
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -63,10 +65,33 @@ def headers_of(api: "HfApi", listing: Listing, weights: Sequence[str]) -> Iterat
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda name: stand_in(api, listing, name, folder / name), weights))
         try:
-            yield folder
+            with paged(folder, _Filling(api, listing, folder)):
+                yield folder
         except ConversionError as error:
             error.args = (str(error).replace(str(folder), str(listing)), *error.args[1:])
             raise
+
+
+class _Filling:
+    """Fetches what a plan reads of weight files into their stand-ins, each tensor once."""
+
+    def __init__(self, api: "HfApi", listing: Listing, folder: Path) -> None:
+        self._api, self._listing, self._folder = api, listing, folder
+        self._there: set[tuple[str, int, int]] = set()
+
+    def need(self, name: str, begin: int, end: int) -> None:
+        """Brings the bytes `begin` to `end` of a file."""
+        if name not in self._listing.files or (name, begin, end) in self._there:
+            return
+        data = read_range(self._api, self._listing, name, begin, end)
+        with (self._folder / name).open("r+b") as file:
+            file.seek(begin)
+            file.write(data)
+        self._there.add((name, begin, end))
+
+    def report(self) -> Mapping[str, Any]:
+        """Nothing is converted from headers."""
+        return {}
 
 
 def stand_in(api: "HfApi", listing: Listing, name: str, path: Path) -> int:

@@ -131,6 +131,29 @@ def test_plan_and_inspect_read_headers_alone(hub, sample):
     assert not any(one.authorised for one in hub.seen if one.origin == "cdn")
 
 
+def test_tables_that_a_formula_gives_are_fetched_for_the_plan_and_nothing_else_is(hub, sample, place):
+    """Files of the first LLaMAs hold them; as zeros they would be said to be wrong."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    (place / "old").mkdir()
+    (place / "old" / "config.json").write_bytes((sample / "config.json").read_bytes())
+    tensors = {key: value for path in sample.glob("*.safetensors") for key, value in load_file(path).items()}
+    table = 1.0 / (10000.0 ** (torch.arange(0, 16, 2, dtype=torch.float32) / 16))
+    tensors |= {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": table.clone() for i in range(3)}
+    save_file(tensors, place / "old" / "model.safetensors", {"format": "pt"})
+    hub.upload("hub/old", place / "old")
+    done = run("plan", "llama", "hub/old", "--to", "mixformer")
+    assert done.code == 0 and "inv_freq" in done.out, done.error
+    assert sum(seen.sent for seen in hub.asked("GET", WEIGHTS)) < 10_000
+    assert run("llama", "hub/old", "--to", "mixformer", "--no-parity").code == 0
+    tensors["model.layers.1.self_attn.rotary_emb.inv_freq"][3] *= 2
+    save_file(tensors, place / "old" / "model.safetensors", {"format": "pt"})
+    hub.upload("hub/old", place / "old")
+    done = run("plan", "llama", "hub/old", "--to", "mixformer")
+    assert done.code == 3 and "layers.1.self_attn.rotary_emb.inv_freq[3]" in done.error
+
+
 def test_a_plan_of_300_mb_fetches_less_than_150_kb(hub):
     """Two sparse shards on the server, with the headers of 28 layers."""
     _, sizes = big_repo(hub, layers=28)
