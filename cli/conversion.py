@@ -165,6 +165,7 @@ def _convert(
                 report = _written(folder, family, to, output, request, show_bar=not quick)
         verdict = _judged(report, judge)
     content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
+    content |= {"source": _name(report.source)} if stream else {}
     lines, code = _lines(report, verdict), 0 if isinstance(verdict, str) else exit_code(verdict)
     try:
         if target and code == 0:
