@@ -22,7 +22,7 @@ def layers_of(theirs: Theirs) -> int:
     Raises:
         ConfigRefused: it is no positive integer.
     """
-    found = theirs.get(LAYERS)
+    found: Any = theirs.get(LAYERS)
     if not POSITIVE_INT.holds(found):
         raise ConfigRefused(f"{LAYERS} is {found!r}, expected {POSITIVE_INT.words}")
     return int(found)
