@@ -36,7 +36,12 @@ def _text(name: str) -> str | None:
     if found is None:
         return None
     dialect = isinstance(found, Family) and found.dialect_of
-    return f"Convert {found.title}." if dialect else f"Convert a {name} checkpoint: {found.title}."
+    return f"Convert {found.title}." if dialect else f"Convert {article(name)} {name} checkpoint: {found.title}."
+
+
+def article(name: str) -> str:
+    """`an` before a vowel."""
+    return "an" if name[0] in "aeiou" else "a"
 
 
 class FamilyVerb(Verb):
