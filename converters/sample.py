@@ -17,7 +17,7 @@ from converters.engine.output_folder import new_folder, write_file
 from converters.errors import TargetRefused, UsageError
 
 if TYPE_CHECKING:
-    from converters.family import Family, Sample
+    from converters.family import Family, Hot, Sample
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -80,11 +80,15 @@ def _of_family(family: str) -> Model:
     """The family's own sample, or the first plain model that it can hold, in the sizes of a sample."""
     from converters.config import layout
     from converters.family import get_family
+    from converters.small_models import Hot
     from converters.support_matrix import plainest
 
     found = get_family(family)
     if found.sample:
         return dict(found.sample.config), _shapes_of(found, found.sample.config), found.sample
+    if isinstance(found.hot, Hot):
+        config = _sized(found, found.hot)
+        return config, _shapes_of(found, config), None
     plain = None if found.dialect_of else plainest(found)
     if plain is None:
         raise UsageError(f"there is no built-in sample of {family}; give a SOURCE")
@@ -94,6 +98,14 @@ def _of_family(family: str) -> Model:
     ours = layout.unflatten({**plain, **sizes, **tokens, "architecture.mixer.rotary_dim": rotary})
     config = found.config.to_theirs(ours, family)
     return config, _shapes_of(found, config), None
+
+
+def _sized(family: "Family", hot: "Hot") -> dict[str, Any]:
+    """The config of a family's small model, with the vocabulary of the sample's tokenizer."""
+    tokens = {"vocab_size": 259, "bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258, "dtype": "float32"}
+    sizes = {name: list(value) if isinstance(value, tuple) else value for name, value in hot.sizes.items()}
+    named = {"architectures": family.config.own_classes, "model_type": family.model_types[0]}
+    return {**named, **sizes, **tokens}
 
 
 def _shapes_of(family: "Family", config: Mapping[str, Any]) -> Shapes:
@@ -144,6 +156,8 @@ def _numbers(draw: random.Random, key: str, shape: tuple[int, ...], sample: "Sam
     """Norms 1 ± 0.2, biases ± 0.2, matrices by their inputs, q and k half as much again; scales as the family says."""
     if key.endswith("bias"):
         return [draw.uniform(-0.2, 0.2) for _ in range(shape[0])]
+    if not shape:
+        return [1 + draw.uniform(-0.2, 0.2)]
     if len(shape) == 1:
         reach = next((r for end, r in sample.reach.items() if key.endswith(end)), None) if sample else None
         if sample is None or reach is None:

@@ -118,6 +118,12 @@ class ConfigTable:
         return bool(architectures) and any(entry.holds(architectures) for entry in entries)
 
     @property
+    def own_classes(self) -> list[str]:
+        """What the family writes as `architectures`."""
+        values = (e.values[0] for e in self.entries if isinstance(e, Theirs) and e.name == "architectures")
+        return list(next(values, None) or [])
+
+    @property
     def known(self) -> frozenset[str]:
         """Fields of theirs that the table accounts for."""
         return frozenset(name for entry in self.entries for name in entry.theirs) | self.free | BASE

@@ -10,6 +10,7 @@ from typing import Any
 from golden.errors import FolderError
 from golden.evidence.tokenizer import TokenizerEvidence, read_tokenizer
 from golden.models.folders import read_config
+from golden.models.loading import silenced
 from golden.references import is_native
 
 GENERATION = "generation_config.json"
@@ -59,8 +60,9 @@ def _default_ids(config: Mapping[str, Any]) -> dict[str, Any]:
     """The special tokens of a config that does not name them: those of its class in transformers."""
     from transformers import CONFIG_MAPPING
 
-    known = config.get("model_type") in CONFIG_MAPPING
-    defaults = CONFIG_MAPPING[config["model_type"]]() if known else None
+    known = config.get("model_type") in CONFIG_MAPPING and not set(TOKEN_IDS[:3]) <= config.keys()
+    with silenced():
+        defaults = CONFIG_MAPPING[config["model_type"]]() if known else None
     return {name: getattr(defaults, name, None) for name in TOKEN_IDS}
 
 
