@@ -16,6 +16,7 @@ from converters.families.shared.decoders.one_for_all import MLPByActivation
 from converters.families.shared.hot_sizes import ROPES, WIDE
 from converters.families.shared.inv_freq import inv_freq
 from converters.families.shared.part_fields import HEAD_NORM
+from converters.families.shared.refusals import relics
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,
@@ -79,6 +80,7 @@ CONFIG = ConfigTable(
         eps("rms_norm_eps", 1e-5),
         Field("attention_bias", (MIXER + "bias", MIXER + "out_bias"), BOOL, False),
         ApertusRope(),
+        *relics(qk_norm=(True,), post_norm=(False,), mlp_bias=(False,)),
     ),
 )
 

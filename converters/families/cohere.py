@@ -18,6 +18,7 @@ from converters.families.shared.decoders.one_for_all import HeadNorms
 from converters.families.shared.hot_sizes import ROPES, WIDE
 from converters.families.shared.inv_freq import halves_of, inv_freq
 from converters.families.shared.part_fields import logit_multiplier
+from converters.families.shared.refusals import relics
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,
@@ -62,6 +63,7 @@ CONFIG = ConfigTable(
         eps("layer_norm_eps", 1e-5),
         Field("attention_bias", (MIXER + "bias", MIXER + "out_bias"), BOOL, False),
         HeadNorms("use_qk_norm"),
+        *relics(pretraining_tp=(1,)),
         logit_multiplier("logit_scale", 0.0625),
         Rope(5e5),
     ),

@@ -16,6 +16,7 @@ from converters.families.shared.decoders.layer_kinds import KindWindows, every
 from converters.families.shared.hot_sizes import ROPES, WIDE
 from converters.families.shared.inv_freq import inv_freq
 from converters.families.shared.part_fields import ZERO_CENTRED_RMS, ScoreScale, logit_cap, residual_block, score_cap
+from converters.families.shared.refusals import relics
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,
@@ -58,6 +59,7 @@ CONFIG = ConfigTable(
         logit_cap("final_logit_softcapping", 30.0),
         KindWindows(4096, every(2, "")),
         CAUSAL,
+        *relics(hidden_act=("gelu_pytorch_tanh",), cache_implementation=("hybrid",)),
         Rope(),
     ),
 )

@@ -15,6 +15,7 @@ from converters.families.shared.decoders.gemmas import CAUSAL, KindRopes, RootOf
 from converters.families.shared.decoders.layer_kinds import KindWindows, every
 from converters.families.shared.hot_sizes import ROPES, WIDE
 from converters.families.shared.part_fields import HEAD_NORM, ZERO_CENTRED_RMS, ScoreScale, logit_cap, residual_block
+from converters.families.shared.refusals import relics
 from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,
     GLU,
@@ -58,6 +59,7 @@ CONFIG = ConfigTable(
         logit_cap("final_logit_softcapping", None),
         WINDOWS,
         CAUSAL,
+        *relics(cache_implementation=("hybrid",)),
         KindRopes(WINDOWS),
     ),
 )

@@ -38,7 +38,7 @@ CONFIG = ConfigTable(
         *model("helium", "HeliumForCausalLM", "HeliumModel", bos=1, eos=2, pad=3),
         *llama_decoder(least=1e-8),
         *heads(default_kv=20, head_dim=128),
-        FullWidth(),
+        FullWidth(128),
         NO_WINDOW,
         NO_QK_NORM,
         positions(4096),

@@ -29,7 +29,7 @@ from converters.small_models import Hot
 CONFIG = ConfigTable(
     called="InternLM3",
     entries=(
-        *model("internlm3", "LlamaForCausalLM", "LlamaModel", bos=1, eos=2, pad=2),
+        *model("internlm3", "LlamaForCausalLM", "LlamaModel", bos=1, eos=2, pad=2, beside=("InternLM3ForCausalLM",)),
         *llama_decoder(least=1e-5),
         *heads(default_kv=2, head_dim=128),
         NO_WINDOW,

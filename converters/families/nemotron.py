@@ -39,7 +39,7 @@ from converters.small_models import Hot
 CONFIG = ConfigTable(
     called="Nemotron",
     entries=(
-        *model("nemotron", "NemotronForCausalLM", "NemotronModel", bos=2, eos=3),
+        *model("nemotron", "NemotronForCausalLM", "NemotronModel", bos=2, eos=3, initializer=0.0134),
         *block("sequential"),
         *heads(whole=False),
         *mlp("relu2"),

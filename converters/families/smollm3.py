@@ -13,6 +13,7 @@ from converters.config.table import ConfigTable
 from converters.families.shared.decoders.layer_kinds import KindWindows, RotatingLayers, layers_of
 from converters.families.shared.hot_sizes import ROPES, WIDE
 from converters.families.shared.inv_freq import inv_freq
+from converters.families.shared.refusals import relics
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
     MIXER,
@@ -50,6 +51,7 @@ CONFIG = ConfigTable(
         Field("attention_bias", (MIXER + "bias", MIXER + "out_bias"), BOOL, False),
         KindWindows(None, kinds, switch="use_sliding_window"),
         ROTATING,
+        *relics(pretraining_tp=(1, 2), max_window_layers=(28, 36)),
         Rope(2e6),
     ),
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from converters.algebra.moves import Concat
+from converters.config.echo import Echo
 from converters.config.entries import Choice, Field, Ours, Theirs
 from converters.config.kinds import BOOL
 from converters.config.layout import dims_of
@@ -16,6 +17,7 @@ from converters.families.shared.decoders.one_for_all import FullWidth, HeadNorms
 from converters.families.shared.hot_sizes import ROPES, SIZES
 from converters.families.shared.inv_freq import inv_freq
 from converters.families.shared.partial_rope import PartialRope
+from converters.families.shared.refusals import relics
 from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,
     GLU,
@@ -62,6 +64,8 @@ CONFIG = ConfigTable(
         HeadNorms("qk_layernorm"),
         Theirs("hidden_dropout", (0.0,), "dropout of the MLP alone is not a MixFormer's; set it to 0.0"),
         PartialRope(0.25),
+        *relics(rotary_scaling_factor=(1.0,)),
+        Echo("norm_eps", lambda theirs: theirs.get("layer_norm_eps", 1e-5), "layer_norm_eps is"),
     ),
 )
 

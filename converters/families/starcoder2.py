@@ -13,6 +13,7 @@ from converters.config.table import ConfigTable
 from converters.families.shared.decoders.one_for_all import BiasEverywhere
 from converters.families.shared.hot_sizes import ROPES, SIZES
 from converters.families.shared.inv_freq import inv_freq
+from converters.families.shared.refusals import relics
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,
@@ -37,7 +38,15 @@ from converters.small_models import Hot
 CONFIG = ConfigTable(
     called="Starcoder2",
     entries=(
-        *model("starcoder2", "Starcoder2ForCausalLM", "Starcoder2Model", tied=True, bos=50256, eos=50256),
+        *model(
+            "starcoder2",
+            "Starcoder2ForCausalLM",
+            "Starcoder2Model",
+            tied=True,
+            bos=50256,
+            eos=50256,
+            initializer=0.018042,
+        ),
         *block("sequential"),
         *heads(default_kv=2),
         *mlp("gelu_pytorch_tanh"),
@@ -52,6 +61,15 @@ CONFIG = ConfigTable(
         Field("residual_dropout", ("resid_pdrop",), FRACTION, 0.0),
         BiasEverywhere(("use_bias",), True),
         SlidingWindow(None),
+        *relics(
+            activation_function=("gelu", "gelu_pytorch_tanh"),
+            layer_norm_epsilon=(1e-5,),
+            mlp_type=("default",),
+            norm_type=("layer_norm",),
+            attention_softmax_in_fp32=(True,),
+            scale_attention_softmax_in_fp32=(True,),
+            scale_attn_weights=(True,),
+        ),
         Rope(),
     ),
 )

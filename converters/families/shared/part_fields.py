@@ -104,7 +104,9 @@ class Number:
 
 
 def inverse(value: float) -> float:
-    """1 / value, and a value whose inverse is this one again wherever there is one with few digits."""
+    """1 / value, with few digits wherever that gives the value back; 0, which is no divisor, for 0."""
+    if not value:
+        return 0.0
     plain = 1.0 / value
     return next((n for n in (round(plain, 6), round(plain, 12)) if n and 1.0 / n == value), plain)
 

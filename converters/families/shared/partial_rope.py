@@ -15,12 +15,17 @@ SPELLINGS = ("rope_parameters", "rope_scaling")
 
 @dataclass(frozen=True)
 class PartialRope:
-    """The fields of `Rope`, and the part of a head that rotates; `default`: the factor where theirs has none."""
+    """The fields of `Rope`, and the part of a head that rotates.
+
+    default: the factor where theirs has none. head_dim: the width of a head where theirs does not say it, if it does
+    not follow from other fields.
+    """
 
     default: float
     theirs: tuple[str, ...] = ("rope_theta", *SPELLINGS, FACTOR)
     ours: tuple[str, ...] = (BASE, PARAMETERS, ROTARY_DIM)
     also: tuple[str, ...] = ("rotary_dim",)
+    head_dim: int | None = None
 
     def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
         """`rotary_base`, `rotary_dim`, and `rope_parameters` for a type other than the default.
@@ -28,7 +33,9 @@ class PartialRope:
         Raises:
             ConfigRefused: as `Rope`; also two factors that differ, or an odd number of rotating dimensions.
         """
-        factor, head_dim = self._factor(theirs), head_dim_of(theirs)
+        factor, head_dim = self._factor(theirs), head_dim_of(theirs, self.head_dim)
+        if not POSITIVE_INT.holds(head_dim):
+            raise ConfigRefused(f"head_dim is {head_dim!r}, expected {POSITIVE_INT.words}")
         rotary_dim = int(head_dim * factor)  # as transformers rounds it
         if rotary_dim % 2:
             raise ConfigRefused(

@@ -1,5 +1,7 @@
 """Fields that mark a checkpoint of a family's model_type as one that is not converted, with what to do instead."""
 
+from typing import Any
+
 from converters.config.entries import Theirs
 
 QUANTISED = "dequantise the model first: in transformers, `model.dequantize()` and `save_pretrained`"
@@ -11,3 +13,12 @@ REFUSED = (
     Theirs("num_local_experts", (None,), "a mixture of experts has no MixFormer counterpart", written=False),
     Theirs("num_experts", (None,), "a mixture of experts has no MixFormer counterpart", written=False),
 )
+
+
+def relics(**values: tuple[Any, ...]) -> tuple[Theirs, ...]:
+    """Fields that people's configs of a family have and that nothing reads, with the values that mean nothing.
+
+    Null means nothing either. Any other value is refused.
+    """
+    why = "only these are known to mean nothing"
+    return tuple(Theirs(name, (*known, None), f"{why}; or --waive {name}", False) for name, known in values.items())

@@ -59,11 +59,12 @@ def model(
     pad: Any = None,
     beside: tuple[str, ...] = (),
     capped: bool = False,
+    initializer: float = 0.02,
 ) -> tuple[Entry, ...]:
     """What every causal language model of transformers has.
 
-    causal, bare: its classes with and without a head. tied, bos, eos, pad: the defaults of its config class. beside:
-    classes that have another head too. capped: the table has an entry of its own for the cap on attention scores.
+    causal, bare: its classes with and without a head. tied, bos, eos, pad, initializer: defaults of its config class.
+    beside: classes that have another head too. capped: the table has an entry of its own for the cap on scores.
     """
     return (
         Theirs("model_type", (model_type,)),
@@ -78,7 +79,7 @@ def model(
         Ours(MIXER + "rope_scaling", (None,), written=False),
         Field("vocab_size", (SOURCE_VOCAB,), POSITIVE_INT, also=("vocab_size",), unwritten=(SOURCE_VOCAB,)),
         Field("tie_word_embeddings", ("tie_word_embeddings",), BOOL, tied),
-        Field("initializer_range", ("initializer_range",), NOT_NEGATIVE, 0.02),
+        Field("initializer_range", ("initializer_range",), NOT_NEGATIVE, initializer),
         Field("use_cache", ("use_cache",), BOOL, True),
         Field("bos_token_id", ("bos_token_id",), TOKEN, bos, synonyms=NO_TOKEN),
         Field("eos_token_id", ("eos_token_id",), TOKENS, eos, synonyms=NO_TOKEN),
@@ -126,9 +127,9 @@ def heads(default_kv: int | None = None, head_dim: int | None = None, *, whole: 
     )
 
 
-def head_dim_of(theirs: Mapping[str, Any]) -> Any:
-    """The width of a head: its field, or what transformers computes without one."""
-    said = theirs.get("head_dim")
+def head_dim_of(theirs: Mapping[str, Any], default: int | None = None) -> Any:
+    """The width of a head: its field, or what transformers computes without one; `default`: of its config class."""
+    said = theirs.get("head_dim", default)
     return theirs["hidden_size"] // theirs["num_attention_heads"] if said is None else said
 
 

@@ -49,7 +49,7 @@ def glm_entries(model_type: str, name: str) -> tuple[Entry, ...]:
         eps("rms_norm_eps", 1.5625e-07),
         Field("attention_bias", (MIXER + "bias",), BOOL, True),
         Ours(MIXER + "out_bias", (False,)),
-        PartialRope(0.5),
+        PartialRope(0.5, head_dim=128),
     )
 
 

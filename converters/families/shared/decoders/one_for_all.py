@@ -98,8 +98,9 @@ class BiasEverywhere:
 
 @dataclass(frozen=True)
 class FullWidth:
-    """Their heads together are as wide as the model: n_head * head_dim is n_embd, as their output matrix is square."""
+    """Their heads together are as wide as the model, as their output matrix is square; `default`: of head_dim."""
 
+    default: int | None = None
     theirs: tuple[str, ...] = ()
     ours: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
@@ -110,7 +111,7 @@ class FullWidth:
         Raises:
             ConfigRefused: the heads are wider or narrower.
         """
-        width, heads, head_dim = theirs["hidden_size"], theirs["num_attention_heads"], head_dim_of(theirs)
+        width, heads, head_dim = theirs["hidden_size"], theirs["num_attention_heads"], head_dim_of(theirs, self.default)
         if heads * head_dim != width:
             raise ConfigRefused(
                 f"head_dim is {head_dim}, expected hidden_size / num_attention_heads, {width} / {heads}"
@@ -169,7 +170,7 @@ class MLPByActivation:
         Raises:
             CannotHold: ours has another kind of MLP, or an unknown activation.
         """
-        kind, act = ours[MLP + "mlp_cls"], ours[MLP + "act_fn"]
+        kind, act = ours[MLP + "mlp_cls"], ours.get(MLP + "act_fn")
         if kind == self.with_parameters:
             return {self.name: self.learning}
         if kind != self.plain or not ACTIVATIONS.holds(act):
