@@ -35,3 +35,20 @@ class Hot:
     draws: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     refuses: Mapping[str, str] = field(default_factory=dict)
     harmless: tuple[str, ...] = ()
+
+
+# Sizes of hot models, under the names that families share. Nothing fits by accident.
+_TOKENS: dict[str, Any] = {"vocab_size": 331, "bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": False}
+PLAIN_SIZES: dict[str, Any] = _TOKENS | {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+LONG_SIZES: dict[str, Any] = PLAIN_SIZES | {"max_position_embeddings": 160, "intermediate_size": 88}
+GPT_SIZES: dict[str, Any] = _TOKENS | {"n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 160}
+
+
+def ropes(**more: Any) -> tuple[dict[str, Any], ...]:
+    """Rope types of transformers to draw; `more` parameters in each."""
+    return (
+        {"rope_type": "default", "rope_theta": 5e5, **more},
+        {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0, **more},
+        {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0, **more},
+        {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 40, **more},
+    )

@@ -47,7 +47,7 @@ PLAIN: Flat = {
     HEAD + "head_cls": "causal_lm",
 }
 BODIES: tuple[tuple[Flat, ...], ...] = (
-    ({"architecture.block_cls": "sequential"}, {"architecture.block_cls": "parallel"}),
+    tuple({"architecture.block_cls": kind} for kind in ("sequential", "parallel", "parallel_two_norms")),
     ({NORM + "norm_cls": "rms"}, {NORM + "norm_cls": "torch"}),
     ({MLP + "mlp_cls": "glu", MLP + "act_fn": "silu"}, {MLP + "mlp_cls": "mlp", MLP + "act_fn": "gelu_new"}),
     ({"embd_layer": "default", MIXER + "rotary_dim": 8}, {"embd_layer": "positional", MIXER + "rotary_dim": 0}),
@@ -125,6 +125,7 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "norms before and after": {"architecture.block_cls": BLOCK, NORMS: "both"},
         "scaled branches": {"architecture.block_cls": BLOCK, RESIDUAL_SCALE: 0.5},
         "scaled embeddings": {"embd_layer": "scaled", EMBD_SCALE: 12.0},
+        "parallel blocks with two norms": {"architecture.block_cls": "parallel_two_norms"},
         "dropout of residuals": {"resid_pdrop": 0.1},
         "normalised, branches added": {"architecture.block_cls": "ngpt", "architecture.residual": "add"},
         "normalised, branches interpolated": {"architecture.block_cls": "ngpt", "architecture.residual": "lerp"},

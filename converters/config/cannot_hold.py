@@ -32,7 +32,12 @@ SETTINGS = {
     "resid_pdrop": Setting(((0.0, "no dropout on residuals"),), "dropout {} on residuals"),
     "tie_word_embeddings": _switch("a head tied to the embedding", "a head that is not tied to the embedding"),
     "architecture.block_cls": Setting(
-        (("sequential", "sequential blocks"), ("parallel", "parallel blocks"), ("ngpt", "normalised blocks"))
+        (
+            ("sequential", "sequential blocks"),
+            ("parallel", "parallel blocks"),
+            ("ngpt", "normalised blocks"),
+            ("parallel_two_norms", "parallel blocks with two norms"),
+        )
     ),
     "architecture.residual": Setting((("add", "branches that are added"), ("lerp", "branches that are interpolated"))),
     NORM + "norm_cls": Setting(

@@ -55,13 +55,15 @@ PARTS: dict[str, dict[str, Any]] = {
 SOURCE_VOCAB = "source_vocab_size"  # not a field of any config: a size that `resolve` adds
 
 BIASED_GLU = "glu_bias"  # ours: the SDK has no biased GLU and raises on the name
+TWO_NORMS = "parallel_two_norms"  # ours: the SDK raises on the name
 BLOCK_NORMS: dict[str, tuple[str, ...]] = {
     "parallel": ("ln",),
     "sequential": ("ln_1", "ln_2"),
     ngpt.BLOCK: (),
     parts.BLOCK: ("ln_1", "ln_2", "after_1", "after_2"),  # those that `norms` asks for
+    TWO_NORMS: ("ln_1", "ln_2"),
 }
-BLOCK_MIXER = {"parallel": "mixer"}  # "attn" in all others
+BLOCK_MIXER = {"parallel": "mixer", TWO_NORMS: "mixer"}  # "attn" in all others
 MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU, ngpt.SCALED_GLU, parts.UNBIASED_MLP, parts.XIELU_MLP)
 FLAGS = ("mixer.bias", "mixer.out_bias", "mixer.qk_norm", "norm.bias", "head.use_bias")
 BIASED_NORMS = ("torch", "low_precision")

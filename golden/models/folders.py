@@ -18,8 +18,8 @@ from golden.errors import CannotBuildError, FolderError
 from golden.references import is_native, native_config, native_elements
 
 GENERATION = "generation_config.json"
-_WIDTHS = ("hidden_size", "n_embd")
-_LAYERS = ("num_hidden_layers", "n_layer")
+_WIDTHS = ("hidden_size", "n_embd", "d_model")
+_LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _COUNTS = ("vocab_size", *_LAYERS, "intermediate_size", "n_inner")
 
 

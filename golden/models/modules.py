@@ -10,7 +10,7 @@ from torch import nn
 
 ROLE_NAMES = {
     "norm_1": ("input_layernorm", "ln_1", "ln", "rmsnorm_att", "attention_layernorm"),
-    "attention": ("self_attn", "attn", "atten", "mixer"),
+    "attention": ("self_attn", "attn", "atten", "mixer", "attention"),
     "after_1": ("after_1", "post_self_attn_layernorm"),
     "norm_2": ("post_attention_layernorm", "ln_2", "rmsnorm_mlp", "feedforward_layernorm"),
     "mlp": ("mlp",),

@@ -14,6 +14,7 @@ from mixformer.architecture import SUB_DICTS, TASK_DICTS, block_path, normal_for
 from mixformer.blocks.branches import with_cache_support
 from mixformer.blocks.ngpt import NGPTBlock
 from mixformer.blocks.parallel import ParallelBlock
+from mixformer.blocks.parallel_two_norms import ParallelTwoNormsBlock
 from mixformer.blocks.residual import ResidualBlock
 from mixformer.blocks.sequential import SequentialBlock
 from mixformer.registry import check_keywords, look_up, takes, takes_any_keyword
@@ -27,6 +28,7 @@ BLOCKS: dict[str, type[nn.Module]] = {
     "sequential": SequentialBlock,
     "ngpt": NGPTBlock,  # ours
     "residual": ResidualBlock,  # ours
+    "parallel_two_norms": ParallelTwoNormsBlock,  # ours
 }
 
 

@@ -24,6 +24,11 @@ from converters.families.shared.transformers_fields import (
 from converters.families.shared.transformers_rules import linear, mlp_of, norm, vocabulary
 from converters.family import Rule
 
+NO_ROTARY = (
+    Ours(MIXER + "rotary_dim", (0, -1), also=("rotary_dim",)),
+    Ours(MIXER + "rotary_base", (10000.0,), written=False),
+)
+PLAIN_ATTENTION = (NO_WINDOW, NO_QK_NORM, PLAIN_SCALE, SAME_SCALE)
 EVEN = Kind("an even positive integer", lambda value: type(value) is int and value > 0 and value % 2 == 0)
 
 
@@ -64,8 +69,13 @@ class _HeadDim:
         return {}
 
 
-def gpt_sizes(n_positions: int, dropout: float) -> tuple[Entry, ...]:
-    """Sizes, activation and dropouts; the arguments are the defaults of the config class."""
+def gpt_sizes(
+    n_positions: int, dropout: float, act: str = "gelu_new", heads: tuple[Entry, ...] = (_HeadDim(),)
+) -> tuple[Entry, ...]:
+    """Sizes, activation and dropouts; the arguments are the defaults of the config class.
+
+    heads: what says width and number of heads, where keys and values may have fewer.
+    """
     inner = (MLP + "n_inner",)
     return (
         Field("n_embd", ("n_embd",), POSITIVE_INT, aliases=("hidden_size",)),
@@ -78,10 +88,10 @@ def gpt_sizes(n_positions: int, dropout: float) -> tuple[Entry, ...]:
             also=("n_head",),
             unwritten=(MIXER + "n_head",),
         ),
-        _HeadDim(),
+        *heads,
         Field("n_positions", ("n_positions",), POSITIVE_INT, n_positions, aliases=("max_position_embeddings",)),
         Field("n_inner", inner, POSITIVE_INT, lambda theirs: 4 * theirs["n_embd"], none=True, also=("n_inner",)),
-        Field("activation_function", (MLP + "act_fn",), ACTIVATIONS, "gelu_new", also=("activation_function",)),
+        Field("activation_function", (MLP + "act_fn",), ACTIVATIONS, act, also=("activation_function",)),
         Field("attn_pdrop", (MIXER + "dropout",), FRACTION, dropout),
         Field("embd_pdrop", ("embd_pdrop",), FRACTION, dropout),
         Field("resid_pdrop", ("resid_pdrop",), FRACTION, dropout),

@@ -5,7 +5,7 @@ Ours is written as the string "(l, 0)", the only form that all code of the SDK a
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,15 +102,24 @@ class LayerWindows:
         if not POSITIVE_INT.holds(n_layer):
             raise ConfigRefused(f"n_layer is {n_layer!r}, expected {POSITIVE_INT.words}")
         found = [tokens_of(one) for one in (window if isinstance(window, PerLayer) else [window] * n_layer)]
-        sizes = sorted({tokens for tokens in found if tokens is not None})
-        if len(sizes) > 1:
-            raise CannotHold(f"its {PATH} is {window!r}", "one window for all layers that have one", "sliding_window")
+        tokens = one_size(found, window)
         kinds = [SLIDING if tokens else FULL for tokens in found]
-        first = kinds.index(SLIDING) if sizes else n_layer
-        tokens = sizes[0] if sizes else None
-        return {"use_sliding_window": bool(sizes), "sliding_window": tokens, "max_window_layers": first} | {
+        first = kinds.index(SLIDING) if tokens else n_layer
+        return {"use_sliding_window": bool(tokens), "sliding_window": tokens, "max_window_layers": first} | {
             "layer_types": kinds
         }
+
+
+def one_size(found: Sequence[int | None], window: Any) -> int | None:
+    """The size of all windows in a list of those of all layers; None where no layer has one.
+
+    Raises:
+        CannotHold: there are windows of different sizes.
+    """
+    sizes = sorted({tokens for tokens in found if tokens is not None})
+    if len(sizes) > 1:
+        raise CannotHold(f"its {PATH} is {window!r}", "one window for all layers that have one", "sliding_window")
+    return sizes[0] if sizes else None
 
 
 def _kinds(theirs: Mapping[str, Any], tokens: int | None) -> list[str]:
@@ -124,3 +133,51 @@ def _kinds(theirs: Mapping[str, Any], tokens: int | None) -> list[str]:
     if not isinstance(said, list) or len(said) != n_layer or not all(kind in (FULL, SLIDING) for kind in said):
         raise ConfigRefused(f"layer_types is {said!r}, expected a list of {n_layer}, each {FULL!r} or {SLIDING!r}")
     return said
+
+
+GPT_NEO_KINDS = ("global", "local")
+
+
+@dataclass(frozen=True)
+class LocalLayers:
+    """`attention_types`, pairs of a list of kinds and how often it comes; `attention_layers` repeats them."""
+
+    theirs: tuple[str, ...] = ("attention_types", "attention_layers", "window_size")
+    ours: tuple[str, ...] = (PATH,)
+    also: tuple[str, ...] = ()
+
+    def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """The window of all layers, or one for each."""
+        said, window = theirs.get("attention_types"), theirs.get("window_size", 256)
+        kinds = _layers([[list(GPT_NEO_KINDS), 12]] if said is None else said)
+        n_layer = theirs.get("num_layers", theirs.get("num_hidden_layers"))
+        if kinds is None or len(kinds) != n_layer or theirs.get("attention_layers", kinds) != kinds:
+            layers = theirs.get("attention_layers", "missing")
+            raise ConfigRefused(
+                f"attention_types is {said!r} and attention_layers {layers!r}, expected both to say one of"
+                f" {GPT_NEO_KINDS} for each of {n_layer} layers"
+            )
+        if not POSITIVE_INT.holds(window):
+            raise ConfigRefused(f"window_size is {window!r}, expected {POSITIVE_INT.words}")
+        return {PATH: per_layer([written(window if kind == "local" else None) for kind in kinds])}
+
+    def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """All three fields."""
+        window = ours.get(PATH)
+        found = [tokens_of(one) for one in (window if isinstance(window, PerLayer) else [window] * ours["n_layer"])]
+        kinds = ["global" if tokens is None else "local" for tokens in found]
+        return {
+            "attention_types": [[kinds, 1]],
+            "attention_layers": kinds,
+            "window_size": one_size(found, window) or 256,
+        }
+
+
+def _layers(types: Any) -> list[str] | None:
+    """The kind of each layer; None where the field says something else."""
+    if not isinstance(types, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in types):
+        return None
+    if not all(type(n) is int and 0 <= n < 1000 and isinstance(kinds, list) for kinds, n in types):
+        return None
+    found = [kind for kinds, n in types for kind in kinds * n]
+    return found if all(kind in GPT_NEO_KINDS for kind in found) else None
