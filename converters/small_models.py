@@ -39,8 +39,13 @@ class Hot:
 
 # Sizes of hot models, under the names that families share. Nothing fits by accident.
 _TOKENS: dict[str, Any] = {"vocab_size": 331, "bos_token_id": 1, "eos_token_id": 2, "tie_word_embeddings": False}
-PLAIN_SIZES: dict[str, Any] = _TOKENS | {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
-LONG_SIZES: dict[str, Any] = PLAIN_SIZES | {"max_position_embeddings": 160, "intermediate_size": 88}
+PLAIN_SIZES: dict[str, Any] = _TOKENS | {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 160,
+}
+LONG_SIZES: dict[str, Any] = PLAIN_SIZES | {"intermediate_size": 88}
 GPT_SIZES: dict[str, Any] = _TOKENS | {"n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 160}
 
 

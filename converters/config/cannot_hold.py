@@ -27,7 +27,14 @@ def _switch(on: str, off: str) -> Setting:
 
 
 SETTINGS = {
-    "embd_layer": Setting((("default", "rotary positions"), ("positional", "learned positions"))),
+    "embd_layer": Setting(
+        (
+            ("default", "rotary positions"),
+            ("positional", "learned positions"),
+            ("positional_offset", "learned positions from row 2 on"),
+            ("normed", "a norm behind the embedding"),
+        )
+    ),
     "embd_pdrop": Setting(((0.0, "no dropout on embeddings"),), "dropout {} on embeddings"),
     "resid_pdrop": Setting(((0.0, "no dropout on residuals"),), "dropout {} on residuals"),
     "tie_word_embeddings": _switch("a head tied to the embedding", "a head that is not tied to the embedding"),
@@ -69,6 +76,8 @@ SETTINGS = {
     MIXER + "qk_l2_norm": _switch("queries and keys of length 1", "queries and keys of any length"),
     MIXER + "attn_fn": Setting(other="the attention function {}"),
     MIXER + "use_alibi": _switch("ALiBi", "no ALiBi"),
+    MIXER + "alibi_formula": Setting(other="ALiBi with the slopes {}"),
+    MIXER + "alibi_bias_max": Setting(other="ALiBi with the largest bias {}"),
     MIXER + "causal": _switch("causal attention", "attention that is not causal"),
     MIXER + "dropout": Setting(((0.0, "no dropout in attention"),), "dropout {} in attention"),
     MIXER + "softcap": Setting(((0.0, "no cap on attention scores"),), "attention scores capped at {}"),

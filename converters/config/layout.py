@@ -157,6 +157,7 @@ def dims_of(resolved: Mapping[str, Any]) -> Dims:
         sizes[name] = positive(resolved, mixer + name)
     if sizes["n_head"] % sizes["n_head_kv"]:
         raise ConfigRefused(f"n_head {sizes['n_head']} is not a multiple of n_head_kv {sizes['n_head_kv']}")
+    sizes["offset_positions"] = sizes["n_positions"] + 2
     sizes["q_rows"] = sizes["n_head"] * sizes["head_dim"]
     sizes["kv_rows"] = sizes["n_head_kv"] * sizes["head_dim"]
     rotary = largest(resolved[mixer + "rotary_dim"])
@@ -192,10 +193,13 @@ Named = Iterator[tuple[str, tuple[str, ...]]]
 
 
 def _embedding(resolved: Mapping[str, Any]) -> Named:
-    kind = _one_of(resolved, "embd_layer", ("default", "positional", parts.SCALED, parts.SCALED_TABLE))
+    known = ("default", "positional", parts.SCALED, parts.SCALED_TABLE, parts.NORMED, parts.OFFSET)
+    kind = _one_of(resolved, "embd_layer", known)
     yield "layers.0.wte.weight", ("vocab_size", "n_embd")
-    if kind == "positional":
-        yield "layers.0.wpe.weight", ("n_positions", "n_embd")
+    if kind in ("positional", parts.OFFSET):
+        yield "layers.0.wpe.weight", ("n_positions" if kind == "positional" else "offset_positions", "n_embd")
+    if kind == parts.NORMED:
+        yield from _norm(resolved, "layers.0.ln", "n_embd")
 
 
 def _block(resolved: Mapping[str, Any]) -> Named:

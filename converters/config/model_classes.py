@@ -65,7 +65,8 @@ class AutoMap(Theirs):
     def _in_transformers(self, place: Any) -> bool:
         known = {f"configuration_{self.module}.{self.classes[0]}"} if self.classes else set()
         known |= {f"modeling_{self.module}.{name}" for name in self.classes[1:]}
-        return isinstance(place, str) and place.rpartition("--")[2] in known
+        own = {name.casefold() for name in known}  # MosaicML's own code spells MPTConfig
+        return isinstance(place, str) and place.rpartition("--")[2].casefold() in own
 
     def read(self, theirs: Config) -> dict[str, Any]:
         """Nothing, if the code is known.

@@ -12,10 +12,12 @@ from converters.errors import ConfigRefused
 
 BLOCK = "residual"
 NORMS, RESIDUAL_SCALE = "architecture.norms", "architecture.residual_scale"
+NORMED, OFFSET = "normed", "positional_offset"  # kinds of embeddings
 SCALED, SCALED_TABLE, EMBD_SCALE = "scaled", "scaled_table", "embd_scale"
 UNBIASED_MLP, XIELU_MLP = "mlp_no_bias", "mlp_xielu"
 OVER, CLIP = "architecture.mixer.qk_norm_over", "architecture.mixer.clip_qkv"
 GROWTH = "architecture.mixer.query_growth"
+ALIBI_FORMULA, ALIBI_BIAS_MAX = "architecture.mixer.alibi_formula", "architecture.mixer.alibi_bias_max"
 LOGIT_MULTIPLIER, LOGIT_SOFTCAP = "architecture.head.logit_multiplier", "architecture.head.logit_softcap"
 AFFINE, ZERO_CENTRED = "architecture.norm.elementwise_affine", "architecture.norm.zero_centered_weight"
 
@@ -27,6 +29,8 @@ NEUTRAL: Mapping[str, Any] = {
     GROWTH: None,
     LOGIT_MULTIPLIER: 1.0,
     LOGIT_SOFTCAP: 0.0,
+    ALIBI_FORMULA: "exact",
+    ALIBI_BIAS_MAX: 8.0,
 }
 NORMS_OF: Mapping[str, tuple[str, ...]] = {
     "before": ("ln_1", "ln_2"),

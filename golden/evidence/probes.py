@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from golden.models.modules import activation, blocks, first_tensor, keywords_of_call, role_module
+from golden.models.modules import RESIDUAL, activation, blocks, first_tensor, keywords_of_call, role_module
 from golden.models.running import ModelRunner
 
 NORM_SCALES = (1e-2, 3e-3, 1e-3)
@@ -115,7 +115,7 @@ def _find(runner: ModelRunner, role: str) -> nn.Module | None:
 def _surroundings(runner: ModelRunner, module: nn.Module, tokens: int) -> dict[str, Any]:
     """The arguments of the model's first attention besides the hidden states: masks, rotary tables and the like."""
     kwargs = keywords_of_call(module, lambda: runner.logits([i % runner.vocab for i in range(tokens)]))
-    return {name: value for name, value in kwargs.items() if name != "hidden_states"}
+    return {name: torch.zeros_like(value) if name == RESIDUAL else value for name, value in kwargs.items()}
 
 
 def _kept(module: nn.Module | None, dtype: torch.dtype) -> set[str]:

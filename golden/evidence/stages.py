@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from golden.evidence.prompts import Prompt
-from golden.models.modules import ROLE_NAMES, blocks, captured, first_tensor, role_module
+from golden.models.modules import ROLE_NAMES, blocks, captured, own_output, role_module
 from golden.models.running import ModelRunner
 
 Stages = list[tuple[str, Tensor]]
@@ -29,11 +29,12 @@ def stages_of(runner: ModelRunner, prompts: Sequence[Prompt]) -> Stages:
         named.append((f"layer {i}, output", block))
     with captured([module for _, module in named]) as calls:
         logits = runner.logits(prompts[diagnosis_prompt(prompts)].ids)
-    stages = [(name, _flat(call[-1][2])) for (name, _), call in zip(named, calls, strict=True) if call]
+    stages = [
+        (name, _flat(own_output(module, call[-1]))) for (name, module), call in zip(named, calls, strict=True) if call
+    ]
     return [*stages, ("logits", logits)]
 
 
-def _flat(output: object) -> Tensor:
+def _flat(values: Tensor) -> Tensor:
     """(tokens, width) of what a module returned for a batch of one."""
-    values: Tensor = first_tensor(output)
     return values.reshape(-1, values.shape[-1])

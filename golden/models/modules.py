@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,14 +10,17 @@ from typing import Any
 from torch import nn
 
 ROLE_NAMES = {
-    "norm_1": ("input_layernorm", "ln_1", "ln", "rmsnorm_att", "attention_layernorm"),
-    "attention": ("self_attn", "attn", "atten", "mixer", "attention"),
+    "norm_1": ("input_layernorm", "ln_1", "ln", "rmsnorm_att", "attention_layernorm", "self_attn_layer_norm", "norm_1", "ln_attn"),
+    "attention": ("self_attn", "attn", "atten", "mixer", "attention", "self_attention"),
     "after_1": ("after_1", "post_self_attn_layernorm"),
-    "norm_2": ("post_attention_layernorm", "ln_2", "rmsnorm_mlp", "feedforward_layernorm"),
-    "mlp": ("mlp",),
+    "norm_2": ("post_attention_layernorm", "ln_2", "rmsnorm_mlp", "feedforward_layernorm", "final_layer_norm", "norm_2", "ln_mlp"),
+    "mlp": ("mlp", "ffn"),
     "after_2": ("after_2", "post_mlp_layernorm", "post_feedforward_layernorm"),
 }
 """Role -> names it has in transformers' models and in MixFormer, in the order of the forward pass."""
+
+RESIDUAL = "residual"
+"""The name of an argument: the residual stream, for modules that add it themselves."""
 
 
 AFTER_MLP = "post_feedforward_layernorm"
@@ -85,12 +89,28 @@ class _Reached(BaseException):
     """Raised to end a forward pass at one module."""
 
 
+def named_arguments(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by their names, but for the first one, the hidden states."""
+    names = list(inspect.signature(module.forward).parameters)
+    return {**dict(zip(names[1:], args[1:], strict=False)), **{k: v for k, v in kwargs.items() if k != names[0]}}
+
+
+def own_output(module: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any], Any]) -> Any:
+    """What a module gave in a call, without the residual stream that some add themselves (BLOOM, MPT)."""
+    args, kwargs, output = call
+    residual = named_arguments(module, args, kwargs).get(RESIDUAL)
+    return first_tensor(output) if residual is None else first_tensor(output) - residual
+
+
 def keywords_of_call(module: nn.Module, run: Callable[[], object]) -> dict[str, Any]:
-    """The keyword arguments with which ``run`` calls a module first; the rest of the forward pass is not run."""
+    """The arguments, besides the hidden states, with which ``run`` calls a module first.
+
+    The rest of the forward pass is not run.
+    """
     found: dict[str, Any] = {}
 
     def stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        found.update(kwargs)
+        found.update(named_arguments(module, args, kwargs))
         raise _Reached
 
     handle = module.register_forward_pre_hook(stop, with_kwargs=True)

@@ -7,7 +7,9 @@ forward pass (``inv_freq``) stay as they are, because every checkpoint was train
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -74,3 +76,41 @@ def rebuild_sinusoids(model: torch.nn.Module) -> None:
             inv_freq = 1.0 / (10000 ** (even.to(torch.float32) / dim))  # (dim/2,)
             angles = torch.arange(positions, dtype=torch.float64)[:, None] * inv_freq.double()  # (positions, dim/2)
             module.embed_positions = torch.cat((angles.sin(), angles.cos()), dim=1).to(table.device)
+
+
+def rebuild_alibi(model: torch.nn.Module) -> None:
+    """Give BLOOM and MPT the slopes of their float32 formulas in float64.
+
+    Both compute slopes inside the forward pass, in float32 whatever the model's dtype is. Under :class:`Float64Mode`
+    they would be rounded in float64, which is another function. Distances and their products are in float64.
+    """
+    for module in model.modules():
+        code: Any = sys.modules[type(module).__module__]
+        if hasattr(module, "build_alibi_tensor"):
+            code._get_alibi_slopes = _widened(code._get_alibi_slopes)
+        elif hasattr(module, "build_mpt_alibi_tensor"):
+            module.build_mpt_alibi_tensor = partial(_mpt_alibi, code.build_mpt_alibi_tensor)
+
+
+def _widened(slopes: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The function of BLOOM's module that makes slopes, with a float64 result under `Float64Mode` alone."""
+    plain = getattr(slopes, "func", slopes)  # what an earlier model replaced
+
+    @wraps(plain)
+    def widened(*args: Any) -> torch.Tensor:
+        dtype = torch.empty(0, dtype=torch.float32).dtype
+        with torch._C.DisableTorchFunction():
+            return plain(*args).to(dtype)
+
+    widened.func = plain  # type: ignore[attr-defined]
+    return widened
+
+
+def _mpt_alibi(
+    plain: Callable[..., torch.Tensor], heads: int, length: int, bias_max: float = 8, device: Any = None
+) -> torch.Tensor:
+    """Slope times minus the distance to the last token, (heads, 1, tokens) float64."""
+    with torch._C.DisableTorchFunction():
+        # At the distance 1 the product is minus the slope itself.
+        slopes = -plain(heads, 2, bias_max, device)[..., :1].double()
+        return slopes * torch.arange(1 - length, 1, dtype=torch.float64, device=device)

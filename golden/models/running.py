@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from golden.errors import UnverifiableError
 from golden.models.failures import running
 from golden.models.loading import LoadedModel, silenced
-from golden.models.precision import Float64Mode, needs_priming, rebuild_sinusoids
+from golden.models.precision import Float64Mode, needs_priming, rebuild_alibi, rebuild_sinusoids
 
 TOKENS = "token embeddings"
 POSITIONS = "position embeddings"
@@ -35,6 +35,7 @@ class ModelRunner:
         self.tables = _embedding_tables(self.model)
         if self.lifts:
             rebuild_sinusoids(self.model)
+            rebuild_alibi(self.model)
 
     @property
     def vocab(self) -> int:
@@ -81,8 +82,7 @@ class ModelRunner:
     def rows(self, table: str, start: int, stop: int) -> Tensor:
         """Rows (stop - start, width) of an embedding table, by calling the module as a forward pass would."""
         with torch.no_grad(), self.lifting():
-            rows: Tensor = self.tables[table](torch.arange(start, stop, device=self.loaded.device))
-        return rows
+            return _rows(self.tables[table], torch.arange(start, stop, device=self.loaded.device))
 
     @contextmanager
     def lifting(self) -> Iterator[None]:
@@ -104,6 +104,16 @@ class ModelRunner:
             yield
         finally:
             self.model.set_attn_implementation(before)
+
+
+def _rows(table: nn.Embedding, ids: Tensor) -> Tensor:
+    """Rows of a table. OPT's own forward pass takes a mask; its rows are read by their numbers all the same."""
+    if type(table).forward is nn.Embedding.forward or not hasattr(table, "offset"):
+        rows: Tensor = table(ids)
+        return rows
+    for hook in table._forward_pre_hooks.values():  # those that bring the weights in
+        hook(table, ())
+    return nn.functional.embedding(ids, table.weight)
 
 
 def _embedding_tables(model: Any) -> dict[str, nn.Embedding]:

@@ -1,11 +1,13 @@
 """Config entries that GPT-2, CodeGen and GPT-J share, and rules that CodeGen and GPT-J share."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from converters.config.cannot_hold import CannotHold
 from converters.config.entries import Entry, Field, Ours
 from converters.config.kinds import FRACTION, POSITIVE_INT, Kind
+from converters.config.table import BASE
 from converters.errors import ConfigRefused
 from converters.families.shared.activations import ACTIVATIONS
 from converters.families.shared.transformers_fields import (
@@ -127,3 +129,44 @@ def gptj_rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
         *norm("transformer.ln_f", "layers.{h}.ln", ours),
         *vocabulary(ours, "transformer.wte.weight", "lm_head", bias=True),
     ]
+
+
+OF_ANY_CONFIG = frozenset({"architectures", "dtype", "torch_dtype", "model_type"})
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A field that is an object, with fields for `entries`; `free`: those in it that change no function."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    free: frozenset[str]
+    also: tuple[str, ...] = ()
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The field."""
+        return (self.name,)
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """Those of all entries."""
+        return tuple(path for entry in self.entries for path in entry.ours)
+
+    def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """What the entries read.
+
+        Raises:
+            ConfigRefused: it is no object, or has a field that no entry names.
+        """
+        said = theirs.get(self.name) or {}
+        if not isinstance(said, dict):
+            raise ConfigRefused(f"{self.name} is {said!r}, expected an object or null")
+        known = {name for entry in self.entries for name in entry.theirs} | self.free | BASE | OF_ANY_CONFIG
+        if unknown := sorted(set(said) - known):
+            raise ConfigRefused(f"{self.name} has unknown fields: {', '.join(unknown)}")
+        return {path: value for entry in self.entries for path, value in entry.read(said).items()}
+
+    def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """The object."""
+        return {self.name: {name: value for entry in self.entries for name, value in entry.write(ours).items()}}

@@ -60,11 +60,13 @@ def model(
     beside: tuple[str, ...] = (),
     capped: bool = False,
     initializer: float = 0.02,
+    alibi: bool = False,
 ) -> tuple[Entry, ...]:
     """What every causal language model of transformers has.
 
     causal, bare: its classes with and without a head. tied, bos, eos, pad, initializer: defaults of its config class.
     beside: classes that have another head too. capped: the table has an entry of its own for the cap on scores.
+    alibi: scores are biased by distance.
     """
     return (
         Theirs("model_type", (model_type,)),
@@ -73,7 +75,7 @@ def model(
         Written("pad_vocab_size_multiple", 1),
         Ours(MIXER + "mixer_cls", ("mha",)),
         Ours(MIXER + "causal", (True,), written=False),
-        Ours(MIXER + "use_alibi", (False,), written=False),
+        Ours(MIXER + "use_alibi", (alibi,), written=alibi),
         *(() if capped else (Ours(MIXER + "softcap", (0.0,), written=False),)),
         Ours(MIXER + "rotary_scale_base", (None,), written=False),
         Ours(MIXER + "rope_scaling", (None,), written=False),

@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig
 
-from mixformer.blocks.embeddings.common import Embedding, PositionalEmbedding
+from mixformer.blocks.embeddings.common import Embedding, OffsetPositionalEmbedding, PositionalEmbedding
+from mixformer.blocks.embeddings.normed import NormedEmbedding
 from mixformer.blocks.embeddings.scaled import ScaledEmbedding, TableScaledEmbedding
 from mixformer.registry import check_keywords, look_up
 
@@ -16,6 +17,8 @@ EMBEDDINGS: dict[str, type[nn.Module]] = {
     "positional": PositionalEmbedding,
     "scaled": ScaledEmbedding,  # ours
     "scaled_table": TableScaledEmbedding,  # ours
+    "normed": NormedEmbedding,  # ours
+    "positional_offset": OffsetPositionalEmbedding,  # ours
 }
 
 

@@ -49,9 +49,11 @@ class PositionalEmbedding(Embedding):
     Rotary embeddings stay on beside it unless the mixer's rotary_dim is 0.
     """
 
+    offset = 0
+
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
-        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.wpe = nn.Embedding(config.n_positions + self.offset, config.n_embd)
 
     def forward(
         self,
@@ -70,8 +72,14 @@ class PositionalEmbedding(Embedding):
         if position_ids is None:
             position_ids = torch.arange(x.shape[1], device=x.device)[None]
         if not torch.compiler.is_compiling() and position_ids.device.type == "cpu":
-            _check_positions(position_ids, self.wpe.num_embeddings)
-        return self.drop(x + self.wpe(position_ids))
+            _check_positions(position_ids, self.wpe.num_embeddings - self.offset)
+        return self.drop(x + self.wpe(position_ids + self.offset))
+
+
+class OffsetPositionalEmbedding(PositionalEmbedding):
+    """`PositionalEmbedding` whose first position reads row 2, as OPT's: `wpe.weight` (n_positions + 2, n_embd)."""
+
+    offset = 2
 
 
 def _check_ids(ids: Tensor, vocabulary: int) -> None:

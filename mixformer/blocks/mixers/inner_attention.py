@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mixformer.attention import ScoreRule, attention
-from mixformer.blocks.mixers.alibi import alibi_slopes
+from mixformer.blocks.mixers.alibi import Alibi
 from mixformer.derived_buffers import DerivedBuffers
 from mixformer.forward_context import ForwardContext
 from mixformer.visibility import Window
@@ -18,13 +18,13 @@ class InnerAttention(DerivedBuffers):
     Args:
         causal, window: What a query sees, see `Visibility`.
         scale, softcap, dropout: See `ScoreRule`.
-        alibi_heads: Query heads if scores are biased by distance, else 0.
+        alibi: How scores are biased by distance.
     """
 
     alibi_slopes: Tensor | None
 
     def __init__(
-        self, causal: bool, window: Window, scale: float, softcap: float, dropout: float, alibi_heads: int
+        self, causal: bool, window: Window, scale: float, softcap: float, dropout: float, alibi: Alibi
     ) -> None:
         super().__init__()
         self.causal = causal
@@ -32,7 +32,8 @@ class InnerAttention(DerivedBuffers):
         self.scale = scale
         self.softcap = softcap
         self.drop = nn.Dropout(dropout)
-        slopes = torch.empty(alibi_heads, dtype=torch.float32) if alibi_heads else None
+        self.alibi = alibi
+        slopes = torch.empty(alibi.heads, dtype=torch.float32) if alibi.heads else None
         self.register_buffer("alibi_slopes", slopes, persistent=False)
         self.reset_buffers()
 
@@ -40,7 +41,7 @@ class InnerAttention(DerivedBuffers):
     def reset_buffers(self) -> None:
         """Fill `alibi_slopes`."""
         if self.alibi_slopes is not None and not self.alibi_slopes.is_meta:
-            self.alibi_slopes.copy_(torch.tensor(alibi_slopes(len(self.alibi_slopes)), device="cpu"))
+            self.alibi_slopes.copy_(self.alibi.slopes())
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, context: ForwardContext) -> Tensor:
         """(B, Sq, H, D) queries over (B, Sk, K, D) keys and values to (B, Sq, H, D)."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from mixformer.attention import BACKENDS
+from mixformer.blocks.mixers.alibi import Alibi
 from mixformer.blocks.mixers.inner_attention import InnerAttention
 from mixformer.errors import AttentionBackendError, ConfigurationError, invalid
 from mixformer.forward_context import ForwardContext
@@ -29,7 +30,7 @@ SOFTMAX_ONLY = (
     ("softmax_scale", None),
     ("softcap", 0.0),
     ("dropout", 0.0),
-    ("use_alibi", 0),
+    ("use_alibi", Alibi()),
 )
 NO_FLASH = "attn_fn 'masked_linear' has no softmax, which is part of flash-attn's kernels: use eager or sdpa."
 NO_HALF = "attn_fn 'masked_linear' has scores such as -1e8, beyond the range of float16: use bfloat16 or float32."
@@ -44,7 +45,7 @@ class MaskedLinearAttention(InnerAttention):
     """
 
     def __init__(self, scale: float, masked_score: float) -> None:
-        super().__init__(True, NO_WINDOW, scale, 0.0, 0.0, 0)
+        super().__init__(True, NO_WINDOW, scale, 0.0, 0.0, Alibi())
         self.masked_score = masked_score
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, context: ForwardContext) -> Tensor:

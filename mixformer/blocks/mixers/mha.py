@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
 
 from mixformer.architecture import block_at, block_path
+from mixformer.blocks.mixers.alibi import checked_alibi
 from mixformer.blocks.mixers.clip import checked_clip
 from mixformer.blocks.mixers.head_sizes import head_sizes
 from mixformer.blocks.mixers.inner_attention import InnerAttention
@@ -56,6 +57,7 @@ class MHA(nn.Module):
         qk_norm_over: Ours. With qk_norm, see `norms_of_heads`: "head", "each_head" or "width".
         clip_qkv: Ours. Bound of the absolute values of q, k and v before anything else, None for none.
         query_growth: Ours. See `QueryGrowth`: {"beta": ..., "length": ...}.
+        alibi_formula, alibi_bias_max: Ours. With use_alibi, see `Alibi`.
         attn_fn, masked_score: Ours. "softmax", or "masked_linear" with the score of later keys, see
             `MaskedLinearAttention`.
 
@@ -101,6 +103,8 @@ class MHA(nn.Module):
         qk_norm_over: str = "head",
         clip_qkv: float | None = None,
         query_growth: dict[str, Any] | None = None,
+        alibi_formula: str = "exact",
+        alibi_bias_max: float = 8.0,
     ) -> None:
         super().__init__()
         self.config = config
@@ -123,8 +127,8 @@ class MHA(nn.Module):
         window = parse_window(window_size, f"{self.path}.window_size")
         inverse_idx = layer_idx if scale_attn_by_inverse_layer_idx else 0
         scale = _scale(softmax_scale, sizes.head_dim, inverse_idx, self.path)
-        alibi_heads = sizes.n_head if use_alibi else 0
-        rule = (causal, window, scale, softcap, dropout, alibi_heads)
+        alibi = checked_alibi(use_alibi, sizes.n_head, alibi_formula, alibi_bias_max, self.path)
+        rule = (causal, window, scale, softcap, dropout, alibi)
         if has_no_softmax(attn_fn, masked_score, rule, self.path):
             self.inner_attn = MaskedLinearAttention(scale, masked_score)
         else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
@@ -30,12 +31,25 @@ def inner_width(config: PreTrainedConfig, n_inner: int | None, path: str) -> int
 
 
 def activation(config: PreTrainedConfig, act_fn: str | None, path: str) -> nn.Module:
-    """The activation named in the MLP, else in the configuration: any name in transformers' ACT2FN.
+    """The activation named in the MLP, else in the configuration: any name in transformers' ACT2FN, or "gelu_bloom".
 
     Raises:
         ConfigurationError: for an unknown name.
     """
     name = act_fn if act_fn is not None else config.activation_function
+    if name == BloomGELU.name:
+        return BloomGELU()
     if name not in ACT2FN:
-        raise invalid(f"{path}.act_fn" if act_fn is not None else "activation_function", name, f"one of {list(ACT2FN)}")
+        known = [*ACT2FN, BloomGELU.name]
+        raise invalid(f"{path}.act_fn" if act_fn is not None else "activation_function", name, f"one of {known}")
     return ACT2FN[name]
+
+
+class BloomGELU(nn.Module):
+    """The tanh form of GELU with sqrt(2 / pi) in eight digits, which moves float64 logits by 1e-9 (BLOOM)."""
+
+    name = "gelu_bloom"  # ours
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Elementwise, any shape."""
+        return x * 0.5 * (1.0 + torch.tanh(0.79788456 * x * (1 + 0.044715 * x * x)))
