@@ -7,6 +7,7 @@ from typing import Any
 from converters.config.cannot_hold import CannotHold
 from converters.config.entries import Entry, Field, Ours
 from converters.config.kinds import FRACTION, POSITIVE_INT, Kind
+from converters.config.layout import TWO_NORMS
 from converters.config.table import BASE
 from converters.errors import ConfigRefused
 from converters.families.shared.activations import ACTIVATIONS
@@ -170,3 +171,50 @@ class Nested:
     def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
         """The object."""
         return {self.name: {name: value for entry in self.entries for name, value in entry.write(ours).items()}}
+
+
+KIND, KV = "architecture.block_cls", MIXER + "n_head_kv"
+
+
+@dataclass(frozen=True)
+class FalconDecoder:
+    """The fields of Falcon that say which decoder it is: its blocks, and its heads for keys and values."""
+
+    theirs: tuple[str, ...] = (
+        "new_decoder_architecture",
+        "multi_query",
+        "parallel_attn",
+        "num_ln_in_parallel_attn",
+        "num_kv_heads",
+    )
+    ours: tuple[str, ...] = (KIND, KV)
+    also: tuple[str, ...] = ("n_head_kv",)
+
+    def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """The block and the number of heads for keys and values.
+
+        Raises:
+            ConfigRefused: transformers cannot run such a decoder.
+        """
+        said = {"new_decoder_architecture": False, "multi_query": True, "parallel_attn": True}
+        new, shared, parallel = (bool(theirs.get(name, default)) for name, default in said.items())
+        norms, heads = theirs.get("num_ln_in_parallel_attn"), theirs["num_attention_heads"]
+        kv = 1 if shared and not new else theirs.get("num_kv_heads") or heads
+        two = new and norms in (None, 2)
+        if (
+            (new and not parallel)
+            or norms not in ((None, 1, 2) if new else (None, 1))
+            or (kv != heads and not (new or shared))
+        ):
+            found = ", ".join(f"{name} {theirs.get(name)!r}" for name in self.theirs)
+            raise ConfigRefused(f"{found}: transformers cannot run such a decoder")
+        return {KIND: TWO_NORMS if two else "parallel" if parallel else "sequential", KV: kv, "n_head_kv": kv}
+
+    def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """All five fields."""
+        kind, kv, heads = ours[KIND], ours[KV], ours[MIXER + "n_head"]
+        if kind not in ("sequential", "parallel", TWO_NORMS) or (kind == "sequential" and kv not in (1, heads)):
+            raise CannotHold(f"its {KIND} is {kind!r} with {kv} key-value heads", "a decoder of its three", KIND)
+        new = kind == TWO_NORMS or kv not in (1, heads)
+        norms = {TWO_NORMS: 2, "parallel": 1 if new else None}.get(kind)
+        return dict(zip(self.theirs, (new, kv == 1, kind != "sequential", norms, kv), strict=True))
