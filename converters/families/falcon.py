@@ -16,9 +16,9 @@ from converters.config.kinds import FRACTION, POSITIVE_INT
 from converters.config.layout import BLOCK_MIXER, TWO_NORMS, dims_of
 from converters.config.table import ConfigTable
 from converters.families.shared.activations import ACTIVATIONS
+from converters.families.shared.decoders.one_for_all import BiasEverywhere
 from converters.families.shared.dialect_fields import even_heads
 from converters.families.shared.gpt_fields import PLAIN_ATTENTION, FalconDecoder
-from converters.families.shared.part_fields import BiasEverywhere
 from converters.families.shared.rope import Rope
 from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,
@@ -62,7 +62,7 @@ CONFIG = ConfigTable(
         LAYER_NORM,
         ATTENTION_DROPOUT,
         Rope(),
-        BiasEverywhere("bias", False),
+        BiasEverywhere(("bias",), False),
         eps("layer_norm_epsilon", 1e-5),
         Field("ffn_hidden_size", INNER, POSITIVE_INT, lambda t: 4 * t["hidden_size"], none=True, also=("n_inner",)),
         Field("activation", (MLP + "act_fn",), ACTIVATIONS, "gelu", also=("activation_function",)),

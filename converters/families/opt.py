@@ -15,9 +15,9 @@ from converters.config.part_layout import OFFSET
 from converters.config.table import ConfigTable
 from converters.errors import ConfigRefused
 from converters.families.shared.activations import ACTIVATIONS
+from converters.families.shared.decoders.one_for_all import BiasEverywhere
 from converters.families.shared.dialect_fields import even_heads, sizes
 from converters.families.shared.gpt_fields import NO_ROTARY, PLAIN_ATTENTION
-from converters.families.shared.part_fields import BiasEverywhere
 from converters.families.shared.transformers_fields import ATTENTION_DROPOUT, LAYER_NORM, MIXER, MLP, NORM, block, model
 from converters.families.shared.transformers_rules import QKV, linear, mlp_of, norm, vocabulary
 from converters.family import Family, Hot, Rule
@@ -62,7 +62,7 @@ CONFIG = ConfigTable(
         LAYER_NORM,
         ATTENTION_DROPOUT,
         Projection(),
-        BiasEverywhere("enable_bias", True),
+        BiasEverywhere(("enable_bias",), True),
         Field("ffn_dim", (MLP + "n_inner",), POSITIVE_INT, 3072, also=("n_inner",)),
         Field("activation_function", (MLP + "act_fn",), ACTIVATIONS, "relu", also=("activation_function",)),
         Field("dropout", ("resid_pdrop",), FRACTION, 0.1),

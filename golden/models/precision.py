@@ -84,6 +84,7 @@ def rebuild_alibi(model: torch.nn.Module) -> None:
     Both compute slopes inside the forward pass, in float32 whatever the model's dtype is. Under :class:`Float64Mode`
     they would be rounded in float64, which is another function. Distances and their products are in float64.
     """
+    module: Any
     for module in model.modules():
         code: Any = sys.modules[type(module).__module__]
         if hasattr(module, "build_alibi_tensor"):
