@@ -10,6 +10,7 @@ from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast, SequenceClassifierOutputWithPast
 
+from mixformer.blocks.mlps.moe import router_loss
 from mixformer.configuration_mixformer_sequential import MixFormerSequentialConfig
 from mixformer.errors import InputError
 from mixformer.pretrained import MixFormerSequentialPreTrainedModel
@@ -105,6 +106,8 @@ class MixFormerSequentialForCausalLM(MixFormerSequentialPreTrainedModel, Generat
         if labels is not None:
             items = {} if num_items_in_batch is None else {"num_items_in_batch": num_items_in_batch}
             loss = self.loss(logits, labels, **items)
+            routers = router_loss(self, attention_mask)
+            loss = loss if routers is None else loss + routers.to(loss.device)
         output = CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=cache, hidden_states=collected)
         return output if self.returns_dict(return_dict) else output.to_tuple()
 

@@ -20,6 +20,7 @@ from mixformer.blocks.branches import first, keywords_of, taken
 from mixformer.blocks.embeddings import get_embedding
 from mixformer.blocks.heads import get_head, get_loss
 from mixformer.blocks.learned_scale import LearnedScale
+from mixformer.blocks.mlps.experts import ExpertMatrix
 from mixformer.blocks.norms.rms import FlashRMSLayerNorm
 from mixformer.blocks.norms.torch_norm import LayerNorm
 from mixformer.cache_layers import guesses_cache_support, number_cache_layers, unfilled_layer
@@ -155,6 +156,8 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
             and module.weight is not None
         ):
             init.zeros_(module.weight)  # transformers' own: it leaves alone what was loaded
+        if isinstance(module, ExpertMatrix):
+            init.normal_(module.weight, std=module.std)
         if isinstance(module, LearnedScale):
             init.constant_(module.weight, module.spec.scaling)
 

@@ -64,6 +64,7 @@ SETTINGS = {
             ("glu_scaled", "a gated MLP with a learned scale"),
             ("mlp", "a plain MLP"),
             ("fused_mlp", "a plain MLP"),
+            ("moe", "a mixture of experts"),
         )
     ),
     MLP + "act_fn": Setting(other="the activation {}"),

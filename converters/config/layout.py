@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from converters.algebra.dims import Dims, Size
+from converters.config import moe_layout as moe
 from converters.config import ngpt_layout as ngpt
 from converters.config import part_layout as parts
 from converters.config.kinds import BOOL, POSITIVE_INT
@@ -64,7 +65,7 @@ BLOCK_NORMS: dict[str, tuple[str, ...]] = {
     TWO_NORMS: ("ln_1", "ln_2"),
 }
 BLOCK_MIXER = {"parallel": "mixer", TWO_NORMS: "mixer"}  # "attn" in all others
-MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU, ngpt.SCALED_GLU, parts.UNBIASED_MLP, parts.XIELU_MLP)
+MLPS = ("mlp", "fused_mlp", "glu", BIASED_GLU, ngpt.SCALED_GLU, parts.UNBIASED_MLP, parts.XIELU_MLP, moe.MOE)
 FLAGS = ("mixer.bias", "mixer.out_bias", "mixer.qk_norm", "norm.bias", "head.use_bias")
 BIASED_NORMS = ("torch", "low_precision")
 UNBIASED_NORMS = ("rms", "flash_rms", ngpt.NORM)
@@ -102,6 +103,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         flat["dtype"] = config["torch_dtype"]
     ngpt.spread(flat)
     parts.spread(flat)
+    moe.spread(flat)
     _resolve_sizes(flat)
     return flat
 
@@ -171,6 +173,7 @@ def dims_of(resolved: Mapping[str, Any]) -> Dims:
     sizes["qkv_rows"] = sizes["q_rows"] + 2 * sizes["kv_rows"]
     sizes["glu_rows"] = 2 * sizes["n_inner"]
     sizes["one"] = 1
+    sizes |= moe.sizes(resolved, sizes["n_embd"], sizes["n_inner"])
     return Dims(sizes)
 
 
@@ -220,6 +223,9 @@ def _block(resolved: Mapping[str, Any]) -> Named:
 
 def _mlp(resolved: Mapping[str, Any]) -> Named:
     kind = _one_of(resolved, "architecture.mlp.mlp_cls", MLPS)
+    if kind == moe.MOE:
+        yield from moe.tensors(resolved)
+        return
     prefix = "mlp.mlp" if kind == "fused_mlp" else "mlp"
     rows = "glu_rows" if kind in ("glu", BIASED_GLU, ngpt.SCALED_GLU) else "n_inner"
     unbiased = kind in ("glu", parts.UNBIASED_MLP, parts.XIELU_MLP)

@@ -8,6 +8,7 @@ from typing import Any
 
 from converters.config import ngpt_layout
 from converters.config.kinds import same
+from converters.config.moe_layout import DEFAULTS as MIXTURE
 from converters.errors import ConfigRefused
 
 BLOCK = "residual"
@@ -42,7 +43,7 @@ SIZES_OF = {"head": ("head_dim", "head_dim"), "each_head": ("q_rows", "kv_rows")
 FLAGS = (AFFINE, ZERO_CENTRED)
 
 # Paths that change what a model computes, so that nothing may ignore them.
-CHANGES_FUNCTION = ngpt_layout.CHANGES_FUNCTION | {NORMS, RESIDUAL_SCALE, AFFINE, ZERO_CENTRED, *NEUTRAL}
+CHANGES_FUNCTION = ngpt_layout.CHANGES_FUNCTION | {NORMS, RESIDUAL_SCALE, AFFINE, ZERO_CENTRED, *NEUTRAL, *MIXTURE}
 
 
 def spread(flat: dict[str, Any]) -> None:

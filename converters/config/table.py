@@ -47,7 +47,7 @@ OURS_FREE = frozenset(
     phyagi_version cp_size tp_size auto_map architecture.mixer.flash_attn architecture.mixer.fused_dense
     architecture.mixer.flash_rotary architecture.loss.loss_cls architecture.loss.shift_labels
     architecture.loss.ignore_index architecture.loss.reduction architecture.loss.flash_cross_entropy_loss
-    architecture.loss.inplace_backward torch_dtype
+    architecture.loss.inplace_backward torch_dtype architecture.mlp.experts_impl
     """.split()
 )
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from golden.models.modules import RESIDUAL, activation, blocks, first_tensor, keywords_of_call, role_module
+from golden.models.modules import RESIDUAL, activation, blocks, first_tensor, keywords_of_call, role_module, router_of
 from golden.models.running import ModelRunner
 
 NORM_SCALES = (1e-2, 3e-3, 1e-3)
@@ -50,7 +50,21 @@ def _cases(exact: ModelRunner, dtype: torch.dtype) -> Iterator[tuple[str, str, T
     if activation(layers[0]) is not None:
         points = torch.linspace(-4.5, -2.5, POINTS)
         yield "activation between -4.5 and -2.5", "activation", points.to(dtype)
+    if (mlp := role_module(layers[0], "mlp")) is not None and router_of(mlp) is not None:
+        yield "experts alone", "mlp", _clear_choices(mlp, torch.randn(POINTS, width, generator=generator)).to(dtype)
     yield "attention alone", "attention", torch.randn(1, TOKENS, width, generator=generator).to(dtype)
+
+
+def _clear_choices(mlp: nn.Module, rows: Tensor) -> Tensor:
+    """The rows, (1, TOKENS, width), for which a router's choice of experts is clearest: rounding does not change it."""
+    router: Any = router_of(mlp)
+    logits = rows.double() @ router.weight.detach().double().cpu().T
+    ordered = logits.sort(-1, descending=True).values
+    chosen = int(getattr(router, "top_k", 0) or getattr(mlp, "n_active", 1))
+    if chosen >= ordered.shape[-1]:
+        return rows[None, :TOKENS]
+    margins = ordered[:, chosen - 1] - ordered[:, chosen]
+    return rows[margins.topk(TOKENS).indices][None]
 
 
 def _probe(exact: ModelRunner, own: ModelRunner, dtype: torch.dtype, name: str, role: str, given: Tensor) -> Probe:

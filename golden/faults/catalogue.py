@@ -13,6 +13,7 @@ import torch
 from golden.faults import applicability as can
 from golden.faults import mapping_faults as m
 from golden.faults import weight_faults as w
+from golden.faults.expert_faults import expert_faults
 from golden.faults.fault import Fault
 from golden.faults.model_copy import Patient
 from golden.faults.part_faults import part_faults
@@ -22,7 +23,7 @@ ROLES = ("q", "k", "v", "o", "gate", "up", "down", "fc1", "fc2", "norm_1", "norm
 MLP_BIASES = ("up_bias", "gate_bias", "down_bias", "fc1_bias", "fc2_bias")
 BIASES = ("q_bias", "v_bias", "o_bias", *MLP_BIASES, "norm_1_bias", "norm_2_bias")
 """Key biases are left out: without rotary embeddings softmax cancels them, and no logit shows them."""
-WHOLE = ("embed", "positions", "head", "head_bias", "final_norm", "final_norm_bias")
+WHOLE = ("embed", "embed_norm", "embed_norm_bias", "positions", "head", "head_bias", "final_norm", "final_norm_bias")
 
 
 def catalogue(patient: Patient) -> list[Fault]:
@@ -41,6 +42,7 @@ def all_faults() -> Iterator[Fault]:
     yield from _config_faults()
     yield from sphere_faults()
     yield from part_faults()
+    yield from expert_faults()
 
 
 def _row_faults() -> Iterator[Fault]:

@@ -19,6 +19,7 @@ from golden.evidence.probes import error_against_twin, error_of, run_probe
 from golden.evidence.stages import diagnosis_prompt
 from golden.models.folders import read_config
 from golden.models.loading import FLASH, load_model
+from golden.models.modules import chooses_experts
 from golden.models.obstacles import obstacle
 from golden.models.precision import depends_on_length
 from golden.models.running import ModelRunner
@@ -30,11 +31,13 @@ KL_RATIO, KL_LEAST = 2.0, 1e-4
 CACHE, TWIN = "decoding on a cache", "activation"
 COMPARED_WITH = {CACHE: "the error of a full pass", TWIN: "its error against the other GELU"}
 """Measures that are not compared with the floor."""
+CHOICES = "modules alone, and no logits: rounding changes which experts a token uses, in the reference too"
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The result of one dtype; ``obstacle`` says why there is none, ``refused`` why no model of the kind has one."""
+    """The result of one dtype; ``obstacle`` says why there is none, ``refused`` why no model of the kind has one,
+    ``note`` what was left out."""
 
     attention: str = ""
     ratios: Mapping[str, float] = field(default_factory=dict)
@@ -42,6 +45,7 @@ class _Run:
     failures: tuple[str, ...] = ()
     obstacle: str | None = None
     refused: str | None = None
+    note: str = ""
 
     @property
     def reason(self) -> str | None:
@@ -78,7 +82,7 @@ def judge_kernels(
         status=Status.FAIL if failures else Status.PASS,
         number=max(errors, default=None),
         budget=RMS_RATIO,
-        detail="; ".join(failures + notes),
+        detail="; ".join(failures + notes + sorted({run.note for run in runs.values() if run.note})),
         readings=tuple(reading for run in runs.values() for reading in run.readings),
         measures=measures,
     )
@@ -95,8 +99,13 @@ def _run(candidate: Path, evidence: Evidence, dtype: str, attn: str | None, devi
     if runner.loaded.problems:
         return _Run(attention, failures=("the candidate is not a complete model, see L2",))
     try:
+        ratios = probe_ratios(runner, calibration)
+        if chooses_experts(runner.model):
+            return _Run(
+                attention, ratios, (), tuple(excesses(ratios, calibration.floor, calibration.floor)), note=CHOICES
+            )
         floor, found = measure_floor(runner, evidence, calibration.prompts)
-        ratios = _ratios(floor, calibration.floor) | probe_ratios(runner, calibration) | cache_ratio(runner, evidence)
+        ratios = _ratios(floor, calibration.floor) | ratios | cache_ratio(runner, evidence)
     except (RuntimeError, ValueError, IndexError, TypeError, ImportError) as broken:
         if attn == FLASH:
             raise MissingDeviceError(f"{candidate}: flash attention cannot run this model: {broken}") from broken

@@ -14,7 +14,7 @@ from typing import Any
 
 from golden.models.key_styles import LLAMA, STYLES, Style
 from golden.models.loading import MIXFORMER
-from golden.models.parts import ConfigPath, Dials, Part
+from golden.models.parts import EXPERT_DIALS, ConfigPath, Dials, Part, expert_parts
 from golden.models.sphere_parts import sphere_dials, sphere_parts
 
 NORM_KEYS = (("norm_1", "ln_1"), ("norm_2", "ln_2"), ("norm_1", "ln"), ("after_1", "after_1"), ("after_2", "after_2"))
@@ -140,6 +140,7 @@ def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
         "growth": ("mixer", "query_growth", "beta"),
         "residual_scale": ("residual_scale",),
     }
+    } | {name: ("mlp", name) for name in EXPERT_DIALS}
     dials = top | {name: tuple((*at, *path) for at in blocks) + top.get(name, ()) for name, path in inside.items()}
     dials["theta"] += tuple((*at, "mixer", "rope_parameters", "rope_theta") for at in blocks)
     head_places: list[ConfigPath] = [("head",)] if places else [("architecture", "head")]
@@ -147,7 +148,7 @@ def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
     dials |= {name: tuple((*at, name) for at in head_places) for name in ("logit_multiplier", "logit_softcap")}
     heads = (n_head * head_dim, n_head_kv * head_dim)
     parts = _mixformer_parts(n_layer, heads, n_inner if mlp.get("mlp_cls") in GLUS else None)
-    found = _present(chain(parts, sphere_parts(n_layer, n_inner, mlp)), keys)
+    found = _present(chain(parts, sphere_parts(n_layer, n_inner, mlp), expert_parts(n_layer)), keys)
     return Anatomy(n_layer, n_head, n_head_kv, head_dim, found, _dials(config, dials))
 
 
@@ -156,6 +157,7 @@ def _mixformer_parts(n_layer: int, heads: tuple[int, int], glu: int | None) -> I
     yield "embed", Part("layers.0.wte.weight")
     yield "positions", Part("layers.0.wpe.weight")
     for kind, end in (("", "weight"), ("_bias", "bias")):
+        yield f"embed_norm{kind}", Part(f"layers.0.ln.{end}")
         yield f"final_norm{kind}", Part(f"layers.{n_layer + 1}.ln.{end}")
         yield f"head{kind}", Part(f"layers.{n_layer + 1}.linear.{end}")
         for i in range(n_layer):

@@ -48,6 +48,17 @@ def role_module(block: nn.Module, role: str) -> nn.Module | None:
     return None
 
 
+def router_of(mlp: nn.Module) -> nn.Module | None:
+    """The router of a mixture of experts; None of any other MLP."""
+    found = next((getattr(mlp, name) for name in ("router", "gate") if hasattr(mlp, name)), None)
+    return found if hasattr(mlp, "experts") and isinstance(found, nn.Module) else None
+
+
+def chooses_experts(model: nn.Module) -> bool:
+    """Whether some layer is a mixture of experts."""
+    return any(router_of(module) is not None for module in model.modules())
+
+
 def activation(block: nn.Module) -> nn.Module | None:
     """The activation inside a block's MLP: its module without weights, buffers and children that is no dropout."""
     mlp = role_module(block, "mlp")

@@ -29,6 +29,8 @@ class ModelRunner:
     def __init__(self, loaded: LoadedModel) -> None:
         self.loaded = loaded
         self.model: Any = loaded.model
+        if getattr(self.model, "_can_set_experts_implementation", bool)():
+            self.model.set_experts_implementation("eager")  # the loop is the definition, and runs in any dtype
         self.lifts = not loaded.is_mixformer and self.model.dtype is torch.float64
         self._primes = self.lifts and needs_priming(self.model)
         self._primed_length = 0

@@ -6,12 +6,13 @@ from converters.config.entries import Theirs
 
 QUANTISED = "dequantise the model first: in transformers, `model.dequantize()` and `save_pretrained`"
 
+EXPERTS = ("num_local_experts", "num_experts")
+
 REFUSED = (
     Theirs("quantization_config", (None,), QUANTISED, written=False),
     Theirs("quantization", (None,), "MLX has quantised it; convert the model that it was made from", written=False),
     Theirs("vision_config", (None,), "convert the text model alone: save `model.language_model` first", written=False),
-    Theirs("num_local_experts", (None,), "a mixture of experts has no MixFormer counterpart", written=False),
-    Theirs("num_experts", (None,), "a mixture of experts has no MixFormer counterpart", written=False),
+    *(Theirs(name, (None,), "this family has no mixture of experts; others have", written=False) for name in EXPERTS),
 )
 
 

@@ -9,7 +9,7 @@ from converters.config.kinds import BOOL, DTYPE, FRACTION, NOT_NEGATIVE, POSITIV
 from converters.config.layout import SOURCE_VOCAB
 from converters.config.model_classes import Architectures, AutoMap
 from converters.families.shared.activations import ACTIVATIONS
-from converters.families.shared.refusals import REFUSED
+from converters.families.shared.refusals import EXPERTS, REFUSED
 
 KV = "num_key_value_heads"
 MIXER, NORM, MLP, HEAD = "architecture.mixer.", "architecture.norm.", "architecture.mlp.", "architecture.head."
@@ -61,11 +61,13 @@ def model(
     capped: bool = False,
     initializer: float = 0.02,
     alibi: bool = False,
+    experts: bool = False,
 ) -> tuple[Entry, ...]:
     """What every causal language model of transformers has.
 
     causal, bare: its classes with and without a head. tied, bos, eos, pad, initializer: defaults of its config class.
     beside: classes that have another head too. capped: the table has an entry of its own for the cap on scores.
+    alibi: scores are biased by distance.
     alibi: scores are biased by distance.
     """
     return (
@@ -88,7 +90,7 @@ def model(
         Field("pad_token_id", ("pad_token_id",), TOKEN, pad, synonyms=NO_TOKEN),
         Field("dtype", ("dtype",), DTYPE, None, aliases=("torch_dtype",), synonyms=DTYPE_WORDS),
         *harmless_fields(model_type),
-        *REFUSED,
+        *(entry for entry in REFUSED if not experts or entry.name not in EXPERTS),
     )
 
 

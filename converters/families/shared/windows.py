@@ -68,6 +68,28 @@ class SlidingWindow:
 
 
 @dataclass(frozen=True)
+class SwitchedWindow:
+    """`sliding_window`, for all layers where `use_sliding_window` is on; `default` where theirs does not say it."""
+
+    default: int
+    theirs: tuple[str, ...] = ("use_sliding_window", "sliding_window")
+    ours: tuple[str, ...] = (PATH,)
+    also: tuple[str, ...] = ()
+
+    def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """The window in the spelling of ours."""
+        use = theirs.get("use_sliding_window", False)
+        if not BOOL.holds(use):
+            raise ConfigRefused(f"use_sliding_window is {use!r}, expected {BOOL.words}")
+        return {PATH: written(_window(theirs, self.default)) if use else None}
+
+    def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """Both fields."""
+        tokens = tokens_of(ours.get(PATH))
+        return {"use_sliding_window": tokens is not None, "sliding_window": tokens}
+
+
+@dataclass(frozen=True)
 class LayerWindows:
     """Qwen's windows: the layers in `layer_types`, or without it all layers from `max_window_layers` on."""
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig
 from mixformer.architecture import block_path
 from mixformer.blocks.mlps.glu import GLU, BiasedGLU
 from mixformer.blocks.mlps.mlp import MLP, FusedMLP, UnbiasedMLP
+from mixformer.blocks.mlps.moe import MoE
 from mixformer.blocks.mlps.scaled_glu import ScaledGLU
 from mixformer.blocks.mlps.xielu import XIELUMLP
 from mixformer.registry import class_and_keywords, takes
@@ -25,6 +26,7 @@ MLPS: dict[str, type[nn.Module]] = {
     "glu_scaled": ScaledGLU,
     "mlp_no_bias": UnbiasedMLP,
     "mlp_xielu": XIELUMLP,
+    "moe": MoE,
 }
 
 
