@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.config import part_layout
+from converters.config import moe_layout, part_layout
 from converters.config.cannot_hold import CannotHold
 from converters.config.echo import Echo
 from converters.config.entries import Config, Entry, Ours, Theirs
@@ -203,9 +203,11 @@ class ConfigTable:
         known |= OURS_FIXED.keys()
         unknown = [path for path in live if path not in known | OURS_FREE | BASE]
         if telling := [path for path in unknown if path in part_layout.CHANGES_FUNCTION]:
+            mixed = moe_layout.EXPERTS in telling
+            rest = [path for path in telling if not mixed or path not in moe_layout.DEFAULTS]
+            named = ", ".join([*(["a mixture of experts"] if mixed else []), *rest])
             raise ConfigRefused(
-                f"{family} cannot hold this model: it uses {', '.join(telling)}, which {self.called or family} does not"
-                f" have"
+                f"{family} cannot hold this model: it uses {named}, which {self.called or family} does not have"
             )
         if unknown := [path for path in unknown if path not in waived]:
             found.told.append(unknown_fields(unknown, live, known))
