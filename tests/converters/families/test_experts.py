@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+import mixformer  # noqa: F401  registers the Auto classes
 from converters import convert
 from converters.errors import ConversionError
 from golden.models.hot import make_hot
