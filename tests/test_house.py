@@ -22,7 +22,8 @@ FLOORS = {
     "converters": """
         converters
         converters.conversion converters.alignment converters.config_alignment converters.provenance \
-            converters.verdict_record converters.plain_copy converters.sample converters.support_matrix converters.norms
+            converters.verdict_record converters.plain_copy converters.sample converters.support_matrix \
+            converters.coverage converters.norms
         converters.forms
         converters.families
         converters.families.shared
