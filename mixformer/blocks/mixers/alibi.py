@@ -1,8 +1,7 @@
 """Slopes of attention with linear biases (Press et al. 2022, arXiv:2108.12409), by the formulas that models have.
 
-The formulas differ in rounding, and MPT's in the order of heads where their number is no power of two. A rounded slope
-times a distance moves logits by more than a conversion may: so the configuration says which one a model was trained
-with.
+The formulas differ in their last bits, for eleven heads and more. A rounded slope times a distance moves logits by more
+than a conversion may: so the configuration says which one a model was trained with.
 """
 
 from __future__ import annotations
@@ -85,8 +84,8 @@ def _ratio(heads: int) -> Tensor:
 
 
 def _mpt(heads: int, bias_max: float) -> Tensor:
-    """2^(-bias_max i / n) in float32 for the power of two n from `heads` up; of these the even ones first
-    (transformers 5.23, `models/mpt`)."""
+    """2^(-bias_max i / n) in float32 for the power of two n from `heads` up, those of even i first (transformers 5.23,
+    `models/mpt`). Without rounding and with a `bias_max` of 8, these are the same slopes."""
     power = 2 ** math.ceil(math.log2(heads))
     exponents = torch.arange(1, power + 1, dtype=torch.float32, device="cpu") * (bias_max / power)
     slopes = 1.0 / torch.pow(2, exponents)
