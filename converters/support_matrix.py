@@ -169,6 +169,8 @@ def plainest(family: Family) -> Flat | None:
 def _small(family: Family) -> Flat:
     """The config of the family's small model, in plain sizes; empty for a family that does not bring one."""
     said = family.hot.sizes if isinstance(family.hot, Hot) else {}
+    if "num_attention_heads" not in said:  # names of its own
+        return dict(said)
     kept = {name: value for name, value in said.items() if not isinstance(value, list)}
     return {**kept, **{name: value for name, value in PLAIN_SIZES.items() if name in kept}}
 

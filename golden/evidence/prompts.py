@@ -65,7 +65,7 @@ def prompt_length(elements: int) -> int:
 
 def context_of(config: Any) -> int:
     """Tokens that a model of this transformers config was made for."""
-    return int(getattr(config, "max_position_embeddings", 0) or 2048)
+    return int(getattr(config, "max_position_embeddings", 0) or getattr(config, "max_seq_len", 0) or 2048)
 
 
 def make_prompts(

@@ -139,7 +139,6 @@ def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
         "clip": ("mixer", "clip_qkv"),
         "growth": ("mixer", "query_growth", "beta"),
         "residual_scale": ("residual_scale",),
-    }
     } | {name: ("mlp", name) for name in EXPERT_DIALS}
     dials = top | {name: tuple((*at, *path) for at in blocks) + top.get(name, ()) for name, path in inside.items()}
     dials["theta"] += tuple((*at, "mixer", "rope_parameters", "rope_theta") for at in blocks)

@@ -10,10 +10,27 @@ from typing import Any
 from torch import nn
 
 ROLE_NAMES = {
-    "norm_1": ("input_layernorm", "ln_1", "ln", "rmsnorm_att", "attention_layernorm", "self_attn_layer_norm", "norm_1", "ln_attn"),
+    "norm_1": (
+        "input_layernorm",
+        "ln_1",
+        "ln",
+        "rmsnorm_att",
+        "attention_layernorm",
+        "self_attn_layer_norm",
+        "norm_1",
+        "ln_attn",
+    ),
     "attention": ("self_attn", "attn", "atten", "mixer", "attention", "self_attention"),
     "after_1": ("after_1", "post_self_attn_layernorm"),
-    "norm_2": ("post_attention_layernorm", "ln_2", "rmsnorm_mlp", "feedforward_layernorm", "final_layer_norm", "norm_2", "ln_mlp"),
+    "norm_2": (
+        "post_attention_layernorm",
+        "ln_2",
+        "rmsnorm_mlp",
+        "feedforward_layernorm",
+        "final_layer_norm",
+        "norm_2",
+        "ln_mlp",
+    ),
     "mlp": ("mlp", "ffn"),
     "after_2": ("after_2", "post_mlp_layernorm", "post_feedforward_layernorm"),
 }
