@@ -10,14 +10,18 @@ from typing import Any
 
 from converters.config.layout import BIASED_GLU, SOURCE_VOCAB, resolve, unflatten
 from converters.config.list_architecture import WINDOW, PerLayer, as_list
+from converters.config.moe_layout import ACTIVE, EXPERTS, MOE, NORM_TOPK, SHARED, SHARED_GATE
 from converters.config.ngpt_layout import NEUTRAL as NEUTRAL_OF_NGPT
 from converters.config.part_layout import (
+    ALIBI_FORMULA,
     BLOCK,
     CLIP,
     EMBD_SCALE,
     LOGIT_MULTIPLIER,
     LOGIT_SOFTCAP,
+    NORMED,
     NORMS,
+    OFFSET,
     OVER,
     RESIDUAL_SCALE,
     UNBIASED_MLP,
@@ -92,6 +96,9 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "another theta": {MIXER + "rotary_base": 5e5, ROPE: None},
         "rope linear or dynamic": _rope("dynamic", factor=2.0),
         "rope yarn or llama3": _rope("llama3", factor=4.0, **BANDS),
+        "positions from row 2 on": {"embd_layer": OFFSET, MIXER + "rotary_dim": 0},
+        "ALiBi of BLOOM": {MIXER + "use_alibi": True, ALIBI_FORMULA: "bloom", MIXER + "rotary_dim": 0},
+        "ALiBi of MPT": {MIXER + "use_alibi": True, ALIBI_FORMULA: "mpt", MIXER + "rotary_dim": 0},
         "layers without positions": {MIXER + "rotary_dim": PerLayer((8, 0))},
         "NVIDIA's odd turn": {MIXER + "rotary_style": "ngpt_nvidia"},
         "longrope": _rope("longrope", **FACTORS, original_max_position_embeddings=32),
@@ -117,6 +124,9 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "plain MLP with biases": {MLP + "mlp_cls": "mlp"},
         "plain MLP without biases": {MLP + "mlp_cls": UNBIASED_MLP},
         "another activation": {MLP + "act_fn": "relu"},
+        "experts": {MLP + "mlp_cls": MOE, EXPERTS: 4, ACTIVE: 2, NORM_TOPK: True},
+        "experts, weights as they are": {MLP + "mlp_cls": MOE, EXPERTS: 4, ACTIVE: 2, NORM_TOPK: False},
+        "experts and a shared one": {MLP + "mlp_cls": MOE, EXPERTS: 4, ACTIVE: 2, SHARED: 32, SHARED_GATE: True},
         "GLU with a learned scale": {MLP + "mlp_cls": "glu_scaled"},
     },
     "blocks": {
@@ -124,6 +134,7 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "norms after branches": {"architecture.block_cls": BLOCK, NORMS: "after"},
         "norms before and after": {"architecture.block_cls": BLOCK, NORMS: "both"},
         "scaled branches": {"architecture.block_cls": BLOCK, RESIDUAL_SCALE: 0.5},
+        "a norm behind the embedding": {"embd_layer": NORMED},
         "scaled embeddings": {"embd_layer": "scaled", EMBD_SCALE: 12.0},
         "parallel blocks with two norms": {"architecture.block_cls": "parallel_two_norms"},
         "dropout of residuals": {"resid_pdrop": 0.1},
@@ -161,7 +172,8 @@ def plainest(family: Family) -> Flat | None:
     own = family.sample.config if family.sample else _small(family)
     if own:
         flat = resolve(family.config.read(own))
-        return {path: value for path, value in flat.items() if path != SOURCE_VOCAB}
+        same = {path: value[0] if isinstance(value, PerLayer) else value for path, value in flat.items()}
+        return {**{path: value for path, value in same.items() if path != SOURCE_VOCAB}, "n_layer": PLAIN["n_layer"]}
     found: Iterator[Flat] = ({**PLAIN, **_merged(parts)} for parts in product(*BODIES))
     return next((flat for flat in found if expresses(family, flat)), None)
 

@@ -107,7 +107,7 @@ FAMILY = Family(
     expresses="MHA; learned positions from row 2 on; any MLP width and activation; biases or none; tied or untied",
     hot=Hot(
         "OPTConfig",
-        PLAIN_SIZES | {"ffn_dim": 88, "word_embed_proj_dim": 48},
+        PLAIN_SIZES | {"ffn_dim": 88},
         {"ffn_dim": (52, 90), "enable_bias": (True, False)},
     ),
 )
