@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from converters.family import Family
 
 
+QUICK_SEEDS = 1  # variants besides the hot model itself
+
+
 class NeverDrawn(UserWarning):
     """A switch of a family's config table that no variant turned on, so that the suite tested nothing of it."""
 
@@ -31,7 +34,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     chosen = metafunc.config.getoption("--family", default=[]) or _all_families()
     if "seed" in metafunc.fixturenames:
-        pairs = [(name, seed) for name in chosen for seed in _seeds(name)]
+        pairs = [pytest.param(name, seed, marks=_marks(name, seed)) for name in chosen for seed in _seeds(name)]
         metafunc.parametrize(("conforming", "seed"), pairs, indirect=["conforming"])
     else:
         metafunc.parametrize("conforming", chosen, indirect=True)
@@ -41,6 +44,13 @@ def _all_families() -> list[str]:
     from golden.models.hot import own_functions
 
     return own_functions()
+
+
+def _marks(family: str, seed: int) -> list[pytest.MarkDecorator]:
+    """Of a family with a recipe of its own, the hot model and one variant run quickly; the others are marked slow."""
+    from golden.models.hot_recipes import RECIPES
+
+    return [pytest.mark.slow] if seed > QUICK_SEEDS and family not in RECIPES else []
 
 
 def _seeds(family: str) -> Sequence[int]:

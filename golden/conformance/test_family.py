@@ -29,7 +29,7 @@ from golden.conformance.switches import converted_configs, never_on
 from golden.conformance.variants import refused_as, variants
 from golden.models.hot import make_hot, recipe
 
-LEAST_MUTATIONS, QUICK_MUTATIONS = 8, 10
+LEAST_MUTATIONS, QUICK_MUTATIONS = 8, 4
 
 
 def both_ways(source: Path, family: Family, place: Path) -> tuple[Path, Path]:
