@@ -67,8 +67,7 @@ def model(
 
     causal, bare: its classes with and without a head. tied, bos, eos, pad, initializer: defaults of its config class.
     beside: classes that have another head too. capped: the table has an entry of its own for the cap on scores.
-    alibi: scores are biased by distance.
-    alibi: scores are biased by distance.
+    alibi: scores are biased by distance. experts: it is a mixture of them.
     """
     return (
         Theirs("model_type", (model_type,)),
