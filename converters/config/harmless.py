@@ -136,7 +136,8 @@ def _window(theirs: Mapping[str, Any]) -> Any:
     return theirs.get("sliding_window", 4096)
 
 
-def _all_full(theirs: Mapping[str, Any]) -> Any:
+def all_full(theirs: Mapping[str, Any]) -> Any:
+    """`layer_types` of a model without windows."""
     layers = _size(theirs, "num_hidden_layers")
     return ["full_attention"] * layers if 0 < layers < MOST_LAYERS else None
 
@@ -154,7 +155,7 @@ def _size(theirs: Mapping[str, Any], *names: str) -> int:
 
 REPEATED = (
     Repeated("sliding_window_size", ("mistral",), "MLC's name for the window", _window, "sliding_window is"),
-    Repeated("layer_types", ("llama",), "LLaMA has no window", _all_full, "every layer is"),
+    Repeated("layer_types", ("llama",), "LLaMA has no window", all_full, "every layer is"),
     Repeated("head_dim", GPT, "heads share the width evenly", _head_dim, "n_embd / n_head is"),
 )
 

@@ -13,7 +13,7 @@ from converters.config.layout import dims_of
 from converters.config.part_layout import ALIBI_FORMULA, NORMED
 from converters.config.table import ConfigTable
 from converters.families.shared.dialect_fields import Implied, even_heads
-from converters.families.shared.gpt_fields import NO_ROTARY, PLAIN_ATTENTION
+from converters.families.shared.gpt_fields import NO_ROTARY, PLAIN_ATTENTION, Renamed
 from converters.families.shared.transformers_fields import (
     ATTENTION_DROPOUT,
     LAYER_NORM,
@@ -30,6 +30,8 @@ from converters.family import Family, Hot, Rule
 
 BLOCK = "transformer.h.{i}."
 QKV = Rows(("n_head", 3, "head_dim"), (1, 0, 2))
+OLDER = (("n_embed", "hidden_size"), ("num_attention_heads", "n_head"))
+WIDTH = (("hidden_size", "n_embd"),)
 HEADS = (MIXER + "n_head", MIXER + "n_head_kv")
 FREE = """pretraining_tp slow_but_exact offset_alibi skip_bias_add skip_bias_add_qkv masked_softmax_fusion
 bias_dropout_fusion attention_softmax_in_fp32 gradient_checkpointing apply_query_key_layer_scaling"""
@@ -38,7 +40,7 @@ CONFIG = ConfigTable(
     entries=(
         *model("bloom", "BloomForCausalLM", "BloomModel", tied=True, bos=1, eos=2, alibi=True),
         *block("sequential", NORMED),
-        Field("hidden_size", ("n_embd",), POSITIVE_INT, aliases=("n_embed", "n_embd")),
+        Field("hidden_size", ("n_embd",), POSITIVE_INT, aliases=("n_embed",)),
         Field("n_layer", ("n_layer",), POSITIVE_INT, aliases=("num_hidden_layers",)),
         Field(
             "n_head",
@@ -48,10 +50,8 @@ CONFIG = ConfigTable(
             also=("n_head", "n_head_kv"),
             unwritten=HEADS[:1],
         ),
-        even_heads("hidden_size", "n_head", rotating=False),
-        Implied(
-            (MLP + "n_inner",), (("hidden_size", "n_embd"),), lambda width: 4 * width, "4 hidden_size", ("n_inner",)
-        ),
+        Renamed(even_heads("hidden_size", "n_head", rotating=False), OLDER),
+        Renamed(Implied((MLP + "n_inner",), WIDTH, lambda width: 4 * width, "4 hidden_size", ("n_inner",)), OLDER),
         Field("seq_length", ("n_positions",), POSITIVE_INT, 2048),  # of training: distances have no end
         *biases(True, True),
         *PLAIN_ATTENTION,

@@ -9,6 +9,7 @@ from typing import Any
 from converters.algebra.moves import Concat
 from converters.config.echo import Echo
 from converters.config.entries import Field, Ours, Theirs
+from converters.config.harmless import all_full
 from converters.config.kinds import BOOL, POSITIVE_INT
 from converters.config.layout import dims_of
 from converters.config.moe_layout import SHARED, SHARED_GATE
@@ -26,7 +27,7 @@ CONFIG = ConfigTable(
     called="Qwen2-MoE",
     entries=(
         *model("qwen2_moe", "Qwen2MoeForCausalLM", "Qwen2MoeModel", bos=None, eos=None, experts=True),
-        *mixture("num_experts", 60, 4, "moe_intermediate_size", 0.001),
+        *mixture("num_experts", 60, 4, "moe_intermediate_size", 0.001, inner=1408),
         *heads(default_kv=16),
         *every_layer(),
         NO_JITTER,
@@ -40,7 +41,7 @@ CONFIG = ConfigTable(
         eps("rms_norm_eps", 1e-6),
         positions(32768),
         Theirs("use_sliding_window", (False,), "which layers have a window is not converted for Qwen2-MoE"),
-        Echo("layer_types", lambda t: ["full_attention"] * t["num_hidden_layers"], "every layer is"),
+        Echo("layer_types", all_full, "every layer is"),
         Rope(),
     ),
     free=frozenset({"intermediate_size", "sliding_window", "max_window_layers"}),  # of other layers than these

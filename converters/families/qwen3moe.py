@@ -25,7 +25,7 @@ CONFIG = ConfigTable(
     called="Qwen3-MoE",
     entries=(
         *model("qwen3_moe", "Qwen3MoeForCausalLM", "Qwen3MoeModel", bos=None, eos=None, experts=True),
-        *mixture("num_experts", 128, 8, "moe_intermediate_size", 0.001),
+        *mixture("num_experts", 128, 8, "moe_intermediate_size", 0.001, inner=768),
         *heads(default_kv=4),
         *NO_SHARED,
         *every_layer(),

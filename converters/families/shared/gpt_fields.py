@@ -218,3 +218,31 @@ class FalconDecoder:
         new = kind == TWO_NORMS or kv not in (1, heads)
         norms = {TWO_NORMS: 2, "parallel": 1 if new else None}.get(kind)
         return dict(zip(self.theirs, (new, kv == 1, kind != "sequential", norms, kv), strict=True))
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """An entry that reads fields under older names too: (older, name) pairs, of which others account for the fields."""
+
+    entry: Entry
+    names: tuple[tuple[str, str], ...]
+    theirs: tuple[str, ...] = ()
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """Those of the entry."""
+        return self.entry.ours
+
+    @property
+    def also(self) -> tuple[str, ...]:
+        """Those of the entry."""
+        return self.entry.also
+
+    def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
+        """As the entry."""
+        found = {name: theirs[older] for older, name in self.names if older in theirs and name not in theirs}
+        return self.entry.read({**theirs, **found})
+
+    def write(self, ours: Mapping[str, Any]) -> dict[str, Any]:
+        """As the entry."""
+        return self.entry.write(ours)

@@ -4,6 +4,7 @@ In theirs each expert has matrices of its own; ours holds those of all experts a
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from converters.algebra.moves import Concat
@@ -40,12 +41,18 @@ TOPK = Field("norm_topk_prob", (NORM_TOPK,), BOOL, False)
 GATE_UP_DOWN = ("gate_proj", "up_proj", "down_proj")
 
 
-def mixture(count: str, number: int, active: int, width: str, coef: float) -> tuple[Entry, ...]:
+def mixture(
+    count: str, number: int, active: int, width: str, coef: float, inner: int | None = None
+) -> tuple[Entry, ...]:
     """The decoder of a LLaMA with a mixture in the place of its MLP, but for eps, and what the router normalises.
 
     count, width: fields for the number of experts and the width of one. number, active, coef: defaults of the config
-    class for that number, for how many a token uses, and for what the loss of the router is multiplied by.
+    class for that number, for how many a token uses, and for what the loss of the router is multiplied by. inner: the
+    default of `width`, which has to be said without one.
     """
+    one, also = (MLP + "n_inner",), ("n_inner",)
+    said = Field(width, one, POSITIVE_INT, also=also)
+    wide = said if inner is None else replace(said, default=inner)
     other = "num_experts" if count == "num_local_experts" else "num_local_experts"
     return (
         *block("sequential"),
@@ -57,7 +64,7 @@ def mixture(count: str, number: int, active: int, width: str, coef: float) -> tu
         Ours(KIND, (MOE,)),
         Field(count, (EXPERTS,), POSITIVE_INT, number, aliases=(other,)),
         Field("num_experts_per_tok", (ACTIVE,), POSITIVE_INT, active),
-        Field(width, (MLP + "n_inner",), POSITIVE_INT, also=("n_inner",)),
+        wide,
         Field("hidden_act", (MLP + "act_fn",), ACTIVATIONS, "silu", also=("activation_function",)),
         Field("output_router_logits", (LOSS,), BOOL, False),
         Field("router_aux_loss_coef", (LOSS_COEF,), NOT_NEGATIVE, coef),
