@@ -16,6 +16,7 @@ from cli.hub.errors import HubError
 from cli.hub.listing import Listing
 from cli.streaming.holes import check_can_punch
 from cli.streaming.pager import PAGE, HubPager
+from converters.checkpoint.cache_folders import SHA256
 from converters.checkpoint.safetensors_header import read_header
 from converters.errors import ConversionError, TargetRefused, UsageError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from converters.plan.plan import Plan
 
-SLACK = 48 << 20  # bytes of disk for pages beside those of one output shard; headers and small files take some more
+SLACK = 24 << 20  # bytes of disk for pages beside those of one output shard; headers and tokenizers take some more
 MARGIN = 16 << 20  # bytes that stay free on the disk
 AT_ONCE = 8  # headers
 
@@ -104,6 +105,9 @@ def _filled(api: "HfApi", found: Listing, folder: Path, weights: list[str]) -> d
 
     index = needed.index_name(found)
     large = [name for name in weights if found.files[name].sha256]
+    for name in large:
+        if not SHA256.fullmatch(str(found.files[name].sha256)):
+            raise HubError(f"{found} {name}: the Hub lists {found.files[name].sha256!r} as its sha256")
     small = {*needed.beside(found), *weights, *([index] if index else [])} - {*large}
     for name in sorted(small):
         blob = fetch_one(api, found, name).resolve()

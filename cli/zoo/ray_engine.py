@@ -3,6 +3,7 @@
 Its machines need this package, the folder of the zoo file under the same path, and, to push, a token of their own.
 """
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ def _connected() -> Any:
         raise UsageError("--engine ray needs Ray: pip install 'mixformer[ray]'") from None
     address = os.environ.get(ADDRESS) or "auto"
     try:
-        ray.init(address=address, log_to_driver=False, include_dashboard=None if address != "local" else False)
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+        ray.init(address=address, include_dashboard=None if address != "local" else False, **quiet)
     except ConnectionError as error:
         told = str(error).splitlines()[0]
         raise UsageError(f"no Ray cluster can be reached ({ADDRESS} is {address}): {told}; ray start --head") from None

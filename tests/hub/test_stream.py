@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from commands import held, run
-from huggingface_hub import constants
+from huggingface_hub import HfApi, constants
 from loopback import Hub
 from repos import big_repo
 
@@ -106,6 +107,43 @@ def test_every_kind_of_move_is_streamed_to_the_same_bytes(family: str, hub: Hub,
     whole = convert(made, family, to, place / "whole", Request(max_shard_size=200_000)).output
     for name in shards_of(whole):
         assert (place / "ours" / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    "options",
+    ["--no-hash", "--dtype bfloat16", "--pad-vocab 64", "--crop-vocab 200", "--max-shard-size 60KB --no-hash"],
+)
+def test_every_way_of_writing_is_streamed_to_the_same_bytes(options: str, hub: Hub, sample: Path, place: Path):
+    hub.upload("hub/tiny", sample)
+    done = stream(*options.split())
+    assert done.code == 0, done.error
+    assert run("llama", sample, "--to", "mixformer", "--no-parity", "-o", "whole", *options.split()).code == 0
+    for name in shards_of(place / "whole"):
+        assert (place / "ours" / name).read_bytes() == (place / "whole" / name).read_bytes()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_tensor_that_is_needed_at_once_and_too_large_is_refused_before_it_is_fetched(hub, place, monkeypatch):
+    monkeypatch.setattr(source, "SLACK", -30_000)
+    hub.upload("hub/tiny", write_sample(place / "sample", "gpt2"))
+    done = run("gpt2", "hub/tiny", "--to", "mixformer", "--stream", "--max-shard-size", "1KB", "-o", "ours")
+    assert done.code == 3 and "change their order" in done.error and "--max-shard-size" in done.error
+    assert sum(seen.sent for seen in hub.asked("GET", "/blob/")) < 20_000 and not (place / "ours").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_values_that_are_not_finite_are_counted_once(hub: Hub, place: Path):
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    whole = write_sample(place / "sample")
+    tensors = load_file(whole / "model.safetensors")
+    tensors["model.layers.1.self_attn.q_proj.weight"][3, :5] = torch.nan
+    save_file(tensors, whole / "model.safetensors", {"format": "pt"})
+    hub.upload("hub/tiny", whole)
+    done = stream("--json", "--max-shard-size", "60KB")
+    assert json.loads(done.out)["nonfinite"] == {"model.layers.1.self_attn.q_proj.weight": 5}
 
 
 @pytest.mark.usefixtures("small")
@@ -269,6 +307,17 @@ def test_what_is_no_repo_or_of_another_form_is_refused(hub: Hub, sample: Path, p
     ]:
         done = run("llama", *words, "--to", "mixformer", "-o", "ours")
         assert done.code == code and told in done.error, (words, done)
+    files, wrong = HfApi.list_repo_tree, "../../../evil"
+
+    def hostile(self: HfApi, *words: object, **more: object) -> Iterator[object]:
+        for entry in files(self, *words, **more):
+            if getattr(entry, "lfs", None):
+                entry.lfs.sha256 = wrong
+            yield entry
+
+    monkeypatch.setattr(HfApi, "list_repo_tree", hostile)
+    done = stream()
+    assert done.code == 6 and wrong in done.error
     monkeypatch.setattr(constants, "is_offline_mode", lambda: True)
     assert "HF_HUB_OFFLINE" in stream().error
     assert list(place.iterdir()) == []
