@@ -17,7 +17,9 @@ from typing import Any, Self
 
 from cli.hub.errors import HubError
 from cli.hub.listing import RemoteFile
+from cli.interrupts import pressed
 from cli.streaming.holes import punch
+from converters.errors import Interrupted
 
 PAGE = 4 << 20  # bytes
 AT_ONCE = 4  # pages that are fetched at a time
@@ -135,6 +137,8 @@ class HubPager:
     def _bring(self, stand: _Stand, pages: list[int]) -> None:
         """Fetches pages and writes them, some at a time, then hashes what has come in its order."""
         for first in range(0, len(pages), AT_ONCE):
+            if pressed():
+                raise Interrupted("stopped")
             group = pages[first : first + AT_ONCE]
             for page, data in zip(group, self._pool.map(lambda page: self._fetched(stand, page), group), strict=True):
                 begin, end = stand.span(page)

@@ -125,7 +125,7 @@ def test_every_way_of_writing_is_streamed_to_the_same_bytes(options: str, hub: H
 
 @pytest.mark.usefixtures("small")
 def test_a_tensor_that_is_needed_at_once_and_too_large_is_refused_before_it_is_fetched(hub, place, monkeypatch):
-    monkeypatch.setattr(source, "SLACK", -30_000)
+    monkeypatch.setattr(source, "SLACK", -120_000)  # the largest output tensor is an embedding, which is copied
     hub.upload("hub/tiny", write_sample(place / "sample", "gpt2"))
     done = run("gpt2", "hub/tiny", "--to", "mixformer", "--stream", "--max-shard-size", "1KB", "-o", "ours")
     assert done.code == 3 and "change their order" in done.error and "--max-shard-size" in done.error
