@@ -18,7 +18,10 @@ Golden = Annotated[Path | None, typer.Option("--golden", help="A golden file mad
 Levels = Annotated[str | None, typer.Option("--levels", help="Levels to judge, like L0,L1,L2 [default: all].")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="Precision: float64, float32 (L2), bfloat16, float16 (L3).")]
 Attn = Annotated[str | None, typer.Option("--attn", help="Attention of the candidate: eager, sdpa or flash.")]
-Report = Annotated[Path | None, typer.Option("--report", help="Write the verdict to a file: .json, .md, .xml, .html.")]
+Report = Annotated[
+    list[Path] | None,
+    typer.Option("--report", help="Write the verdict to a file: .json, .md, .xml, .html; may be repeated."),
+]
 SelfTest = Annotated[bool, typer.Option("--self-test", help="Plant known faults and check that each is found.")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds of the self-test.")]
 
@@ -51,11 +54,11 @@ def parity(
     theirs = folder_of(reference, quiet=quiet or json) if reference else None
     must_exist(ours, theirs)
     must_be_file(golden)
-    from cli.reports import check_report, write_report
+    from cli.reports.forms import check_reports, write_reports
     from converters.checkpoint.users_word import heads_said, shards_said
     from golden import verdict_lines
 
-    check_report(report)
+    check_reports(report or ())
     wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
     told = quiet or json
     with heads_said(n_head), shards_said(qkv_shards):
@@ -68,9 +71,8 @@ def parity(
         recorded = record_run(ours, Run(verdict.to_json(), verdict.asked, device, theirs, golden))
         if recorded and not snapshot_of(ours):
             write_card(ours, read_record(ours))
-    if report:
-        write_report(report, verdict)
     show(verdict_lines(verdict), verdict.to_json(), as_json=json, quiet=quiet)
+    write_reports(report or (), verdict.to_json())  # last: where a disk is full, the verdict is told all the same
     raise typer.Exit(exit_code(verdict))
 
 

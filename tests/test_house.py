@@ -49,7 +49,7 @@ FLOORS = {
         golden.evidence
         golden.models
         golden.references
-        golden.verdict golden.errors
+        golden.verdict golden.errors golden.wording
     """,
 }
 LARGEST_ROOM = 20  # files

@@ -252,5 +252,8 @@ def _write(path: Path, pieces: Iterable[bytes], *, durable: bool) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """A file's content exchanged in one step."""
     fresh = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    write_file(fresh, data, durable=True)
-    fresh.replace(path)
+    try:
+        write_file(fresh, data, durable=True)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)  # where the disk is full

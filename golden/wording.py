@@ -1,0 +1,117 @@
+"""Numbers of a level in words that people can act on, and a verdict in a sentence. Both are made from its JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from converters.counts import counted
+
+Level = Mapping[str, Any]
+
+
+def level_words(level: Level) -> str:
+    """What a level measured beside what is allowed, in words; empty for a level without a number."""
+    name, number = str(level.get("name", "")).partition(" ")[0], level.get("number")
+    if name not in _WORDS or (number is None and not (name in ("L2", "L3") and _overflows(level))):
+        return ""
+    return _WORDS[name](math.inf if number is None else float(number), level)
+
+
+def summary(levels: Sequence[Level]) -> str:
+    """The levels in a sentence: which failed, which could not be judged, or that all passed."""
+    failed, unsure = (_named(levels, status) for status in ("FAIL", "UNVERIFIED"))
+    passed = _named(levels, "PASS")
+    ran = len(passed) + len(failed) + len(unsure)
+    if failed:
+        return f"{len(failed)} of {counted(ran, 'level')} failed: {', '.join(failed)}"
+    if unsure:
+        return f"{len(unsure)} of {counted(ran, 'level')} could not be judged: {', '.join(unsure)}; nothing failed"
+    if not passed:
+        return "no level was run"
+    return f"{'the level' if ran == 1 else f'all {ran} levels'} that ran passed: {', '.join(passed)}"
+
+
+def measure_lines(level: Level) -> Iterator[str]:
+    """The measurements of L3, one a line: dtype, what was measured, the ratio to its yardstick and the limit."""
+    for key, value in (level.get("measures") or {}).items():
+        dtype, _, what = str(key).partition(" ")
+        if what and dtype in ("bfloat16", "float16"):
+            label, limit, to = _MEASURES.get(what, (what, _PROBE, ""))
+            yield f"{dtype:<8}  {label}: {times(value)} {to or 'the reference’s own error'}, {limit} allowed"
+
+
+def times(value: Any) -> str:
+    """A ratio as people say it: `167 x`."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "beyond all measure:"
+    return f"{value:,.0f} x" if abs(value) >= 99.5 else f"{value:.3g} x"
+
+
+_PROBE = "1.5 x"
+_MEASURES = {
+    "rms": ("rms error of the logits", "1.5 x", ""),
+    "max": ("largest error of the logits", "3 x", ""),
+    "kl": ("KL divergence of the logits", "2 x (or 1e-4 nats)", ""),
+    "decoding on a cache": ("decoding on a cache", _PROBE, "the error of a full pass"),
+    "activation": ("activation", _PROBE, "its error against the other GELU"),
+}
+
+
+def _named(levels: Sequence[Level], status: str) -> list[str]:
+    found = [level for level in levels if level.get("status") == status]
+    return [f"{level.get('name')} {level.get('title', '')}".strip() for level in found]
+
+
+def _overflows(level: Level) -> bool:
+    """Whether a level failed on numbers that are not finite, which JSON writes as null."""
+    measured = [prompt.get("rms") for prompt in level.get("prompts") or ()]
+    return level.get("status") == "FAIL" and None in measured
+
+
+def _structure(number: float, level: Level) -> str:
+    if not number:
+        return "all accounted for"
+    if level.get("status") == "UNVERIFIED":
+        return f"{counted(int(number), 'thing')} not judged"
+    return f"{counted(int(number), 'difference')} found"
+
+
+def _weights(number: float, level: Level) -> str:
+    if not number:
+        return "every tensor is bitwise equal"
+    return f"{counted(int(number), 'tensor')} {'differs' if number == 1 else 'differ'}"
+
+
+def _function(number: float, level: Level) -> str:
+    measures, budget = level.get("measures") or {}, level.get("budget")
+    largest, most = measures.get("max"), measures.get("max_budget")
+    unit = "of the logits' std"
+    if not math.isfinite(number):
+        return "the error is not finite"
+    if budget and number <= budget and largest and most and largest > most:
+        return f"largest error {largest:.3g} {unit}, {most:.3g} allowed (rms {number:.3g}, {budget:.3g} allowed)"
+    if budget and number > budget:
+        return f"error {number:.3g} {unit}, {_over(number / budget)} the {budget:.3g} allowed"
+    return f"error {number:.3g} {unit}" + (f", {budget:.3g} allowed" if budget else "")
+
+
+def _over(ratio: float) -> str:
+    return f"{ratio:.2g} x" if ratio >= 1e6 else times(ratio)
+
+
+def _kernels(number: float, level: Level) -> str:
+    if not math.isfinite(number):
+        return "the error is not finite"
+    return f"{times(number)} the reference's own rounding error, {level.get('budget') or 1.5:g} x allowed"
+
+
+def _behaviour(number: float, level: Level) -> str:
+    checks = (level.get("measures") or {}).get("checks")
+    if number:
+        return f"{int(number)} of {counted(int(checks), 'check')} failed" if checks else f"{int(number)} failed"
+    return f"all {int(checks)} checks passed" if checks else "all checks passed"
+
+
+_WORDS = {"L0": _structure, "L1": _weights, "L2": _function, "L3": _kernels, "L4": _behaviour}
