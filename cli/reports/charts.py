@@ -85,7 +85,7 @@ def _positions(lines: Sequence[tuple[str, Sequence[Any]]], budget: float | None,
     yield from _upright(axis, "positions, from the first to the last")
     yield from _allowed(axis, budget)
     ranked = sorted(lines, key=lambda pair: max(map(_height, pair[1]), default=0.0))
-    for name, values in ranked[:-1]:
+    for _, values in ranked[:-1]:
         yield curve(zip(_places(len(values)), map(axis.at, values), strict=True), "thin")
     if ranked:
         yield from _worst(*ranked[-1], budget, axis)
