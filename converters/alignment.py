@@ -5,7 +5,7 @@ The mapping is derived from both config files. Nothing that a conversion wrote a
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,18 @@ class Alignment:
     doubts: tuple[str, ...] = ()
     unplanned: int = 0
 
-    def differing(self) -> Iterator[TensorDifference]:
-        """Tensors that are not what the mapping gives for the other side: missing, extra, or with other contents."""
+    def differing(self, progress: Callable[[int, int], object] | None = None) -> Iterator[TensorDifference]:
+        """Tensors that are not what the mapping gives for the other side: missing, extra, or with other contents.
+
+        progress: called with the bytes that were compared, and with those of all tensors.
+        """
         if self.plan is None or self.held is None:
             return
+        done = 0
         for tensor in self.plan.tensors:
+            if progress:
+                progress(done, self.plan.nbytes)
+            done += tensor.nbytes
             stored = self.held.tensors.get(tensor.key)
             sources = ", ".join(tensor.sources)
             if stored is None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from golden.evidence.calibration import LOW_PRECISION
 from golden.evidence.golden_file import GoldenEvidence
-from golden.evidence.live import Progress
 from golden.evidence.prompts import prompt_length
 from golden.levels.kernels import refusal
 from golden.models.folders import read_config, stored_elements, vocabulary
 from golden.models.memory import RunPlan, available_bytes, plan_run
 from golden.models.streamed_loading import largest_layer
+from golden.watching import Progress, Watch
 
 WIDE = {"float64": 8, "float32": 4}
 ATTENTION = ("eager", "sdpa", "flash")
@@ -36,6 +36,7 @@ class Case:
     attn: str | None = None
     progress: Progress | None = None
     lossy_steps: tuple[Mapping[str, Any], ...] = ()
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def wide_attention(self) -> str | None:

@@ -9,7 +9,6 @@ from golden.case import ATTENTION, WIDE, Case
 from golden.errors import MissingReferenceError, UnknownLevelError
 from golden.evidence.calibration import LOW_PRECISION
 from golden.evidence.golden_file import read_golden
-from golden.evidence.live import Progress
 from golden.evidence.versions import installed_versions
 from golden.inputs import check_inputs
 from golden.levels.against_golden import check_same_source, judge_structure_against
@@ -19,6 +18,7 @@ from golden.models.folders import recorded_steps
 from golden.references import is_native
 from golden.session import MODEL_LEVELS, Outcome, run_session
 from golden.verdict import LEVELS, LevelResult, Status, Verdict, conclude
+from golden.watching import Progress, Reached, Watch
 
 
 def compare(
@@ -31,6 +31,7 @@ def compare(
     dtype: str | None = None,
     attn: str | None = None,
     progress: Progress | None = None,
+    reached: Reached | None = None,
 ) -> Verdict:
     """Judge whether a model folder computes the function of its reference.
 
@@ -43,6 +44,7 @@ def compare(
         dtype: ``float64`` or ``float32`` forces the precision of L2 and L4, ``bfloat16`` or ``float16`` that of L3.
         attn: the candidate's attention: ``eager``, ``sdpa`` or ``flash``. Flash has no float64: it adds `L3 flash`.
         progress: called as ``progress(what, done, total)``.
+        reached: called with each level as soon as it is judged, in the order in which they are.
 
     Raises:
         FolderError: a folder cannot be read.
@@ -74,6 +76,7 @@ def compare(
         attn=attn,
         progress=progress,
         lossy_steps=recorded_steps(judged),
+        watch=Watch(reached),
     )
     with enough_memory(f"{judged} cannot be judged"):
         return _judge(case)
@@ -89,7 +92,7 @@ def _known(what: str, names: Sequence[str] | dict[str, str], known: Sequence[str
 def _judge(case: Case) -> Verdict:
     if case.golden is not None and case.golden_path is not None and case.reference is not None:
         check_same_source(case.golden, case.golden_path, case.reference)
-    results = list(_file_levels(case))
+    results = [case.watch.told(level) for level in _file_levels(case)]
     outcome = run_session(case) if case.wanted & MODEL_LEVELS else Outcome()
     results += outcome.levels
     results += [
@@ -106,6 +109,10 @@ def _judge(case: Case) -> Verdict:
         lossy_steps=case.lossy_steps,
         versions=installed_versions(),
         asked=tuple(sorted(case.wanted)),
+        device=case.device,
+        seconds=case.watch.seconds,
+        stages=outcome.stages,
+        stage_budget=outcome.stage_budget,
     )
 
 
@@ -113,7 +120,7 @@ def _file_levels(case: Case) -> Iterator[LevelResult]:
     if not case.wanted & {"L0", "L1"}:
         return
     if case.reference is not None:
-        yield from judge_structure_and_weights(case.candidate, case.reference, case.wanted)
+        yield from judge_structure_and_weights(case.candidate, case.reference, case.wanted, case.progress)
         return
     assert case.golden is not None
     if "L0" in case.wanted:

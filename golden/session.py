@@ -16,6 +16,7 @@ from golden.errors import CannotRunError, MissingDeviceError
 from golden.evidence.live import Evidence, Opener, ReferenceTerms, reference_evidence
 from golden.evidence.prompts import reference_prompts
 from golden.levels.behaviour import judge_behaviour
+from golden.levels.by_layer import SLACK, stage_readings
 from golden.levels.function import FLOAT64, Budget, float32_budget, judge_function
 from golden.levels.kernels import check_device, judge_kernels
 from golden.models.folders import read_config
@@ -24,7 +25,7 @@ from golden.models.lossy import cast_of, rows_of
 from golden.models.memory import RunPlan
 from golden.models.running import ModelRunner
 from golden.models.streamed_loading import open_streamed, open_whole
-from golden.verdict import LevelResult, Status
+from golden.verdict import LevelResult, Reading, Status
 
 MODEL_LEVELS = frozenset({"L2", "L3", "L4"})
 UNCALIBRATED = "the golden file does not hold the reference's own error in bfloat16 or float16; record it again"
@@ -38,6 +39,8 @@ class Outcome:
     levels: list[LevelResult] = field(default_factory=list)
     first_divergence: str | None = None
     hypothesis: str | None = None
+    stages: tuple[Reading, ...] = ()
+    stage_budget: float | None = None
 
 
 def run_session(case: Case) -> Outcome:
@@ -56,7 +59,7 @@ def run_session(case: Case) -> Outcome:
         if case.wanted & {"L2", "L4"}:
             _judge_wide(case, plan, evidence, outcome)
         if "L3" in case.wanted:
-            outcome.levels += _judge_low(case, evidence)
+            outcome.levels += map(case.watch.told, _judge_low(case, evidence))
     return outcome
 
 
@@ -145,9 +148,12 @@ def _judge_wide(case: Case, plan: RunPlan, evidence: Evidence, outcome: Outcome)
     candidate = ModelRunner(_opener(plan)(case.candidate, _dtype(plan), case.wide_attention))
     if "L2" in case.wanted:
         level = judge_function(candidate, evidence, budget, case.progress)
-        outcome.levels.append(_noted(level, f"{TOO_LARGE}: run layer by layer") if plan.streamed else level)
+        level = _noted(level, f"{TOO_LARGE}: run layer by layer") if plan.streamed else level
+        outcome.levels.append(case.watch.told(level))
+        if not plan.streamed and level.number is not None:
+            outcome.stages, outcome.stage_budget = stage_readings(candidate, evidence), SLACK * budget.rms
     if "L4" in case.wanted:
-        outcome.levels.append(judge_behaviour(candidate, evidence, budget))
+        outcome.levels.append(case.watch.told(judge_behaviour(candidate, evidence, budget)))
     if any(level.name == "L2" and level.status is Status.FAIL and level.number is not None for level in outcome.levels):
         _diagnose(case, candidate, evidence, budget, outcome)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from golden.wording import level_words, summary
+
 LEVELS: dict[str, str] = {
     "L0": "structure",
     "L1": "weights",
@@ -30,7 +32,7 @@ class Status(StrEnum):
 class Reading:
     """Error of one prompt (or table of rows), in units of the standard deviation of the reference's values.
 
-    ``quartiles`` holds the rms of the first to the last quarter of the positions.
+    ``quartiles`` holds the rms of the first to the last quarter of the positions, ``positions`` that of up to 32 parts.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Reading:
     rms: float
     max: float
     quartiles: tuple[float, ...] = ()
+    positions: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -46,12 +49,13 @@ class Reading:
             "rms": finite_or_none(self.rms),
             "max": finite_or_none(self.max),
             "quartiles": [finite_or_none(value) for value in self.quartiles],
+            "positions": [finite_or_none(value) for value in self.positions],
         }
 
 
 @dataclass(frozen=True)
 class LevelResult:
-    """One level: its status, the measured number, and its budget, the largest allowed number."""
+    """One level: its status, the measured number, its budget, the largest allowed number, and the seconds it took."""
 
     name: str
     status: Status
@@ -61,6 +65,7 @@ class LevelResult:
     required: bool = True
     readings: tuple[Reading, ...] = ()
     measures: Mapping[str, float | str] = field(default_factory=dict)
+    seconds: float = 0.0
 
     @property
     def title(self) -> str:
@@ -70,7 +75,7 @@ class LevelResult:
     def to_json(self) -> dict[str, Any]:
         number = None if self.number is None else finite_or_none(self.number)
         measures = {k: finite_or_none(v) if isinstance(v, float) else v for k, v in self.measures.items()}
-        return {
+        found = {
             "name": self.name,
             "status": str(self.status),
             "number": number,
@@ -80,12 +85,18 @@ class LevelResult:
             "required": self.required,
             "prompts": [reading.to_json() for reading in self.readings],
             "measures": measures,
+            "seconds": round(self.seconds, 3),
         }
+        return {**found, "words": level_words(found)}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of judging a candidate; ``verdict`` follows from the levels by :func:`conclude`."""
+    """The result of judging a candidate; ``verdict`` follows from the levels by :func:`conclude`.
+
+    ``stages``: the error after each part of the forward pass, of which ``stage_budget`` is allowed. ``seconds``: how
+    long judging took. ``hashes``: sha256 of the files of both sides, by side and name.
+    """
 
     verdict: Status
     levels: tuple[LevelResult, ...]
@@ -96,6 +107,11 @@ class Verdict:
     lossy_steps: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     asked: tuple[str, ...] = tuple(LEVELS)
+    device: str = "cpu"
+    seconds: float = 0.0
+    stages: tuple[Reading, ...] = ()
+    stage_budget: float | None = None
+    hashes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def line(self) -> str:
@@ -120,16 +136,22 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready form; not-finite numbers become null."""
+        levels = [level.to_json() for level in self.levels]
         return {
             "verdict": str(self.verdict),
             "line": self.line,
-            "levels": [level.to_json() for level in self.levels],
+            "summary": summary(levels),
+            "levels": levels,
             "first_divergence": self.first_divergence,
             "hypothesis": self.hypothesis,
             "lossy_steps": [dict(step) for step in self.lossy_steps],
             "versions": dict(self.versions),
             "candidate": self.candidate,
             "reference": self.reference,
+            "device": self.device,
+            "seconds": round(self.seconds, 3),
+            "stages": {"budget": self.stage_budget, "readings": [stage.to_json() for stage in self.stages]},
+            "hashes": {side: dict(files) for side, files in self.hashes.items()},
         }
 
 

@@ -49,6 +49,7 @@ FLOORS = {
         golden.evidence
         golden.models
         golden.references
+        golden.watching
         golden.verdict golden.errors golden.wording
     """,
 }

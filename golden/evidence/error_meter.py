@@ -10,7 +10,10 @@ from torch import Tensor
 
 from golden.verdict import Reading
 
-QUARTERS = 4
+QUARTERS, PARTS = 4, 32
+"""Runs of positions that are read on their own: a few for words, many for a picture."""
+Sums = tuple[Tensor, Tensor, int]
+"""Squared error and largest error of each position, (tokens,) each, and the number of features."""
 
 
 @dataclass
@@ -21,23 +24,24 @@ class ErrorMeter:
     """
 
     nonfinite: int = 0
-    _rows: list[tuple[str, int, list[tuple[float, float, int]]]] = field(default_factory=list)
+    _rows: list[tuple[str, Sums]] = field(default_factory=list)
     _count: int = 0
     _sum: float = 0.0
     _squares: float = 0.0
 
     def add(self, name: str, candidate: Tensor, reference: Tensor) -> None:
         """Add two arrays of equal shape (tokens, features)."""
-        quarters = []
-        for found, expected in zip(_quarters(candidate), _quarters(reference), strict=True):
+        squares, largest = [], []
+        for found, expected in zip(_runs(candidate, QUARTERS), _runs(reference, QUARTERS), strict=True):
             truth = expected.double()
             error = found.double() - truth
             self.nonfinite += int((~torch.isfinite(found)).sum())
-            quarters.append((float(error.square().sum()), float(error.abs().max()), error.numel()))
+            squares.append(error.square().sum(-1))
+            largest.append(error.abs().amax(-1))
             self._count += truth.numel()
             self._sum += float(truth.sum())
             self._squares += float(truth.square().sum())
-        self._rows.append((name, candidate.shape[0], quarters))
+        self._rows.append((name, (torch.cat(squares), torch.cat(largest), candidate.shape[-1])))
 
     @property
     def std(self) -> float:
@@ -49,32 +53,42 @@ class ErrorMeter:
 
     def total(self, name: str = "all", std: float | None = None) -> Reading:
         """All prompts as one reading; ``std`` replaces the measured scale."""
-        quarters = [part for _, _, parts in self._rows for part in parts]
-        tokens = sum(tokens for _, tokens, _ in self._rows)
-        return Reading(name, tokens, *_relative(quarters, self.std if std is None else std))
+        sums = [sums for _, sums in self._rows]
+        tokens = sum(len(squares) for squares, _, _ in sums)
+        return Reading(name, tokens, *_relative(sums, self.std if std is None else std))
 
     def readings(self, std: float | None = None) -> tuple[Reading, ...]:
         """One reading per prompt, with the rms of each quarter of its positions."""
         scale = self.std if std is None else std
         return tuple(
-            Reading(name, tokens, *_relative(parts, scale), tuple(_relative([part], scale)[0] for part in parts))
-            for name, tokens, parts in self._rows
+            Reading(
+                name,
+                len(sums[0]),
+                *_relative([sums], scale),
+                _by_run(sums, QUARTERS, scale),
+                _by_run(sums, PARTS, scale),
+            )
+            for name, sums in self._rows
         )
 
 
-def _quarters(values: Tensor) -> tuple[Tensor, ...]:
-    """(tokens, features) cut into at most four runs of positions."""
-    return torch.tensor_split(values, min(QUARTERS, values.shape[0]))
+def _runs(values: Tensor, most: int) -> tuple[Tensor, ...]:
+    """(tokens, ...) cut into at most so many runs of positions."""
+    return torch.tensor_split(values, min(most, values.shape[0]))
 
 
-def _relative(parts: list[tuple[float, float, int]], std: float) -> tuple[float, float]:
+def _by_run(sums: Sums, most: int, std: float) -> tuple[float, ...]:
+    """The rms of each run of positions, at most so many."""
+    runs = zip(_runs(sums[0], most), _runs(sums[1], most), strict=True)
+    return tuple(_relative([(squares, largest, sums[2])], std)[0] for squares, largest in runs)
+
+
+def _relative(parts: list[Sums], std: float) -> tuple[float, float]:
     """(rms, max) over the parts in units of ``std``; infinite where the error is not finite."""
-    squares, largest, count = (
-        sum(p[0] for p in parts),
-        max((p[1] for p in parts), default=0.0),
-        sum(p[2] for p in parts),
-    )
-    if not math.isfinite(squares) or any(not math.isfinite(p[1]) for p in parts):
+    squares = sum(float(part[0].sum()) for part in parts)
+    largest = max((float(part[1].max()) for part in parts), default=0.0)
+    count = sum(len(part[0]) * part[2] for part in parts)
+    if not math.isfinite(squares) or not math.isfinite(largest):
         return math.inf, math.inf
     if squares == 0.0:
         return 0.0, 0.0

@@ -28,9 +28,6 @@ from golden.models.running import TOKENS, ModelRunner
 CHUNK = 8192
 """Number of rows of an embedding table that are compared at a time."""
 
-Progress = Callable[[str, int, int], None]
-"""Called as ``progress(what, done, total)``; ``total`` counts prompts."""
-
 
 PromptMaker = Callable[[ModelRunner, int], tuple[Prompt, ...]]
 """Makes the prompts for a loaded reference and its number of used token rows."""

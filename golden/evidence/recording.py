@@ -20,7 +20,7 @@ from golden.evidence.calibration import LOW_PRECISION, Calibration, attention_sp
 from golden.evidence.extremes import divided, extremes
 from golden.evidence.golden_file import GoldenEvidence, content_digest
 from golden.evidence.golden_header import HEADER, VERSION
-from golden.evidence.live import CHUNK, LiveEvidence, Progress, open_reference
+from golden.evidence.live import CHUNK, LiveEvidence, open_reference
 from golden.evidence.prompts import prompt_length, reference_prompts
 from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, fitting_sketch, project
 from golden.evidence.stages import stages_of
@@ -32,6 +32,7 @@ from golden.models.memory import available_bytes, plan_run
 from golden.models.obstacles import obstacle
 from golden.models.running import ModelRunner
 from golden.references import is_native, native_files
+from golden.watching import Progress
 
 SEED = 0
 FULL_LIMIT = 64 * 2**20

@@ -17,7 +17,7 @@ import torch
 
 from golden.evidence.calibration import LOW_PRECISION
 from golden.evidence.golden_file import read_golden
-from golden.evidence.live import Evidence, Progress, open_reference
+from golden.evidence.live import Evidence, open_reference
 from golden.evidence.prompts import reference_prompts
 from golden.evidence.recording import record
 from golden.faults.catalogue import catalogue
@@ -32,6 +32,7 @@ from golden.models.hot import has_recipe, make_hot, own_functions
 from golden.models.loading import load_model
 from golden.models.running import ModelRunner
 from golden.verdict import LevelResult, Status, finite_or_none
+from golden.watching import Progress
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.extremes import without_extremes
-from golden.evidence.live import CHUNK, Evidence, Progress
+from golden.evidence.live import CHUNK, Evidence
 from golden.evidence.prompts import unreached
 from golden.models.running import TOKENS, ModelRunner
 from golden.verdict import LevelResult, Reading, Status
+from golden.watching import Progress
 
 NAMED = 5
 """A detail names at most this many keys, then it says how many more there are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from golden.errors import FolderError
 from golden.levels.beside_weights import compare_beside
 from golden.verdict import LevelResult, Status
+from golden.watching import Progress
 
 if TYPE_CHECKING:
     from converters.alignment import Alignment
@@ -18,8 +20,10 @@ NAMED = 5
 """A detail names at most this many keys, then it says how many more there are."""
 
 
-def judge_structure_and_weights(candidate: Path, reference: Path, wanted: frozenset[str]) -> list[LevelResult]:
-    """L0 and L1, as far as they are in ``wanted``.
+def judge_structure_and_weights(
+    candidate: Path, reference: Path, wanted: frozenset[str], progress: Progress | None = None
+) -> Iterator[LevelResult]:
+    """L0 and L1, as far as they are in ``wanted``, each as soon as it is judged.
 
     Raises:
         FolderError: one of the folders cannot be read.
@@ -29,18 +33,14 @@ def judge_structure_and_weights(candidate: Path, reference: Path, wanted: frozen
 
     try:
         alignment = align(candidate, reference)
-        results = []
         if "L0" in wanted:
             beside = compare_beside(candidate, reference)
             notes = (*_stored_wider(alignment), *beside.notes)
-            results.append(
-                structure_level((*alignment.problems, *beside.problems), (*alignment.doubts, *beside.doubts), notes)
-            )
+            yield structure_level((*alignment.problems, *beside.problems), (*alignment.doubts, *beside.doubts), notes)
         if "L1" in wanted:
-            results.append(_weights(alignment))
+            yield _weights(alignment, progress)
     except ConversionError as unreadable:
         raise FolderError(str(unreadable)) from unreadable
-    return results
 
 
 def _stored_wider(alignment: Alignment) -> Iterator[str]:
@@ -63,13 +63,13 @@ def first_named(sentences: Sequence[str]) -> str:
     return "; ".join(sentences[:NAMED]) + more
 
 
-def _weights(alignment: Alignment) -> LevelResult:
+def _weights(alignment: Alignment, progress: Progress | None) -> LevelResult:
     """Bitwise: the number is that of tensors which differ."""
     if alignment.unplanned:
         count, tensors = alignment.unplanned, "tensor was" if alignment.unplanned == 1 else "tensors were"
         reason = f"{count} {tensors} not compared: {first_named(alignment.problems)}"
         return LevelResult("L1", Status.UNVERIFIED, None, 0.0, reason, required=alignment.mapped)
-    differing = alignment.differing()
+    differing = alignment.differing(progress and partial(progress, "L1, bytes of weights"))
     named = list(islice(differing, NAMED))
     count = len(named) + sum(1 for _ in differing)
     details = []

@@ -248,7 +248,7 @@ class Bench:
     def verdict(self, folder: Path) -> tuple[str, str]:
         """Verdict of L0 and L2, and what was said; an error is one, too."""
         try:
-            levels = judge_structure_and_weights(folder, self.reference, frozenset({"L0"}))
+            levels = list(judge_structure_and_weights(folder, self.reference, frozenset({"L0"})))
             levels.append(judge_function(ModelRunner(load_model(folder, torch.float64)), self.evidence, FLOAT64))
         except (GoldenError, ConversionError) as error:
             return f"error {error.exit_code}", str(error)

@@ -29,7 +29,7 @@ class Alignment:
     doubts: tuple[str, ...] = ()
     unplanned: int = 0
 
-    def differing(self) -> Iterator[Difference]:
+    def differing(self, progress: object = None) -> Iterator[Difference]:
         yield from self.differences
 
     def wider(self) -> Iterator[str]:
