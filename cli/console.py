@@ -9,8 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.terminal.layout import columns, fitted
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+All = Annotated[bool, typer.Option("--all", help="Every row; else equal layers are one row.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Device = Annotated[str, typer.Option("--device", help="Where L3 runs the candidate: cpu or cuda.")]
 Waive = Annotated[list[str] | None, typer.Option("--waive", help="Ignore this unknown config field; may be repeated.")]
@@ -58,11 +61,28 @@ def error(message: str, prefix: str = "error: ") -> None:
 
 
 def show(lines: Sequence[str], content: Mapping[str, Any], *, as_json: bool, quiet: bool) -> None:
-    """A result on stdout, as lines or as JSON."""
+    """A result on stdout, as lines (in colours on a terminal) or as JSON."""
     if as_json:
-        print(json.dumps(content, indent=2, ensure_ascii=False))
+        show_json(content)
+    elif not quiet and sys.stdout.isatty():
+        from cli.terminal.colours import print_lines
+
+        print_lines(lines)
     elif not quiet:
-        print("\n".join(lines))
+        print("\n".join(part for line in lines for part in fitted(line, columns())))
+
+
+def show_json(content: Mapping[str, Any]) -> None:
+    """One object on stdout; the first is the last, so that a script reads one result or one error."""
+    if not _Printed.done:
+        print(json.dumps(content, indent=2, ensure_ascii=False))
+    _Printed.done = True
+
+
+class _Printed:
+    """Whether JSON was printed already."""
+
+    done = False
 
 
 def size_in_bytes(text: str) -> int:
@@ -91,12 +111,6 @@ def in_words(nbytes: int) -> str:
         if nbytes >= size:
             return f"{nbytes / size:.2f} {unit}"
     return f"{nbytes} bytes"
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with aligned columns; the first is the heading."""
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 @contextmanager

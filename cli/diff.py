@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from cli.console import Debug, Json, NHead, Quiet, show
+from cli.console import All, Debug, Json, NHead, Quiet, show
+from cli.terminal.folding import natural
 from converters.counts import counted
 
 One = Annotated[str, typer.Argument(help="A model folder, or org/name on the Hub.")]
@@ -16,6 +17,7 @@ def diff(
     one: One,
     other: Other,
     n_head: NHead = None,
+    all: All = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -30,8 +32,9 @@ def diff(
 
     with heads_said(n_head):
         found = equal_folders(folder_of(one), folder_of(other))
-    lines = [f"{one} and {other} are equal"] if not found else [f"{counted(len(found), 'difference')}:", *found[:SHOWN]]
-    if len(found) > SHOWN:
-        lines.append(f"... and {len(found) - SHOWN} more (--json lists all)")
+    shown = sorted(found, key=natural)[: None if all else SHOWN]
+    lines = [f"{counted(len(found), 'difference')}:", *shown] if found else [f"{one} and {other} are equal"]
+    if len(found) > len(shown):
+        lines.append(f"... and {len(found) - len(shown)} more (--all lists them)")
     show(lines, {"equal": not found, "differences": found}, as_json=json, quiet=quiet)
     raise typer.Exit(4 if found else 0)

@@ -4,7 +4,8 @@ from typing import Annotated
 
 from typer import Option
 
-from cli.console import Debug, Json, Quiet, show, table
+from cli.console import Debug, Json, Quiet, show
+from cli.terminal.layout import columns, table
 
 Coverage = Annotated[bool, Option("--coverage", help="list the causal model types of transformers: held, or why not.")]
 
@@ -24,7 +25,7 @@ def families(coverage: Coverage = False, json: Json = False, quiet: Quiet = Fals
     ours = {"name": OURS, "title": "MixFormer (mixformer-sequential)", "expresses": "everything on this list"}
     rows = [("family", "what it is", "converted both ways")]
     rows += [(f"{'  ' if f.get('dialect_of') else ''}{f['name']}", f["title"], f["expresses"]) for f in (*found, ours)]
-    show(table(rows), {"families": [*found, ours], "variants": matrix()}, as_json=json, quiet=quiet)
+    show(table(rows, columns()), {"families": [*found, ours], "variants": matrix()}, as_json=json, quiet=quiet)
 
 
 def covered(*, json: bool, quiet: bool) -> None:
@@ -35,7 +36,7 @@ def covered(*, json: bool, quiet: bool) -> None:
     rows = [("model_type", "family", "why not"), *((c.model_type, c.family, _why(c.kind, c.reason)) for c in found)]
     total = ", ".join(f"{number} {kind}" for kind, number in numbers.items())
     rows.append((f"{len(found)} types", "", total))
-    show(table(rows), {"counts": numbers, "types": [vars(one) for one in found]}, as_json=json, quiet=quiet)
+    show(table(rows, columns()), {"counts": numbers, "types": [vars(one) for one in found]}, as_json=json, quiet=quiet)
 
 
 def _why(kind: str, reason: str) -> str:

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import Debug, Json, NHead, Quiet, in_words, show, table
+from cli.console import All, Debug, Json, NHead, Quiet, in_words, show
+from cli.terminal.folding import folded, natural
+from cli.terminal.layout import columns, table
 from converters.counts import counted
 
 Where = Annotated[
@@ -23,6 +25,7 @@ def inspect(
     path: Where,
     norms: Norms = False,
     n_head: NHead = None,
+    all: All = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -36,7 +39,7 @@ def inspect(
         alone = found.suffix == ".safetensors" and found.is_file() and not norms
         content = _file(found) if alone else _folder(found, norms=norms)
     content["path"] = name
-    show(_lines(content), content, as_json=json, quiet=quiet)
+    show(_lines(content, every=all), content, as_json=json, quiet=quiet)
 
 
 def _file(path: Path) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def _totals(tensors: list[dict[str, Any]]) -> dict[str, Any]:
     return {"parameters": sum(prod(t["shape"]) for t in tensors), "bytes": nbytes, "dtypes": dict(dtypes)}
 
 
-def _lines(content: dict[str, Any]) -> list[str]:
+def _lines(content: dict[str, Any], *, every: bool) -> list[str]:
     dtypes = ", ".join(f"{count} {name}" for name, count in content["dtypes"].items())
     lines = [f"{content['path']}: {content.get('family', 'one file')}"]
     if content.get("generation"):
@@ -108,9 +111,30 @@ def _lines(content: dict[str, Any]) -> list[str]:
         lines.append(f"made from {told.get('family')} by version {told.get('version')}, verdict {told.get('verdict')}")
     if content.get("code", "none") != "none":
         lines.append(f"code to load it without this package: {content['code']}")
+    rows = _every_row(content["tensors"]) if every else _folded_rows(content["tensors"])
+    return [*lines, *rows, *_norm_lines(content.get("norms"))]
+
+
+def _every_row(tensors: list[dict[str, Any]]) -> list[str]:
     rows = [("key", "dtype", "shape", "file")]
-    rows += [(t["key"], t["dtype"], " x ".join(map(str, t["shape"])), t["file"]) for t in content["tensors"]]
-    return [*lines, *table(rows), *_norm_lines(content.get("norms"))]
+    for t in sorted(tensors, key=lambda t: natural(t["key"])):
+        rows.append((t["key"], t["dtype"], " x ".join(map(str, t["shape"])), t["file"]))
+    return table(rows, columns())
+
+
+def _folded_rows(tensors: list[dict[str, Any]]) -> list[str]:
+    """Tensors of equal layers in one row; the files that they lie in are told once."""
+    folds = folded((t["key"], (t["dtype"], tuple(t["shape"]))) for t in tensors)
+    rows = [("key", "dtype", "shape", "layers")]
+    for fold in folds:
+        t = tensors[fold.first]
+        layers = f"x {fold.count}" if fold.count > 1 else ""
+        rows.append((fold.key, t["dtype"], " x ".join(map(str, t["shape"])), layers))
+    files = sorted({t["file"] for t in tensors})
+    told = files if len(files) < 4 else [files[0], "...", files[-1]]
+    named = [f"{counted(len(files), 'file')}: {', '.join(told)}"] if files else []
+    more = ["every row: --all"] if any(fold.count > 1 for fold in folds) else []
+    return [*named, *table(rows, columns()), *more]
 
 
 def _norm_lines(norms: list[dict[str, Any]] | None) -> list[str]:
@@ -122,7 +146,7 @@ def _norm_lines(norms: list[dict[str, Any]] | None) -> list[str]:
     rows = [["lengths along the width of", "how many", "shortest", "longest", "furthest from 1"]]
     for n in norms:
         rows.append([f"{n['axis']} of {n['key']}", str(n["count"]), *(_number(n[k]) for k in ("least", "most", "off"))])
-    lines = ["", *table(rows)]
+    lines = ["", *table(rows, columns())]
     lines += [f"{n['key']}: {n['nonfinite']} lengths are NaN or infinite" for n in norms if n["nonfinite"]]
     worst = max((n for n in norms if n["off"] is not None), key=lambda n: float(n["off"]), default=None)
     return [*lines, f"furthest from length 1: {_number(worst['off'])}, in {worst['key']}"] if worst else lines

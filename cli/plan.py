@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import (
+    All,
     CropVocab,
     Debug,
     Dequantize,
@@ -22,9 +23,10 @@ from cli.console import (
     Waive,
     in_words,
     show,
-    table,
 )
 from cli.dialects import named_pair
+from cli.terminal.folding import folded, natural, numbered, short_sources, without_weight
+from cli.terminal.layout import columns, table
 from converters.counts import counted
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def plan(
     n_head: NHead = None,
     qkv_shards: QkvShards = None,
     dialect: Dialect = None,
+    all: All = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -67,7 +70,7 @@ def plan(
     with headers_of(source) as (path, name):
         read_record(path)
         made = make_plan(path, *named_pair(family, to, dialect), options)
-        show(_lines(made, name), _content(made, name), as_json=json, quiet=quiet)
+        show(_lines(made, name, every=all), _content(made, name), as_json=json, quiet=quiet)
 
 
 def _memory(plan: "Plan") -> int:
@@ -106,18 +109,36 @@ def _content(plan: "Plan", name: str) -> dict[str, Any]:
     }
 
 
-def _lines(plan: "Plan", name: str) -> list[str]:
-    rows = [("key", "from", "dtype", "shape", "bytes", "pieces")]
-    for t in plan.tensors:
-        shape = " x ".join(map(str, t.shape))
-        rows.append((t.key, " + ".join(t.sources), t.dtype, shape, f"{t.nbytes:,}", str(len(t.pieces))))
+def _lines(plan: "Plan", name: str, *, every: bool) -> list[str]:
     content = _content(plan, name)
     dropped = [f"dropped after a check: {', '.join(d['keys'])} ({d['why']})" for d in content["dropped"]]
     return [
         f"{plan.family} -> {plan.to}: {name}",
-        *table(rows),
-        *dropped,
-        *(f"note: {note}" for note in plan.notes),
         f"{counted(len(plan.source.tensors), 'tensor')} become {len(plan.tensors)}; proved: {PROVED}",
         f"disk {in_words(plan.nbytes)}, memory about {in_words(content['memory_bytes'])}; nothing was written",
+        *dropped,
+        *(f"note: {note}" for note in plan.notes),
+        *(_every_row(plan) if every else _folded_rows(plan)),
     ]
+
+
+def _every_row(plan: "Plan") -> list[str]:
+    rows = [("key", "dtype", "shape", "bytes", "pieces", "from")]
+    for t in sorted(plan.tensors, key=lambda t: natural(t.key)):
+        shape = " x ".join(map(str, t.shape))
+        rows.append((t.key, t.dtype, shape, f"{t.nbytes:,}", str(len(t.pieces)), " + ".join(t.sources)))
+    return table(rows, columns())
+
+
+def _folded_rows(plan: "Plan") -> list[str]:
+    """A line for each kind of tensor: its key and where it comes from, then the size of each."""
+    sources = [(t, tuple(numbered(key)[0] for key in t.sources)) for t in plan.tensors]
+    folds = folded((t.key, (keys, t.dtype, t.shape, len(t.pieces))) for t, keys in sources)
+    rows = []
+    for fold in folds:
+        tensor = plan.tensors[fold.first]
+        key, keys = without_weight(fold.key, tensor.sources)
+        told = f"{key} <- {short_sources(keys) or 'known values'}{f', x {fold.count}' if fold.count > 1 else ''}"
+        size = f"{tensor.dtype} {' x '.join(map(str, tensor.shape))}, {in_words(tensor.nbytes)}"
+        rows.append((f"  {told}", size))
+    return [*table(rows, columns()), *(["every row: --all"] if any(fold.count > 1 for fold in folds) else [])]

@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from converters.counts import counted
 from golden.verdict import LevelResult, Status, Verdict
+from golden.wording import level_words, measure_lines, summary
 
 if TYPE_CHECKING:
     from golden.faults.self_testing import SelfTest
 
+HANG = 14
+"""Columns before the details of a level."""
 
-def verdict_lines(verdict: Verdict) -> list[str]:
-    """The verdict in lines of plain text, the conclusion first."""
+
+def verdict_lines(verdict: Verdict, width: int | None = None, *, every: bool = False) -> list[str]:
+    """The verdict in lines of plain text: the conclusion first, then what explains it, then the levels.
+
+    Args:
+        width: columns to break lines at, between words; None does not break them.
+        every: also the readings of levels that passed.
+    """
     lines = [f"{verdict.line}  {verdict.candidate}"]
     if verdict.reference:
         lines.append(f"  against {verdict.reference}")
-    lines += [line for level in verdict.levels for line in _level_lines(level)]
+    told = [summary([level.to_json() for level in verdict.levels])]
     if verdict.first_divergence:
-        lines.append(f"  first divergence: {verdict.first_divergence}")
+        told.append(f"first divergence: {verdict.first_divergence}")
     if verdict.hypothesis:
-        lines.append(f"  hypothesis: {verdict.hypothesis}")
-    lines += [f"  lossy step: {_step(step)}" for step in verdict.lossy_steps]
-    return lines
+        told.append(f"hypothesis: {verdict.hypothesis}")
+    told += [f"lossy step: {_step(step)}" for step in verdict.lossy_steps]
+    lines += [line for text in told for line in _broken(text, "  ", "    ", width)]
+    return lines + [line for level in verdict.levels for line in _level_lines(level, width, every)]
+
+
+def level_line(level: LevelResult) -> str:
+    """A level in one line: its name, what it looks at, its status and what it measured, or why it did not."""
+    words = level_words(level.to_json()) or next(iter(_sentences(level)), "")
+    return f"{level.name:<8}  {level.title:<9}  {level.status!s:<10}  {words}".rstrip()
+
+
+def _sentences(level: LevelResult) -> list[str]:
+    """The detail of a level: of one that failed each finding, of another one sentence."""
+    texts = level.detail.split("; ") if level.status is Status.FAIL else [level.detail]
+    return [text for text in texts if text]
 
 
 def _step(step: Mapping[str, Any]) -> str:
@@ -56,13 +79,21 @@ def trial_lines(result: SelfTest) -> list[str]:
     return lines + [f"not tried, because no hot model is known: {name}" for name in result.untried]
 
 
-def _level_lines(level: LevelResult) -> list[str]:
-    numbers = "" if level.number is None else f"  {level.number:.3g}"
-    if level.budget is not None and numbers:
-        numbers += f" (budget {level.budget:.3g})"
-    lines = [f"  {level.name:<10} {level.title:<10} {level.status}{numbers}"]
-    if level.detail:
-        lines.append(f"             {level.detail}")
-    if level.status is Status.FAIL:
-        lines += [f"             {r.name}: rms {r.rms:.3g}, max {r.max:.3g}" for r in level.readings]
-    return lines
+def _level_lines(level: LevelResult, width: int | None, every: bool) -> list[str]:
+    found = _sentences(level)[0 if level_words(level.to_json()) else 1 :]
+    found += measure_lines(level.to_json())
+    if every or level.status is Status.FAIL:
+        found += [f"{r.name}: rms {r.rms:.3g}, max {r.max:.3g}" for r in level.readings]
+    hang = " " * HANG
+    lines = _broken(level_line(level), "  ", hang, width)
+    return lines + [line for text in found for line in _broken(text, hang, f"{hang}  ", width)]
+
+
+def _broken(text: str, first: str, rest: str, width: int | None) -> list[str]:
+    """A text in lines of whole words; a word that is longer than a line stays whole."""
+    if width is None or len(first) + len(text) <= width:
+        return [first + text]
+    return textwrap.wrap(
+        text, max(width, len(rest) + 24), initial_indent=first, subsequent_indent=rest,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip

@@ -3,9 +3,10 @@
 from dataclasses import asdict
 from typing import Any
 
-from cli.console import in_words, table
+from cli.console import in_words
 from cli.hub.outgoing import Cargo
 from cli.hub.pushing import Pushed
+from cli.terminal.layout import table
 
 
 def as_content(done: Pushed, cargo: Cargo) -> dict[str, Any]:
