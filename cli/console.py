@@ -1,9 +1,8 @@
-"""Printing: results to stdout, errors to stderr, a progress bar on a terminal. Also options that commands share."""
+"""Printing: results to stdout, errors to stderr. Also options that commands share."""
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -111,18 +110,3 @@ def in_words(nbytes: int) -> str:
         if nbytes >= size:
             return f"{nbytes / size:.2f} {unit}"
     return f"{nbytes} bytes"
-
-
-@contextmanager
-def progress_bar(label: str, total: int, *, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """A bar with bytes, rate and time left on stderr, if that is a terminal. Yields the function that advances it."""
-    if not wanted or not sys.stderr.isatty():
-        yield lambda nbytes: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn(label), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda nbytes: bar.advance(task, nbytes)

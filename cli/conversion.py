@@ -1,4 +1,4 @@
-"""`convert FAMILY [SOURCE] --to FAMILY`: the conversion, and the verdict on it."""
+"""`convert [FAMILY] [SOURCE] --to FAMILY`: the conversion, and the verdict on it."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -27,10 +27,8 @@ from cli.console import (
     QkvShards,
     Quiet,
     Waive,
-    error,
     in_words,
     must_be_file,
-    progress_bar,
     show,
     size_in_bytes,
 )
@@ -39,18 +37,21 @@ from cli.interrupts import saying
 from cli.parity import exit_code, judged
 from cli.samples import removed_samples, sample
 from cli.streaming.options import Golden, Stream, check_streaming
+from cli.terminal.layout import columns
+from cli.terminal.progress import progress_bar
 from converters.counts import counted
 
 if TYPE_CHECKING:
     from cli.hub.pushing import Target
     from converters import ConversionReport, Request
+    from converters.plan.options import Options
     from golden import Verdict
 
 Source = Annotated[
     str | None,
     typer.Argument(help="Model folder or file, or org/name on the Hub [default: the family's sample]."),
 ]
-To = Annotated[str, typer.Option("--to", help="The family to convert to.")]
+To = Annotated[str | None, typer.Option("--to", help="The family to convert to.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Target folder [default: ./<source name>-<to>].")]
 ShardSize = Annotated[
     str | None, typer.Option("--max-shard-size", help="Largest file, like 5GB [default: files like the source's].")
@@ -74,11 +75,21 @@ MOST_NAMED = 8  # tensors with values that are not finite
 THREADS = min(4, 2 * (os.cpu_count() or 1))  # more threads than cores: some wait for the disk
 
 
-def verb(family: str) -> Callable[..., None]:
-    """The command for sources of one family."""
+class NoVerdictError(Exception):
+    """A conversion is complete, and no verdict on it could be reached."""
+
+    exit_code = 5
+
+    def __init__(self, report: "ConversionReport", reason: Exception) -> None:
+        super().__init__(f"no verdict could be reached: {reason}")
+        self.content = {**_plain(report), "verdict": "UNVERIFIED"}
+
+
+def verb(family: str | None) -> Callable[..., None]:
+    """The command for sources of one family; None: of a family that is found."""
 
     def run(
-        to: To,
+        to: To = None,
         source: Source = None,
         output: Output = None,
         max_shard_size: ShardSize = None,
@@ -120,14 +131,17 @@ def verb(family: str) -> Callable[..., None]:
         check_streaming(source, golden, stream=stream)
         must_be_file(golden)
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
-        waived, pair = tuple(waive or ()), named_pair(family, to, dialect)
+        waived = tuple(waive or ())
         options = Options(waived, drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
         options = replace(
             options, drop=tuple(drop or ()), crop_vocab=crop_vocab, pad_low=pad_low, qkv_shards=qkv_shards
         )
         request = Request(options, limit, force, writing, native=format == "native", code=code, update=update)
         with heads_said(n_head), shards_said(qkv_shards):
+            if to is None:
+                return _described(family, source, options, output or push or max_shard_size or force, json, quiet)
             judge = Judge(device if parity else None, golden, quiet=quiet or json)
+            pair = named_pair(family, to, dialect)
             raise typer.Exit(_convert(pair, source, output, request, judge, push, stream, json, quiet))
 
     return run
@@ -142,8 +156,19 @@ class Judge:
     quiet: bool
 
 
+def _described(
+    family: str | None, source: str | None, options: "Options", asked: object, as_json: bool, quiet: bool
+) -> None:
+    """`convert SOURCE` alone. What asks for an output needs --to."""
+    if family is not None or source is None or asked:
+        raise typer.BadParameter("the option --to is missing: the family to convert to")
+    from cli.becoming import described
+
+    show(*described(source, options), as_json=as_json, quiet=quiet)
+
+
 def _convert(
-    pair: tuple[str, str], source: str | None, output: Path | None, request: "Request", judge: Judge,
+    pair: tuple[str | None, str], source: str | None, output: Path | None, request: "Request", judge: Judge,
     push: str | None, stream: bool, as_json: bool, quiet: bool,
 ) -> int:  # fmt: skip
     from cli.hub.sources import folder_of
@@ -161,7 +186,10 @@ def _convert(
             report = _written(stack.enter_context(opened), family, to, output, request, show_bar=not quick)
         else:
             with removed_samples(family, output, wanted=not source):
-                folder = folder_of(source, check, output=output, quiet=quick) if source else sample(family, output)
+                if source:
+                    folder = folder_of(source, check, output=output, quiet=quick)
+                else:
+                    folder = sample(str(family), output)
                 report = _written(folder, family, to, output, request, show_bar=not quick)
         verdict = _judged(report, judge)
     content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
@@ -199,7 +227,7 @@ def _pushed(output: Path, target: "Target", *, quiet: bool) -> tuple[list[str], 
 
 
 def _written(
-    folder: Path, family: str, to: str, output: Path | None, request: "Request", *, show_bar: bool
+    folder: Path, family: str | None, to: str, output: Path | None, request: "Request", *, show_bar: bool
 ) -> "ConversionReport":
     from converters.checkpoint.opening import open_checkpoint
     from converters.conversion import convert
@@ -230,8 +258,7 @@ def _judged(report: "ConversionReport", judge: Judge) -> "Verdict | str":
         try:
             verdict = judged(report.output, report.source, judge.golden, device=judge.device, quiet=judge.quiet)
         except (GoldenError, HubError) as reason:
-            error(f"no verdict could be reached: {reason}")
-            raise typer.Exit(5) from None
+            raise NoVerdictError(report, reason) from None
         if record_run(report.output, Run(verdict.to_json(), sorted(LEVELS), judge.device, report.source, judge.golden)):
             write_card(report.output, read_record(report.output))
     return verdict
@@ -285,4 +312,4 @@ def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
         return [*lines, f"verdict: {verdict}{'' if verdict == 'PASS' else judge}"]
     from golden import verdict_lines
 
-    return lines + verdict_lines(verdict)
+    return lines + verdict_lines(verdict, columns())

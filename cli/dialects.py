@@ -1,8 +1,10 @@
 """`--dialect NAME`: which of several dialects is meant, where a family is a name for them."""
 
 
-def named_pair(family: str, to: str, dialect: str | None) -> tuple[str, str]:
+def named_pair(family: str | None, to: str, dialect: str | None) -> tuple[str | None, str]:
     """(family, to) of a conversion; the dialect is the target's if that has any, else the source's.
+
+    family: None where it is found by itself; a dialect of the source then names it.
 
     Raises:
         UsageError: a dialect of a family that has none, or one that it does not have.
@@ -14,6 +16,11 @@ def named_pair(family: str, to: str, dialect: str | None) -> tuple[str, str]:
         return family, to
     if target := find_umbrella(to):
         return family, target.family(dialect)
-    if source := find_umbrella(family):
+    if family is None:
+        known = [umbrella for umbrella in umbrellas().values() if dialect in umbrella.dialects]
+        if len(known) == 1:
+            return known[0].family(dialect), to
+    elif source := find_umbrella(family):
         return source.family(dialect), to
-    raise UsageError(f"--dialect {dialect}: neither {family} nor {to} has dialects; {', '.join(umbrellas())} has")
+    named = f"neither {family} nor {to} has dialects" if family else f"no family has a dialect of that name for {to}"
+    raise UsageError(f"--dialect {dialect}: {named}; {', '.join(umbrellas())} has")

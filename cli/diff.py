@@ -1,11 +1,13 @@
 """`convert diff A B`: whether two checkpoints are equal, also across families."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from cli.console import All, Debug, Json, NHead, Quiet, show
 from cli.terminal.folding import natural
+from cli.terminal.progress import following
 from converters.counts import counted
 
 One = Annotated[str, typer.Argument(help="A model folder, or org/name on the Hub.")]
@@ -30,8 +32,8 @@ def diff(
     from converters.alignment import equal_folders
     from converters.checkpoint.users_word import heads_said
 
-    with heads_said(n_head):
-        found = equal_folders(folder_of(one), folder_of(other))
+    with heads_said(n_head), following("reading headers", wanted=not quiet and not json) as follow:
+        found = equal_folders(folder_of(one), folder_of(other), partial(follow, "comparing, bytes"))
     shown = sorted(found, key=natural)[: None if all else SHOWN]
     lines = [f"{counted(len(found), 'difference')}:", *shown] if found else [f"{one} and {other} are equal"]
     if len(found) > len(shown):

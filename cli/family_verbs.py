@@ -1,5 +1,9 @@
-"""`convert FAMILY`: a verb for each family, made when it is asked for, so that no other family's table is loaded."""
+"""`convert FAMILY` and `convert SOURCE`: verbs made when they are asked for, so that no other family's table is loaded.
 
+A word is a command or a family first, then a path, a file or the id of a repo: `./plan` is always a path.
+"""
+
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -7,7 +11,8 @@ import typer
 from cli import conversion
 from cli.words import Verb, Verbs
 
-EPILOG = "For example: convert llama ./my-llama --to mixformer"
+EPILOG = "For example: convert ./my-llama --to mixformer"
+ANY = "Convert a checkpoint whose family is found by itself; without --to, say what it is and could become."
 
 
 class Root(Verbs):
@@ -27,6 +32,21 @@ class Root(Verbs):
             self.commands[cmd_name] = FamilyVerb(cmd_name, help=text, rich_markup_mode=None)
         return super().get_command(ctx, cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names; where it names a source, the verb for sources of any family."""
+        if args and self.get_command(ctx, args[0]) is None and _is_source(args[0]):
+            return "", FamilyVerb(None, help=ANY, rich_markup_mode=None), args
+        return super().resolve_command(ctx, args)
+
+
+def _is_source(word: str) -> bool:
+    """Whether a word names a path, a file or a repo."""
+    from cli.hub.addresses import LOCAL, SCHEME, address_of
+
+    if word.startswith((*LOCAL, SCHEME)) or Path(word).exists():
+        return True
+    return "/" in word.strip("/") or address_of(word) is not None
+
 
 def _text(name: str) -> str | None:
     """What the verb of a family, umbrella or dialect says of itself; None if there is none of that name."""
@@ -45,10 +65,13 @@ def article(name: str) -> str:
 
 
 class FamilyVerb(Verb):
-    """A family's verb, with nothing but what the list of commands shows; its options are made when it runs."""
+    """A family's verb, with nothing but what the list of commands shows; its options are made when it runs.
+
+    Without a name it is the verb for sources whose family is found.
+    """
 
     def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
         """The context of the whole command."""
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-        app.command(self.name, cls=Verb, help=self.help, epilog=EPILOG)(conversion.verb(str(self.name)))
+        app.command(self.name, cls=Verb, help=self.help, epilog=EPILOG)(conversion.verb(self.name))
         return typer.main.get_command(app).make_context(info_name, args, parent, **extra)

@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import Debug, Json, NHead, Quiet, in_words, must_be_file, must_exist, show
+from cli.console import Debug, Json, NHead, Quiet, error, in_words, must_be_file, must_exist, show
 from cli.parity import wait_without_spinning
+from cli.terminal.progress import following
 from cli.words import Verbs
 
 Source = Annotated[str, typer.Argument(help="The reference: a model folder, or org/name on the Hub.")]
@@ -39,16 +40,18 @@ def record(
     from cli.hub.sources import folder_of
 
     must_exist(folder := folder_of(source))
+    if not (quiet or json):
+        error("running the reference ...", prefix="")
     wait_without_spinning()
     from converters.checkpoint.users_word import heads_said
     from golden import check_inputs
 
-    with heads_said(n_head):
+    with heads_said(n_head), following("loading torch", wanted=not quiet and not json) as follow:
         check_inputs(folder)  # before torch is imported
         from golden import describe
         from golden import record as write
 
-        content = describe(write(folder, output, form=form, hidden=hidden, force=force))
+        content = describe(write(folder, output, form=form, hidden=hidden, force=force, progress=follow))
     show(_lines(content), content, as_json=json, quiet=quiet)
 
 
@@ -59,9 +62,10 @@ def golden_show(file: File, json: Json = False, quiet: Quiet = False, debug: Deb
     from golden import check_inputs
 
     check_inputs(golden=file)  # before torch is imported
-    from golden import describe
+    with following(f"reading {file}", wanted=not quiet and not json):
+        from golden import describe
 
-    content = describe(file)
+        content = describe(file)
     show(_lines(content), content, as_json=json, quiet=quiet)
 
 

@@ -46,8 +46,18 @@ def guarded(run: Callable[[], object]) -> None:
             raise
         if not _State.told:
             print(f"error: {_State.said}", file=sys.stderr)
+            _tell_scripts()
         _State.told = True
         sys.exit(EXIT_CODE)
+
+
+def _tell_scripts() -> None:
+    """The same as JSON, for those who asked for it."""
+    if "--json" in sys.argv:
+        from cli.console import show_json
+        from cli.terminal.failures import failure_content
+
+        show_json(failure_content("Interrupted", _State.said, (), EXIT_CODE))
 
 
 def _listen() -> None:

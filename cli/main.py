@@ -8,26 +8,43 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from cli import conversion, diff, families, golden_files, inspect, interrupts, parity, plan, push
-from cli.console import error
 from cli.family_verbs import EPILOG, Root
-from cli.usage import is_usage_error, usage_hint, usage_sentence
 from cli.words import Verb
 from cli.zoo import command as zoo
+from converters.version import __version__
 
 app = typer.Typer(
     cls=Root,
     help="Convert model checkpoints between MixFormer and other families without losing a bit, and prove it.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"{_program()} {__version__}")
+        raise typer.Exit()
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version of this program.")
+]
+
+
+@app.callback()
+def root(version: Version = False) -> None:
+    """Options of the program itself."""
+
 
 command = partial(app.command, cls=Verb)
 
@@ -36,7 +53,7 @@ command(
     help="Convert a MixFormer checkpoint to another family.",
     epilog="For example: convert mixformer ./m --to llama",
 )(conversion.verb("mixformer"))
-command("plan", epilog="For example: convert plan llama ./my-llama --to mixformer")(plan.plan)
+command("plan", epilog="For example: convert plan ./my-llama --to mixformer")(plan.plan)
 command("parity", epilog="For example: convert parity ./my-mixformer --reference ./my-llama")(parity.parity)
 app.add_typer(golden_files.app, name="golden")
 command("push", epilog="For example: convert push ./my-mixformer me/my-mixformer --dry-run")(push.push)
@@ -73,38 +90,11 @@ def _run() -> None:
             import traceback
 
             traceback.print_exc()
-        sys.exit(_told(failure, debug=debug))
+        from cli.terminal.failures import told
+
+        sys.exit(told(failure, _program(), debug=debug))
 
 
 def _program() -> str:
     """The name that the program was started by."""
     return "mixformer" if Path(sys.argv[0]).stem == "mixformer" else "convert"
-
-
-def _told_usage(misuse: Exception) -> int:
-    """Prints what is wrong with the command line; the help where a command was given no arguments."""
-    if type(misuse).__name__ == "NoArgsIsHelpError":
-        print(misuse, file=sys.stderr)
-        return 2
-    error(usage_sentence(misuse))
-    error(usage_hint(misuse, [_program(), *sys.argv[1:2]]), prefix="")
-    return 2
-
-
-def _told(failure: Exception, *, debug: bool) -> int:
-    """Prints what went wrong and returns the exit code."""
-    if is_usage_error(failure):
-        return _told_usage(failure)
-    if isinstance(failure, MemoryError):
-        error("memory ran out; nothing was written")
-        return 3
-    if isinstance(failure, OSError):
-        error(f"{failure.filename or 'a file'}: {failure.strerror or failure}")
-        return 3
-    code = getattr(failure, "exit_code", 1)
-    expected = hasattr(failure, "exit_code")
-    notes = [] if expected else ["this is a fault of the program; please report it with the output of --debug"]
-    error(str(failure) if expected else f"unexpected {type(failure).__name__}: {failure}")
-    for note in [*getattr(failure, "__notes__", []), *([] if debug else notes)]:
-        error(f"  {note}", prefix="")
-    return int(code)

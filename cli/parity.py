@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import Debug, Device, Json, NHead, QkvShards, Quiet, error, must_be_file, must_exist, show
+from cli.console import All, Debug, Device, Json, NHead, QkvShards, Quiet, error, must_be_file, must_exist, show
+from cli.terminal.layout import columns
+from cli.terminal.progress import following
 
 if TYPE_CHECKING:
     from golden import Verdict
@@ -39,6 +41,7 @@ def parity(
     seeds: Seeds = 1,
     n_head: NHead = None,
     qkv_shards: QkvShards = None,
+    all: All = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -55,6 +58,7 @@ def parity(
     must_exist(ours, theirs)
     must_be_file(golden)
     from cli.reports.forms import check_reports, write_reports
+    from cli.reports.hashes import hashes_of
     from converters.checkpoint.users_word import heads_said, shards_said
     from golden import verdict_lines
 
@@ -71,7 +75,9 @@ def parity(
         recorded = record_run(ours, Run(verdict.to_json(), verdict.asked, device, theirs, golden))
         if recorded and not snapshot_of(ours):
             write_card(ours, read_record(ours))
-    show(verdict_lines(verdict), verdict.to_json(), as_json=json, quiet=quiet)
+    if report or json:
+        verdict = replace(verdict, hashes=hashes_of(ours, theirs, golden))
+    show(verdict_lines(verdict, columns(), every=all), verdict.to_json(), as_json=json, quiet=quiet)
     write_reports(report or (), verdict.to_json())  # last: where a disk is full, the verdict is told all the same
     raise typer.Exit(exit_code(verdict))
 
@@ -87,10 +93,13 @@ def wait_without_spinning() -> None:
 
 def _tried(seeds: int, *, as_json: bool, quiet: bool) -> int:
     """Runs the self-test; returns 0 if every fault was found and every correct variant passed, else 4."""
+    if not (quiet or as_json):
+        error("planting faults and judging each ...", prefix="")
     wait_without_spinning()
-    from golden import self_test, trial_lines
+    with following("loading torch", wanted=not quiet and not as_json) as follow:
+        from golden import self_test, trial_lines
 
-    result = self_test(seeds=seeds)
+        result = self_test(seeds=seeds, progress=follow)
     show(trial_lines(result), result.to_json(), as_json=as_json, quiet=quiet)
     return 0 if result.passed else 4
 
@@ -115,12 +124,17 @@ def judged(
     from golden import check_inputs
 
     as_it_is = golden is not None and reference is not None and pager_of(reference) is not None  # nothing loads it
-    with plain_folders(candidate, None if as_it_is else reference) as (one, other):
+    opened = plain_folders(candidate, None if as_it_is else reference)
+    with following("reading headers", wanted=not quiet) as follow, opened as (one, other):
         other = reference if as_it_is else other
         check_inputs(one, other, golden)  # before torch is imported
+        follow("loading torch", 0, 0)
         from golden import compare
 
-        verdict = compare(one, other, golden=golden, levels=levels, device=device, dtype=dtype, attn=attn)
+        verdict = compare(
+            one, other, golden=golden, levels=levels, device=device, dtype=dtype, attn=attn,
+            progress=follow, reached=follow.reached,
+        )  # fmt: skip
     return replace(verdict, candidate=str(candidate), reference=str(reference or golden))
 
 

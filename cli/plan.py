@@ -32,15 +32,18 @@ from converters.counts import counted
 if TYPE_CHECKING:
     from converters import Plan
 
-Family = Annotated[str, typer.Argument(help="The family of the source.")]
-Source = Annotated[str, typer.Argument(help="Model folder or file, or org/name on the Hub.")]
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[FAMILY] SOURCE", help="Model folder or file, or org/name on the Hub; its family before it."
+    ),
+]
 To = Annotated[str, typer.Option("--to", help="The family to convert to.")]
 PROVED = "every element is read once and written once"
 
 
 def plan(
-    family: Family,
-    source: Source,
+    words: Words,
     to: To,
     waive: Waive = None,
     drop_buffers: DropBuffers = False,
@@ -67,10 +70,29 @@ def plan(
     options = replace(options, drop=tuple(drop or ()), crop_vocab=crop_vocab, pad_low=pad_low, qkv_shards=qkv_shards)
     from converters.provenance import read_record
 
+    family, source = _named(words)
     with headers_of(source) as (path, name):
         read_record(path)
         made = make_plan(path, *named_pair(family, to, dialect), options)
         show(_lines(made, name, every=all), _content(made, name), as_json=json, quiet=quiet)
+
+
+def _named(words: list[str]) -> tuple[str | None, str]:
+    """(family, source) of the words before the options. A family wins over a folder of its name.
+
+    Raises:
+        typer.BadParameter: a family without a source, or too many words.
+    """
+    from converters.family import OURS, find_family, find_umbrella
+
+    if len(words) > 2:
+        raise typer.BadParameter(f"{counted(len(words) - 2, 'argument')} too many: {' '.join(words[2:])}")
+    if len(words) == 2:
+        return words[0], words[1]
+    (word,) = words
+    if word == OURS or find_umbrella(word) or find_family(word):
+        raise typer.BadParameter(f"the argument SOURCE is missing: {word} is a family; ./{word} is the folder")
+    return None, word
 
 
 def _memory(plan: "Plan") -> int:

@@ -14,11 +14,14 @@ def _sample_name(family: str) -> str:
 
 
 @contextmanager
-def removed_samples(family: str, output: Path | None, *, wanted: bool) -> Iterator[None]:
+def removed_samples(family: str | None, output: Path | None, *, wanted: bool) -> Iterator[None]:
     """Removes samples that were written inside, if what they were written for fails."""
+    if family is None or not wanted:
+        yield
+        return
     place = output.absolute().parent if output else Path.cwd()
     folders = [place / f"{name}-sample" for name in (_sample_name(family), "llama")]
-    fresh = [folder for folder in folders if wanted and not folder.exists()]
+    fresh = [folder for folder in folders if not folder.exists()]
     try:
         yield
     except BaseException:

@@ -21,6 +21,10 @@ class Verb(TyperCommand):
         """The parameters, the one for help among them."""
         return [_plain(param) for param in super().get_params(ctx)]
 
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """The line that begins with `Usage`; the verb for sources of any family has no name in it."""
+        formatter.write_usage(" ".join(ctx.command_path.split()), " ".join(self.collect_usage_pieces(ctx)))
+
 
 class Verbs(TyperGroup):
     """A group of such commands."""
@@ -33,7 +37,9 @@ class Verbs(TyperGroup):
         """The command that the first argument names; a usage error in our words where there is none."""
         if args and self.get_command(ctx, args[0]) is None and args[0][:1].isalnum():
             what = "command" if ctx.parent else "family or command"
-            ctx.fail(f"there is no {what} {args[0]!r}{nearest(args[0], self.list_commands(ctx))}")
+            meant = nearest(args[0], self.list_commands(ctx), alike=0.6)
+            other = "" if ctx.parent else ", and no file or folder of that name"
+            ctx.fail(f"there is no {what} {args[0]!r}{meant}{other}")
         return super().resolve_command(ctx, args)
 
 

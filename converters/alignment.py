@@ -35,6 +35,7 @@ from converters.provenance import read_record, recorded_dequantisation, recorded
 from converters.remote_code.exported import AUTO_MAP, differing_code, is_ours
 
 WIDER = {"BF16": ("F32", "F64"), "F16": ("F32", "F64"), "F32": ("F64",)}  # dtypes that hold every number of another
+Counted = Callable[[int, int], object]  # called with the bytes that are done, and with all
 MISSING, EXTRA = "is missing", "is not expected"
 
 
@@ -66,11 +67,8 @@ class Alignment:
     doubts: tuple[str, ...] = ()
     unplanned: int = 0
 
-    def differing(self, progress: Callable[[int, int], object] | None = None) -> Iterator[TensorDifference]:
-        """Tensors that are not what the mapping gives for the other side: missing, extra, or with other contents.
-
-        progress: called with the bytes that were compared, and with those of all tensors.
-        """
+    def differing(self, progress: Counted | None = None) -> Iterator[TensorDifference]:
+        """Tensors that are not what the mapping gives for the other side: missing, extra, or with other contents."""
         if self.plan is None or self.held is None:
             return
         done = 0
@@ -262,7 +260,7 @@ def _structure(plan: Plan, held: Checkpoint) -> Iterator[str]:
             yield f"{key} {reason}"
 
 
-def equal_folders(one: str | Path, other: str | Path) -> list[str]:
+def equal_folders(one: str | Path, other: str | Path, progress: Counted | None = None) -> list[str]:
     """Differences between two folders as `convert diff` prints them; empty if they are equal.
 
     Tensor bytes, config as JSON and side files count; sharding and conversion.json do not. The code that this version
@@ -276,7 +274,7 @@ def equal_folders(one: str | Path, other: str | Path) -> list[str]:
     alignment = align(other, one, casts=False)
     found = list(alignment.problems)
     found += alignment.wider()
-    found += (f"{d.candidate_key}: {d.reason}" for d in alignment.differing() if d.element is not None)
+    found += (f"{d.candidate_key}: {d.reason}" for d in alignment.differing(progress) if d.element is not None)
     if alignment.plan is not None and alignment.held is not None and alignment.plan.family == alignment.plan.to:
         found += _json_differences(alignment.plan.source.config, alignment.held.config)
         found += differing_side_files(Path(one), Path(other))

@@ -38,6 +38,11 @@ class Case:
     lossy_steps: tuple[Mapping[str, Any], ...] = ()
     watch: Watch = field(default_factory=Watch)
 
+    def say(self, what: str) -> None:
+        """Tells who follows what runs now, where nothing of it can be counted."""
+        if self.progress is not None:
+            self.progress(what, 0, 0)
+
     @property
     def wide_attention(self) -> str | None:
         """The candidate's attention in L2 and L4, where flash attention cannot run. None: the model's default."""

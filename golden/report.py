@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from converters.counts import counted
 from golden.verdict import LevelResult, Status, Verdict
-from golden.wording import level_words, measure_lines, summary
+from golden.wording import level_words, measurements, summary
 
 if TYPE_CHECKING:
     from golden.faults.self_testing import SelfTest
 
-HANG = 14
+HANG = 6
 """Columns before the details of a level."""
+TEXT = 35
+"""Columns before the words of a level."""
 
 
 def verdict_lines(verdict: Verdict, width: int | None = None, *, every: bool = False) -> list[str]:
@@ -81,12 +83,18 @@ def trial_lines(result: SelfTest) -> list[str]:
 
 def _level_lines(level: LevelResult, width: int | None, every: bool) -> list[str]:
     found = _sentences(level)[0 if level_words(level.to_json()) else 1 :]
-    found += measure_lines(level.to_json())
+    found += [
+        f"{dtype:<8}  {label:<30}  {ratio:>7}, {limit} allowed" for dtype, label, ratio, limit in _measured(level)
+    ]
     if every or level.status is Status.FAIL:
         found += [f"{r.name}: rms {r.rms:.3g}, max {r.max:.3g}" for r in level.readings]
     hang = " " * HANG
-    lines = _broken(level_line(level), "  ", hang, width)
+    lines = _broken(level_line(level), "  ", " " * TEXT, width)
     return lines + [line for text in found for line in _broken(text, hang, f"{hang}  ", width)]
+
+
+def _measured(level: LevelResult) -> Iterator[tuple[str, str, str, str]]:
+    return measurements(level.to_json())
 
 
 def _broken(text: str, first: str, rest: str, width: int | None) -> list[str]:

@@ -55,6 +55,7 @@ def run_session(case: Case) -> Outcome:
         case = replace(case, wanted=case.wanted - {"L3", "L4"})
     if not case.wanted & MODEL_LEVELS:
         return outcome
+    case.say("running the reference")
     with _evidence(case, plan) as evidence:
         if case.wanted & {"L2", "L4"}:
             _judge_wide(case, plan, evidence, outcome)
@@ -145,6 +146,7 @@ def _dtype(plan: RunPlan) -> torch.dtype:
 def _judge_wide(case: Case, plan: RunPlan, evidence: Evidence, outcome: Outcome) -> None:
     """L2 and L4 with one candidate in memory, and the diagnosis if one of them fails."""
     budget = FLOAT64 if plan.itemsize == 8 else float32_budget(evidence.spread())
+    case.say("loading the candidate")
     candidate = ModelRunner(_opener(plan)(case.candidate, _dtype(plan), case.wide_attention))
     if "L2" in case.wanted:
         level = judge_function(candidate, evidence, budget, case.progress)
@@ -153,7 +155,7 @@ def _judge_wide(case: Case, plan: RunPlan, evidence: Evidence, outcome: Outcome)
         if not plan.streamed and level.number is not None:
             outcome.stages, outcome.stage_budget = stage_readings(candidate, evidence), SLACK * budget.rms
     if "L4" in case.wanted:
-        outcome.levels.append(case.watch.told(judge_behaviour(candidate, evidence, budget)))
+        outcome.levels.append(case.watch.told(judge_behaviour(candidate, evidence, budget, case.progress)))
     if any(level.name == "L2" and level.status is Status.FAIL and level.number is not None for level in outcome.levels):
         _diagnose(case, candidate, evidence, budget, outcome)
 
@@ -180,11 +182,13 @@ def _judge_low(case: Case, evidence: Evidence) -> Iterator[LevelResult]:
     elif not case.low_precisions:
         yield LevelResult("L3", Status.NOT_RUN, detail=UNCALIBRATED, required=False)
     else:
-        yield judge_kernels(case.candidate, evidence, case.low_precisions, case.wide_attention, case.device)
+        yield judge_kernels(
+            case.candidate, evidence, case.low_precisions, case.wide_attention, case.device, case.progress
+        )
     if case.attn == "flash" and not case.low_precisions:
         yield _unverified("L3 flash", UNCALIBRATED)
     elif case.attn == "flash":
-        yield judge_kernels(case.candidate, evidence, case.low_precisions, FLASH, case.device)
+        yield judge_kernels(case.candidate, evidence, case.low_precisions, FLASH, case.device, case.progress)
     else:
         reason = "not asked for; give --attn flash on a machine with flash-attn"
         yield LevelResult("L3 flash", Status.NOT_RUN, detail=reason, required=False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from golden.verdict import LevelResult, Status
 
 Progress = Callable[[str, int, int], None]
-"""Called as ``progress(what, done, total)``; ``total`` counts prompts, tensors' bytes or checks."""
+"""Called as ``progress(what, done, total)``; ``total`` counts prompts, bytes or checks, and 0 is not known."""
 
 Reached = Callable[[LevelResult], None]
 """Called with each level as soon as it is judged."""

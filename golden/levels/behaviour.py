@@ -16,12 +16,15 @@ from golden.levels.function import Budget
 from golden.models.loading import silenced
 from golden.models.running import ModelRunner
 from golden.verdict import LevelResult, Status
+from golden.watching import Progress
 
 TOKENS, PREFILL, SHORT = 28, 20, 13
 """Tokens of the row that is decoded, tokens of its prefill, and tokens of the short row that is padded."""
 
 
-def judge_behaviour(candidate: ModelRunner, evidence: Evidence, budget: Budget) -> LevelResult:
+def judge_behaviour(
+    candidate: ModelRunner, evidence: Evidence, budget: Budget, progress: Progress | None = None
+) -> LevelResult:
     """Four checks, each in the precision of L2; the number is how many failed.
 
     Text is compared as far as the reference's margins are clear. Where rotary frequencies depend on the length, a cache
@@ -44,7 +47,12 @@ def judge_behaviour(candidate: ModelRunner, evidence: Evidence, budget: Budget) 
         notes.append("no cache was compared: the model has none")
     elif not continuation.fresh:
         checks["cache"] = lambda: _cache_is_full_pass(candidate, row, budget)
-    failures = [f"{name}: {failure}" for name, check in checks.items() if (failure := _attempt(check))]
+    failures = []
+    for k, (name, check) in enumerate(checks.items()):
+        if progress is not None:
+            progress(f"behaviour: {name}", k, len(checks))
+        if failure := _attempt(check):
+            failures.append(f"{name}: {failure}")
     status = Status.FAIL if failures else Status.PASS
     clear = continuation.clear_steps(_clear(budget))
     measures = {"checks": float(len(checks)), "greedy_tokens": float(clear)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +24,7 @@ from golden.models.obstacles import obstacle
 from golden.models.precision import depends_on_length
 from golden.models.running import ModelRunner
 from golden.verdict import LevelResult, Reading, Status
+from golden.watching import Progress
 
 RMS_RATIO, MAX_RATIO, PROBE_RATIO = 1.5, 3.0, 1.5
 """Largest allowed ratios of the candidate's error to the floor (attention facts, 6; for max, flash-attn's own)."""
@@ -54,7 +55,12 @@ class _Run:
 
 
 def judge_kernels(
-    candidate: Path, evidence: Evidence, dtypes: Iterable[str], attn: str | None = None, device: str = "cpu"
+    candidate: Path,
+    evidence: Evidence,
+    dtypes: Sequence[str],
+    attn: str | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
 ) -> LevelResult:
     """Load the candidate in each dtype with one attention backend and compare errors with the reference's own.
 
@@ -67,7 +73,11 @@ def judge_kernels(
     """
     check_device(device)
     name = "L3 flash" if attn == FLASH else "L3"
-    runs = {dtype: _run(candidate, evidence, dtype, attn, device) for dtype in dtypes}
+    runs = {}
+    for k, dtype in enumerate(dtypes):
+        if progress is not None:
+            progress(f"kernels: {dtype}", k, len(dtypes))
+        runs[dtype] = _run(candidate, evidence, dtype, attn, device)
     notes = [f"{dtype}: {run.reason}" for dtype, run in runs.items() if run.reason]
     if all(run.refused for run in runs.values()):
         return LevelResult(name, Status.NOT_RUN, detail="; ".join(notes), required=False)

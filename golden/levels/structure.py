@@ -69,7 +69,7 @@ def _weights(alignment: Alignment, progress: Progress | None) -> LevelResult:
         count, tensors = alignment.unplanned, "tensor was" if alignment.unplanned == 1 else "tensors were"
         reason = f"{count} {tensors} not compared: {first_named(alignment.problems)}"
         return LevelResult("L1", Status.UNVERIFIED, None, 0.0, reason, required=alignment.mapped)
-    differing = alignment.differing(progress and partial(progress, "L1, bytes of weights"))
+    differing = alignment.differing(progress and partial(progress, "weights, bytes"))
     named = list(islice(differing, NAMED))
     count = len(named) + sum(1 for _ in differing)
     details = []

@@ -35,7 +35,7 @@ def usage_hint(misuse: Any, words: Sequence[str]) -> str:
     """The line below the sentence: which command shows the help. ``words``: the program and its first argument."""
     ctx = getattr(misuse, "ctx", None)
     path = ctx.command_path if ctx else " ".join(word for word in words if not word.startswith("-"))
-    return f"  for help: {path} --help"
+    return f"  for help: {' '.join(path.split())} --help"
 
 
 def _missing(param: Any, kind: str | None) -> str:
@@ -44,10 +44,10 @@ def _missing(param: Any, kind: str | None) -> str:
 
 
 def _name(param: Any) -> str:
-    """An option by its long name, an argument as the help spells it."""
-    return (
-        str(max(param.opts, key=len)) if param.param_type_name == "option" else str(param.get_error_hint()).strip("'")
-    )
+    """An option by its long name, an argument as the help spells it, without what may stand before it."""
+    if param.param_type_name == "option":
+        return str(max(param.opts, key=len))
+    return str(param.get_error_hint()).strip("'").rpartition("] ")[2]
 
 
 def _expected(param: Any) -> str:
