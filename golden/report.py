@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from converters.counts import counted
 from golden.verdict import LevelResult, Status, Verdict
-from golden.wording import level_words, measurements, summary
+from golden.wording import besides, headline, summary
 
 if TYPE_CHECKING:
     from golden.faults.self_testing import SelfTest
@@ -41,14 +41,7 @@ def verdict_lines(verdict: Verdict, width: int | None = None, *, every: bool = F
 
 def level_line(level: LevelResult) -> str:
     """A level in one line: its name, what it looks at, its status and what it measured, or why it did not."""
-    words = level_words(level.to_json()) or next(iter(_sentences(level)), "")
-    return f"{level.name:<8}  {level.title:<9}  {level.status!s:<10}  {words}".rstrip()
-
-
-def _sentences(level: LevelResult) -> list[str]:
-    """The detail of a level: of one that failed each finding, of another one sentence."""
-    texts = level.detail.split("; ") if level.status is Status.FAIL else [level.detail]
-    return [text for text in texts if text]
+    return f"{level.name:<8}  {level.title:<9}  {level.status!s:<10}  {headline(level.to_json())}".rstrip()
 
 
 def _step(step: Mapping[str, Any]) -> str:
@@ -82,19 +75,12 @@ def trial_lines(result: SelfTest) -> list[str]:
 
 
 def _level_lines(level: LevelResult, width: int | None, every: bool) -> list[str]:
-    found = _sentences(level)[0 if level_words(level.to_json()) else 1 :]
-    found += [
-        f"{dtype:<8}  {label:<30}  {ratio:>7}, {limit} allowed" for dtype, label, ratio, limit in _measured(level)
-    ]
+    found = besides(level.to_json())
     if every or level.status is Status.FAIL:
         found += [f"{r.name}: rms {r.rms:.3g}, max {r.max:.3g}" for r in level.readings]
     hang = " " * HANG
     lines = _broken(level_line(level), "  ", " " * TEXT, width)
     return lines + [line for text in found for line in _broken(text, hang, f"{hang}  ", width)]
-
-
-def _measured(level: LevelResult) -> Iterator[tuple[str, str, str, str]]:
-    return measurements(level.to_json())
 
 
 def _broken(text: str, first: str, rest: str, width: int | None) -> list[str]:

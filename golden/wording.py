@@ -19,6 +19,28 @@ def level_words(level: Level) -> str:
     return _WORDS[name](math.inf if number is None else float(number), level)
 
 
+def findings(level: Level) -> list[str]:
+    """The detail of a level: of one that failed each finding, of another one text."""
+    detail = str(level.get("detail") or "")
+    return [text for text in (detail.split("; ") if level.get("status") == "FAIL" else [detail]) if text]
+
+
+def headline(level: Level) -> str:
+    """What a level measured, or why it did not."""
+    return level_words(level) or next(iter(findings(level)), "")
+
+
+def besides(level: Level) -> list[str]:
+    """What there is to say of a level beside its headline: findings, then the measurements that they do not name."""
+    told = findings(level)[0 if level_words(level) else 1 :]
+    return told + [f"{dtype}: {label}: {rest}" for dtype, label, rest in _unsaid(level, told)]
+
+
+def label_of(measure: str) -> str:
+    """What a measurement of L3 is called."""
+    return _MEASURES.get(measure, (measure, ""))[0]
+
+
 def summary(levels: Sequence[Level]) -> str:
     """The levels in a sentence: which failed, which could not be judged, or that all passed."""
     failed, unsure = (_named(levels, status) for status in ("FAIL", "UNVERIFIED"))
@@ -33,19 +55,14 @@ def summary(levels: Sequence[Level]) -> str:
     return f"the level that ran passed: {passed[0]}" if ran == 1 else f"all {ran} levels that ran passed"
 
 
-def measure_lines(level: Level) -> Iterator[str]:
-    """The measurements of L3, one a line: dtype, what it is, its ratio to the reference's own error, and the limit."""
-    for dtype, label, ratio, limit in measurements(level):
-        yield f"{dtype} {label}: {ratio}, {limit} allowed"
-
-
-def measurements(level: Level) -> Iterator[tuple[str, str, str, str]]:
-    """The same as (dtype, what it is, ratio, limit)."""
+def _unsaid(level: Level, told: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """The measurements of L3 that no finding names: dtype, what it is, and its ratio beside the limit."""
     for key, value in (level.get("measures") or {}).items():
         dtype, _, what = str(key).partition(" ")
         if what and dtype in ("bfloat16", "float16"):
             label, limit = _MEASURES.get(what, (what, "1.5 x"))
-            yield dtype, label, times(value), limit
+            if not any(text.startswith(f"{dtype}: {label}: ") for text in told):
+                yield dtype, label, f"{times(value)}, {limit} allowed"
 
 
 def times(value: Any) -> str:
@@ -58,7 +75,7 @@ def times(value: Any) -> str:
 _MEASURES = {
     "rms": ("rms error of the logits", "1.5 x"),
     "max": ("largest error of the logits", "3 x"),
-    "kl": ("KL divergence (1e-4 nats pass)", "2 x"),
+    "kl": ("KL divergence", "2 x"),
     "decoding on a cache": ("decoding on a cache, over the error of a full pass", "1.5 x"),
     "activation": ("activation, over its error against the other GELU", "1.5 x"),
 }

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from golden.wording import level_words, summary
+from golden.wording import besides, headline, summary
 
 Facts = Mapping[str, Any]
 STATUSES = ("PASS", "FAIL", "UNVERIFIED", "NOT RUN")
@@ -46,8 +46,8 @@ def meaning(level: Facts) -> str:
 
 
 def measured(level: Facts) -> str:
-    """What a level measured, in words."""
-    return clean(level_words(level))
+    """What a level measured, in words, or why it did not."""
+    return clean(headline(level))
 
 
 def number(value: Any) -> str:
@@ -56,8 +56,8 @@ def number(value: Any) -> str:
 
 
 def told(level: Facts) -> list[str]:
-    """The sentences of a level's detail."""
-    return [clean(text) for text in str(level.get("detail") or "").split("; ") if text]
+    """What there is to say of a level besides: what was found, and each measurement."""
+    return [clean(text) for text in besides(level)]
 
 
 def sentence(verdict: Facts) -> str:

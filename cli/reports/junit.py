@@ -4,7 +4,6 @@ from collections import Counter
 from xml.sax.saxutils import escape, quoteattr
 
 from cli.reports.facts import Facts, about, clean, levels_of, measured, places, sentence, status_of, told
-from golden.wording import measure_lines
 
 ELEMENTS = {"FAIL": "failure", "UNVERIFIED": "error", "NOT RUN": "skipped"}
 
@@ -26,7 +25,7 @@ def junit(verdict: Facts) -> str:
 def _case(verdict: Facts, level: Facts) -> str:
     names = _attribute(f"parity.{verdict.get('candidate') or 'a model'}"), _attribute(_name(verdict, level))
     head = f'  <testcase classname={names[0]} name={names[1]} time="{_seconds(level)}">'
-    lines = [measured(level), *told(level), *measure_lines(level)]
+    lines = [measured(level), *told(level)]
     element = ELEMENTS.get(status_of(level))
     said = _attribute("; ".join(line for line in lines[:2] if line) or status_of(level))
     inside = f"<{element} message={said}/>" if element else ""

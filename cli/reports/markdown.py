@@ -15,7 +15,6 @@ from cli.reports.facts import (
     status_of,
     told,
 )
-from golden.wording import measure_lines
 
 SPECIAL = frozenset("\\`*_{}[]#|~!$")
 
@@ -48,5 +47,5 @@ def _row(level: Facts) -> str:
 
 def _details(verdict: Facts) -> Iterator[str]:
     for level in levels_of(verdict):
-        for text in [*told(level), *measure_lines(level)]:
+        for text in told(level):
             yield f"- {escaped(level.get('name'))}: {escaped(text)}"

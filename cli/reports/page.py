@@ -18,7 +18,6 @@ from cli.reports.facts import (
     told,
 )
 from cli.reports.html import badge, document, kind, pairs, text
-from golden.wording import measure_lines
 
 BY_LAYER = "Error by layer, of the size of each layer's output"
 BY_POSITION = "Error by position, of the logits' standard deviation"
@@ -60,7 +59,7 @@ def _levels(verdict: Facts) -> Iterator[str]:
 
 def _row(level: Facts) -> str:
     name = f"{level.get('name')} {level.get('title') or ''}"
-    lines = [*told(level), *measure_lines(level)]
+    lines = told(level)
     more = f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>" if lines else ""
     numbers = "".join(f'<td class="number wide">{text(number(level.get(key)))}</td>' for key in ("number", "budget"))
     seconds = level.get("seconds")

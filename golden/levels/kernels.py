@@ -25,6 +25,7 @@ from golden.models.precision import depends_on_length
 from golden.models.running import ModelRunner
 from golden.verdict import LevelResult, Reading, Status
 from golden.watching import Progress
+from golden.wording import label_of, times
 
 RMS_RATIO, MAX_RATIO, PROBE_RATIO = 1.5, 3.0, 1.5
 """Largest allowed ratios of the candidate's error to the floor (attention facts, 6; for max, flash-attn's own)."""
@@ -222,8 +223,7 @@ def excesses(ratios: dict[str, float], found: Floor, own: Floor) -> Iterator[str
     for name, ratio in ratios.items():
         if name == "kl":
             if not found.kl <= max(KL_LEAST, KL_RATIO * own.kl):
-                yield f"KL divergence of the logits: {found.kl:.3g} nats, the reference's own is {own.kl:.3g}"
+                yield f"{label_of(name)}: {found.kl:.3g} nats, {times(ratio)} the reference's own, 2 x allowed"
         elif not ratio <= limits.get(name, PROBE_RATIO):
-            what = f"{name} error of the logits" if name in limits else name
-            compared = COMPARED_WITH.get(name, "the reference's own error")
-            yield f"{what}: {ratio:.3g} times {compared} (budget {limits.get(name, PROBE_RATIO):g})"
+            compared = COMPARED_WITH.get(name, "the reference's own rounding error")
+            yield f"{label_of(name)}: {times(ratio)} {compared}, {limits.get(name, PROBE_RATIO):g} x allowed"
