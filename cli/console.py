@@ -72,16 +72,15 @@ def show(lines: Sequence[str], content: Mapping[str, Any], *, as_json: bool, qui
 
 
 def show_json(content: Mapping[str, Any]) -> None:
-    """One object on stdout; the first is the last, so that a script reads one result or one error."""
-    if not _Printed.done:
-        print(json.dumps(content, indent=2, ensure_ascii=False))
-    _Printed.done = True
+    """One object on stdout."""
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+    Printed.json = True
 
 
-class _Printed:
-    """Whether JSON was printed already."""
+class Printed:
+    """Whether this run has printed an object already: a script reads one result or one error, not both."""
 
-    done = False
+    json = False
 
 
 def size_in_bytes(text: str) -> int:

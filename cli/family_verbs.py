@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from cli import conversion
+from cli.console import Printed
 from cli.words import Verb, Verbs
 
 EPILOG = "For example: convert ./my-llama --to mixformer"
@@ -17,6 +18,11 @@ ANY = "Convert a checkpoint whose family is found by itself; without --to, say w
 
 class Root(Verbs):
     """The commands, and the families beside them."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Runs the command line, from the beginning."""
+        Printed.json = False
+        return super().main(*args, **extra)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The built-in families, then the commands; those of other packages are found by their name alone."""

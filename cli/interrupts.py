@@ -54,10 +54,11 @@ def guarded(run: Callable[[], object]) -> None:
 def _tell_scripts() -> None:
     """The same as JSON, for those who asked for it."""
     if "--json" in sys.argv:
-        from cli.console import show_json
+        from cli.console import Printed, show_json
         from cli.terminal.failures import failure_content
 
-        show_json(failure_content("Interrupted", _State.said, (), EXIT_CODE))
+        if not Printed.json:
+            show_json(failure_content("Interrupted", _State.said, (), EXIT_CODE))
 
 
 def _listen() -> None:

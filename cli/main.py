@@ -90,11 +90,16 @@ def _run() -> None:
             import traceback
 
             traceback.print_exc()
-        from cli.terminal.failures import told
-
-        sys.exit(told(failure, _program(), debug=debug))
+        sys.exit(_told(failure, debug=debug))
 
 
 def _program() -> str:
     """The name that the program was started by."""
     return "mixformer" if Path(sys.argv[0]).stem == "mixformer" else "convert"
+
+
+def _told(failure: Exception, *, debug: bool) -> int:
+    """Prints what went wrong and returns the exit code."""
+    from cli.terminal.failures import told
+
+    return told(failure, _program(), debug=debug)

@@ -1,6 +1,8 @@
 """`convert parity CANDIDATE --reference DIR`: the verdict, and the self-test of the verdict."""
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,7 +67,7 @@ def parity(
     check_reports(report or ())
     wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
     told = quiet or json
-    with heads_said(n_head), shards_said(qkv_shards):
+    with heads_said(n_head), shards_said(qkv_shards), _reported(report or (), ours, theirs or golden, wanted, device):
         verdict = judged(ours, theirs, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
         from cli.cards.card import write_card
         from converters.checkpoint.cache_folders import snapshot_of
@@ -80,6 +82,28 @@ def parity(
     show(verdict_lines(verdict, columns(), every=all), verdict.to_json(), as_json=json, quiet=quiet)
     write_reports(report or (), verdict.to_json())  # last: where a disk is full, the verdict is told all the same
     raise typer.Exit(exit_code(verdict))
+
+
+@contextmanager
+def _reported(
+    paths: Sequence[Path], candidate: Path, reference: Path | None, levels: list[str] | None, device: str
+) -> Iterator[None]:
+    """Where no verdict can be reached inside, the reports say so: every level is UNVERIFIED, for the same reason."""
+    from golden import GoldenError
+
+    try:
+        yield
+    except GoldenError as reason:
+        if paths and reason.exit_code == 5:
+            from cli.reports.forms import write_reports
+            from golden import LevelResult, Status, Verdict
+            from golden.evidence.versions import installed_versions
+            from golden.verdict import LEVELS
+
+            found = tuple(LevelResult(name, Status.UNVERIFIED, detail=str(reason)) for name in levels or LEVELS)
+            unjudged = Verdict(Status.UNVERIFIED, found, str(candidate), str(reference), device=device)
+            write_reports(paths, replace(unjudged, versions=installed_versions()).to_json())
+        raise
 
 
 def wait_without_spinning() -> None:

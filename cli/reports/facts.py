@@ -67,7 +67,10 @@ def sentence(verdict: Facts) -> str:
 
 
 def places(verdict: Facts) -> Iterator[tuple[str, str]]:
-    """Where the two models part, and what explains it."""
+    """Where the two models part, and what explains it; or why there is no verdict."""
+    unsure = [level for level in levels_of(verdict) if status_of(level) == "UNVERIFIED"]
+    if status_of(verdict, "verdict") == "UNVERIFIED" and unsure:
+        yield "Not judged because", clean(unsure[0].get("detail") or measured(unsure[0]))
     if verdict.get("first_divergence"):
         yield "First divergence", clean(verdict["first_divergence"])
     texts = verdict.get("hypotheses") or verdict.get("hypothesis") or ()

@@ -19,6 +19,7 @@ from cli.reports.facts import (
 )
 from cli.reports.html import badge, document, kind, pairs, text
 
+SHOWN = 6  # lines below what a level measured; more of them are folded
 BY_LAYER = "Error by layer, of the size of each layer's output"
 BY_POSITION = "Error by position, of the logits' standard deviation"
 BY_PROMPT = "Error by prompt, of the logits' standard deviation"
@@ -61,9 +62,11 @@ def _row(level: Facts) -> str:
     name = f"{level.get('name')} {level.get('title') or ''}"
     lines = told(level)
     more = f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>" if lines else ""
+    if len(lines) > SHOWN:
+        more = f"<details><summary>{len(lines)} findings and measurements</summary>{more}</details>"
     numbers = "".join(f'<td class="number wide">{text(number(level.get(key)))}</td>' for key in ("number", "budget"))
     seconds = level.get("seconds")
-    time = f"{seconds:.1f} s" if isinstance(seconds, int | float) else ""
+    time = f"{seconds:.1f} s" if isinstance(seconds, int | float) and level.get("status") != "NOT RUN" else ""
     return (
         f'<tr><td><abbr title="{text(meaning(level))}">{text(name)}</abbr></td><td>{badge(status_of(level))}</td>'
         f'<td>{text(measured(level))}{more}</td>{numbers}<td class="number">{time}</td></tr>'
@@ -87,4 +90,4 @@ def _charts(verdict: Facts) -> Iterator[str]:
         yield f'<h2>Where the error is</h2><p class="soft">{KEY}</p><div class="charts">{drawn}</div>'
 
 
-KEY = "Both axes of error are logarithmic. A ring is within the budget, a filled diamond beyond it."
+KEY = "All scales of error are logarithmic. A ring is within the budget, a filled diamond beyond it."

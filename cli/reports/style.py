@@ -22,6 +22,7 @@ p { margin: .35rem 0; }
 .banner { border: 1px solid var(--line); border-left: .5rem solid var(--tone); border-radius: .5rem;
   padding: 1rem 1.25rem; background: var(--panel); }
 .banner .status { font-size: 1.9rem; line-height: 1.2; }
+.banner .status i { width: auto; margin-right: .35em; }
 .banner dl { margin: .75rem 0 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .95rem; overflow-wrap: normal; }
@@ -45,8 +46,10 @@ svg .over { fill: var(--FAIL); stroke: var(--paper); stroke-width: .75; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .3rem 1rem; margin: 0; }
 dt { color: var(--soft); } dd { margin: 0; min-width: 0; }
 details { margin: .75rem 0; } summary { cursor: pointer; font-weight: 600; }
+td details { margin: .2rem 0 0; } td summary { font-weight: 400; font-size: .9rem; color: var(--soft); }
 details > dl, details > .scroll { margin-top: .75rem; }
 code { font: .85em ui-monospace, "DejaVu Sans Mono", monospace; }
+@media (min-width: 40rem) { td:first-child { white-space: nowrap; } }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
   .wide { display: none; } body { padding-top: 1rem; } }
 @media print { :root { color-scheme: light; --paper: #fff; --panel: #fff; --ink: #000; --soft: #444; --line: #bbb;

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from cli.console import error, show_json
+from cli.console import Printed, error, show_json
 from cli.terminal.usage import is_usage_error, usage_hint, usage_sentence
 
 FAULT = "this is a fault of the program; please report it with the output of --debug"
@@ -19,7 +19,7 @@ def told(failure: Exception, program: str, *, debug: bool) -> int:
     error(sentence)
     for note in notes:
         error(f"  {note}", prefix="")
-    if wants_json():
+    if wants_json() and not Printed.json:
         show_json(failure_content(type(failure).__name__, sentence, notes, code) | getattr(failure, "content", {}))
     return code
 
