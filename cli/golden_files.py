@@ -1,6 +1,7 @@
-"""`convert golden record` and `convert golden show`: golden files, to judge without the reference."""
+"""`convert golden record`, `show` and `check`: golden files, to judge without the reference."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
@@ -17,10 +18,19 @@ Form = Annotated[
     str, typer.Option("--form", help="full: all logits; compact: a few columns made of them; auto: by size.")
 ]
 Hidden = Annotated[bool, typer.Option("--hidden", help="Also keep hidden states, to find where models first differ.")]
+Checked = Annotated[str, typer.Argument(help="The reference as it is now: a model folder, or org/name on the Hub.")]
+BELONGS = {
+    True: "{file} belongs to {reference}",
+    False: "{file} does not belong to {reference}; record it again",
+    None: "whether {file} belongs to {reference} cannot be told from hashes",
+}
+CODES = {True: 0, False: 4, None: 5}
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 app = typer.Typer(
-    cls=Verbs, help="Record what a reference computes in a golden file, or show such a file.", no_args_is_help=True
+    cls=Verbs,
+    help="Record what a reference computes in a golden file, show it, check it.",
+    no_args_is_help=True,
 )
 
 
@@ -67,6 +77,35 @@ def golden_show(file: File, json: Json = False, quiet: Quiet = False, debug: Deb
 
         content = describe(file)
     show(_lines(content), content, as_json=json, quiet=quiet)
+
+
+@app.command("check", epilog="For example: convert golden check my-llama.golden.safetensors ./my-llama")
+def golden_check(
+    file: File,
+    reference: Checked,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Tell whether a golden file still belongs to a reference, from hashes alone.
+
+    Exit code 0: it does; 4: a file of the reference changed since; 5: hashes cannot tell.
+    """
+    from cli.hub.sources import folder_of
+
+    must_be_file(file)
+    must_exist(folder := folder_of(reference))
+    from golden import belongs_to
+
+    with following("reading headers", wanted=not quiet and not json) as follow:
+        found = belongs_to(file, folder, follow)
+    answer = BELONGS[found.belongs].format(file=file, reference=reference)
+    lines = [answer, *(f"  {reason}" for reason in found.reasons), *(f"  note: {note}" for note in found.notes)]
+    if found.belongs is None:
+        lines.append(f"  run both to know: convert parity {quote(reference)} --golden {quote(str(file))}")
+    content = {"golden": str(file), "reference": reference, **found.to_json()}
+    show(lines, content, as_json=json, quiet=quiet)
+    raise typer.Exit(CODES[found.belongs])
 
 
 def _lines(content: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 ``compare`` judges a candidate folder and returns a :class:`~golden.verdict.Verdict`; ``verdict_lines`` puts it into
 words. ``record`` writes a golden file: what a reference computes. ``describe`` reads such a file. ``self_test`` plants
-known faults and checks that the verdict finds each.
+known faults and checks that the verdict finds each. ``belongs_to`` asks whether a golden file still is a reference's.
 Importing this package loads neither torch nor transformers: the names below are resolved on first use.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from golden.comparison import compare
     from golden.errors import GoldenError
+    from golden.evidence.belonging import Belonging, belongs_to
     from golden.evidence.description import describe
     from golden.evidence.recording import record
     from golden.faults.self_testing import SelfTest, self_test
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from golden.verdict import LevelResult, Status, Verdict
 
 _HOME_OF = {
+    "Belonging": "golden.evidence.belonging",
+    "belongs_to": "golden.evidence.belonging",
     "check_inputs": "golden.inputs",
     "compare": "golden.comparison",
     "describe": "golden.evidence.description",
@@ -37,11 +40,13 @@ _HOME_OF = {
 }
 
 __all__ = [
+    "Belonging",
     "GoldenError",
     "LevelResult",
     "SelfTest",
     "Status",
     "Verdict",
+    "belongs_to",
     "check_inputs",
     "compare",
     "describe",

@@ -37,7 +37,7 @@ def _name(verdict: Facts, level: Facts) -> str:
 
 
 def _numbers(level: Facts) -> str:
-    return f"number {level.get('number')}, budget {level.get('budget')}"
+    return f"{status_of(level)}, number {level.get('number')}, budget {level.get('budget')}"
 
 
 def _property(name: str, value: str) -> str:

@@ -49,7 +49,8 @@ def _body(verdict: Facts, status: str) -> Iterator[str]:
 
 def _levels(verdict: Facts) -> Iterator[str]:
     yield '<h2>Levels</h2><div class="scroll"><table>'
-    yield '<thead><tr><th>level<th>status<th>measured<th class="wide">number<th class="wide">budget<th>time</thead>'
+    yield "<thead><tr><th>level</th><th>status</th><th>measured</th>"
+    yield '<th class="wide">number</th><th class="wide">budget</th><th>time</th></tr></thead>'
     yield "<tbody>"
     yield from (_row(level) for level in levels_of(verdict))
     yield "</tbody></table></div><details><summary>What each level means</summary>"

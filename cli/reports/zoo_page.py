@@ -94,8 +94,8 @@ def _body(verdicts: Sequence[Mapping[str, Any]], files: Sequence[str], families:
     yield f"<p>{', '.join(f'{found[status]} {text(status)}' for status in statuses) or 'No model yet.'}</p>"
     yield from _filters("family", "f", ["all", *families])
     yield from _filters("status", "s", ["all", *STATUSES], shown=["all", *statuses])
-    yield '<div class="scroll list"><table><thead><tr><th>model<th>family<th class="wide">to<th>status'
-    yield '<th>what was found<th class="wide">badge</thead><tbody>'
+    yield '<div class="scroll list"><table><thead><tr><th>model</th><th>family</th><th class="wide">to</th>'
+    yield '<th>status</th><th>what was found</th><th class="wide">badge</th></tr></thead><tbody>'
     for verdict, file in zip(verdicts, files, strict=True):
         yield _row(verdict, file, families.index(_family(verdict)))
     yield "</tbody></table></div>"
