@@ -99,7 +99,7 @@ def test_debug_shows_the_traceback(place):
 
 def test_plan_tells_all_and_writes_nothing(place):
     before = sorted(place.iterdir())
-    text = run("plan", "llama", "llama-sample", "--to", "mixformer", cwd=place)
+    text = run("plan", "llama", "llama-sample", "--to", "mixformer", "--all", cwd=place)
     assert text.returncode == 0 and "proved" in text.stdout and "layers.1.attn.Wqkv.weight" in text.stdout
     content = json.loads(run("plan", "llama", "llama-sample", "--to", "mixformer", "--json", cwd=place).stdout)
     wqkv = next(t for t in content["tensors"] if t["key"] == "layers.1.attn.Wqkv.weight")
@@ -155,7 +155,7 @@ def test_a_golden_judges_alone_with_the_reference_deleted(place, tmp_path):
     assert run("parity", tmp_path / "bad", "--golden", golden, cwd=place).returncode == 4
 
 
-@pytest.mark.parametrize(("suffix", "start"), [(".md", "# PASS"), (".xml", "<?xml"), (".html", "<!doctype html>")])
+@pytest.mark.parametrize(("suffix", "start"), [(".md", "# ✓ PASS"), (".xml", "<?xml"), (".html", "<!doctype html>")])
 def test_reports_come_in_the_form_that_their_suffix_names(suffix, start, place, tmp_path):
     import xml.etree.ElementTree as ElementTree
 

@@ -26,7 +26,7 @@ FAIL = {
     "line": "FAIL",
     "levels": [
         level("L0", "structure", "PASS", 0.0, 0.0),
-        level("L1", "weights", "FAIL", 2.0, 0.0, detail="a.weight at element 3 (b.weight): is 1, expected 2; and 1 more"),
+        level("L1", "weights", "FAIL", 2.0, 0.0, detail="a.weight at element 3 (b.weight): is 1; and 1 more"),
         level(
             "L2", "function", "FAIL", 0.31, 1e-10, measures={"max": 3.1, "max_budget": 1e-9},
             prompts=[reading("english", 0.31, [1e-12, 0.3, 0.4]), reading("random", None, [0.0, None, 0.2])],
