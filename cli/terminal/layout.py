@@ -52,7 +52,8 @@ def _beside(row: Sequence[str], widths: Sequence[int], room: int | None, hang: s
 
 
 def _stacked(row: Sequence[str], widths: Sequence[int], width: int) -> list[str]:
-    return [_start(row, widths).rstrip(), *(broken(row[-1], width, " " * 6, " " * 6) if row[-1] else [])]
+    first = broken(_start(row, widths).rstrip(), width, hang=" " * 6)
+    return [*first, *(broken(row[-1], width, " " * 6, " " * 6) if row[-1] else [])]
 
 
 def _start(row: Sequence[str], widths: Sequence[int]) -> str:

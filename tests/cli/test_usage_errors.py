@@ -25,7 +25,7 @@ MISUSES = [
     (["llama", "--json=3"], "--json takes no value", "convert llama"),
     (["llama", "--to", "c", "--threads", "0"], "--threads: expected a whole number of 1 or more", "convert llama"),
     (["llama", "--to", "c", "--format", "gg"], "--format is 'gg', expected safetensors or native", "convert llama"),
-    (["parity", "x", "--json"], "give CANDIDATE, and what it is compared with", "convert parity"),
+    (["parity", "x"], "give CANDIDATE, and what it is compared with", "convert parity"),
 ]
 
 

@@ -20,7 +20,8 @@ SAID = [
     "FAIL", "my-candidate", "my-reference", "structure", "weights", "function", "kernels", "behaviour", "NOT RUN",
     "0.31", "1e-10", "layer 1, mlp", "gate and up are exchanged", "bfloat16", "0.015", "torch 9.8.7",
     "transformers 6.5.4", "cuda:3", "12.5", "c0ffee", "beef", "a.weight at element 3",
-    "167 x the reference's own rounding error", "1.5 x allowed", "1 of 3 checks failed", "2 tensors differ", "cache: differs",
+    "167 x the reference's own rounding error", "1.5 x allowed", "1 of 3 checks failed", "2 tensors differ",
+    "cache: differs",
 ]  # fmt: skip
 
 
