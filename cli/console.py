@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.terminal.layout import columns, fitted
-
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 All = Annotated[bool, typer.Option("--all", help="Every row; else equal layers are one row.")]
@@ -68,7 +66,7 @@ def show(lines: Sequence[str], content: Mapping[str, Any], *, as_json: bool, qui
 
         print_lines(lines)
     elif not quiet:
-        print("\n".join(part for line in lines for part in fitted(line, columns())))
+        print("\n".join(lines))
 
 
 def show_json(content: Mapping[str, Any]) -> None:

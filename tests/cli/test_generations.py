@@ -35,7 +35,8 @@ def kept(tmp_path):
 def test_inspect_names_the_generation_and_shows_keys_as_stored(kept):
     text = run("inspect", kept).stdout
     assert "the first generation of MixFormer (`mixer: {}`)" in text
-    assert "module.layers.1.mixer.Wqkv.weight" in text
+    assert "module.layers.{1..3}.mixer.Wqkv.weight" in text
+    assert "module.layers.1.mixer.Wqkv.weight" in run("inspect", kept, "--all").stdout
     content = json.loads(run("inspect", kept, "--json").stdout)
     assert content["generation"] == "first"
     assert content["config"]["architecture"]["mixer"] == {"mixer_cls": "mha"}

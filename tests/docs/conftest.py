@@ -2,7 +2,7 @@
 
 A line that starts with `$ ` is a command; the lines below it are what it prints. `...` stands for any text of a line,
 and a line `...` for any lines. Numbers that are measured (in e-notation, or before a budget) may differ tenfold; all
-else is exact. A command has to end with code 0, or `$ echo $?` follows and shows another. A `#` is a word as any other,
+else is exact, also what is allowed. A command has to end with code 0, or `$ echo $?` follows and shows another. A `#` is a word as any other,
 as it is in a shell that people type into (zsh).
 """
 
@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OURS = ("convert", "mixformer")
 SHELL = ("cp", "mkdir", "ls", "cat")
+ROOT_OPTIONS = ("--help", "--version", "--install-completion", "--show-completion")
 REASONS = {
     "needs the network",
     "needs the Hub",
@@ -39,7 +40,7 @@ REASONS = {
     "part of a file",
 }
 BLOCK = re.compile(r"^(?:<!-- not run: ([^\n]*?) -->\n)?```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-MEASURED = re.compile(r"(?<!budget )(?<![\w.])(\d+(?:\.\d+)?e[-+]\d+|\d+(?:\.\d+)?(?= \(budget))")
+MEASURED = re.compile(r"(?<!budget )(?<![\w.])(\d+(?:\.\d+)?e[-+]\d+\b(?! allowed)|\d+(?:\.\d+)?(?= \(budget))")
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ def misspelt_in_text(text: str) -> list[str]:
     """Commands in the running text of a document that do not exist. FAMILY, or no verb, stands for any family."""
     wrong = []
     for command in re.findall(r"`((?:convert|mixformer|make) [^`\n]+)`", text):
-        first, *words = shlex.split(command.replace("FAMILY", "llama"))
-        if first in OURS and words[0].startswith("--") and words != ["--help"]:
+        first, *words = shlex.split(command.replace("FAMILY", "llama").replace("SOURCE", "./source"))
+        if first in OURS and words[0].startswith("--") and words[0] not in ROOT_OPTIONS:
             words = ["llama", *words]
         wrong += [f"`{command}`: {why}" for why in [misspelt([first, *words])] if why]
     return wrong

@@ -99,6 +99,7 @@ def test_a_document_that_is_wrong_is_found_out(right, wrong, sentence, reader):
         ("2.49e-15 (budget 1e-9)", False),
         ("0 (budget 1e-10)", False),
         ("...e-15 (budget ...)", True),
+        ("3.1e-15 (budget 1e-10), 1e-9 allowed", False),
     ],
 )
 def test_a_measured_number_may_differ_tenfold_and_all_else_is_exact(shown, alike, compared):
