@@ -76,9 +76,10 @@ def show_json(content: Mapping[str, Any]) -> None:
 
 
 class Printed:
-    """Whether this run has printed an object already: a script reads one result or one error, not both."""
+    """What this run printed: a script reads one object, a result or an error. `wanted`: it asks for objects."""
 
     json = False
+    wanted = False
 
 
 def size_in_bytes(text: str) -> int:

@@ -3,6 +3,7 @@
 A word is a command or a family first, then a path, a file or the id of a repo: `./plan` is always a path.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ ANY = "Convert a checkpoint whose family is found by itself; without --to, say w
 class Root(Verbs):
     """The commands, and the families beside them."""
 
-    def main(self, *args: Any, **extra: Any) -> Any:
+    def main(self, args: Any = None, *more: Any, **extra: Any) -> Any:
         """Runs the command line, from the beginning."""
-        Printed.json = False
-        return super().main(*args, **extra)
+        words = list(sys.argv[1:] if args is None else args)
+        Printed.json, Printed.wanted = False, "--json" in (words[: words.index("--")] if "--" in words else words)
+        return super().main(args, *more, **extra)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The built-in families, then the commands; those of other packages are found by their name alone."""

@@ -19,15 +19,9 @@ def told(failure: Exception, program: str, *, debug: bool) -> int:
     error(sentence)
     for note in notes:
         error(f"  {note}", prefix="")
-    if wants_json() and not Printed.json:
+    if Printed.wanted and not Printed.json:
         show_json(failure_content(type(failure).__name__, sentence, notes, code) | getattr(failure, "content", {}))
     return code
-
-
-def wants_json() -> bool:
-    """Whether the command line asks for JSON, as far as it can be read."""
-    words = sys.argv[1:]
-    return "--json" in words[: words.index("--")] if "--" in words else "--json" in words
 
 
 def failure_content(kind: str, sentence: str, notes: Sequence[str], code: int) -> dict[str, Any]:

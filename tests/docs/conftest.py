@@ -2,8 +2,8 @@
 
 A line that starts with `$ ` is a command; the lines below it are what it prints. `...` stands for any text of a line,
 and a line `...` for any lines. Numbers that are measured (in e-notation, or before a budget) may differ tenfold; all
-else is exact, also what is allowed. A command has to end with code 0, or `$ echo $?` follows and shows another. A `#` is a word as any other,
-as it is in a shell that people type into (zsh).
+else is exact, also what is allowed. A command has to end with code 0, or `$ echo $?` follows and shows another. A `#`
+is a word as any other, as it is in a shell that people type into (zsh).
 """
 
 import importlib.util
