@@ -9,7 +9,7 @@ from cli.reports.facts import Facts, clean, number
 
 WIDTH, HEIGHT = 520, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 508, 26, 212  # of the area with the readings, in pixels
-NAMES, ROW = 206, 22  # pixels for names of prompts, and of a row
+NAMES, ROW = 216, 22  # pixels for names of prompts, and of a row
 LAYER = re.compile(r"layer (\d+)")
 LONGEST = 32  # characters of a prompt's name
 

@@ -50,7 +50,7 @@ def _body(verdict: Facts, status: str) -> Iterator[str]:
 def _levels(verdict: Facts) -> Iterator[str]:
     yield '<h2>Levels</h2><div class="scroll"><table>'
     yield "<thead><tr><th>level</th><th>status</th><th>measured</th>"
-    yield '<th class="wide">number</th><th class="wide">budget</th><th>time</th></tr></thead>'
+    yield '<th class="wide">number</th><th class="wide">budget</th><th class="wide">time</th></tr></thead>'
     yield "<tbody>"
     yield from (_row(level) for level in levels_of(verdict))
     yield "</tbody></table></div><details><summary>What each level means</summary>"
@@ -70,7 +70,7 @@ def _row(level: Facts) -> str:
     time = f"{seconds:.1f} s" if isinstance(seconds, int | float) and level.get("status") != "NOT RUN" else ""
     return (
         f'<tr><td><abbr title="{text(meaning(level))}">{text(name)}</abbr></td><td>{badge(status_of(level))}</td>'
-        f'<td>{text(measured(level))}{more}</td>{numbers}<td class="number">{time}</td></tr>'
+        f'<td class="said">{text(measured(level))}{more}</td>{numbers}<td class="number wide">{time}</td></tr>'
     )
 
 

@@ -51,9 +51,12 @@ details > dl, details > .scroll { margin-top: .75rem; }
 code { font: .85em ui-monospace, "DejaVu Sans Mono", monospace; }
 @media (min-width: 40rem) { td:first-child { white-space: nowrap; } }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; }
-  .wide { display: none; } body { padding-top: 1rem; } }
+  .wide { display: none; } body { padding-top: 1rem; } thead { display: none; }
+  tr { display: grid; grid-template-columns: 1fr auto auto; gap: 0 1rem; padding: .5rem 0;
+    border-bottom: 1px solid var(--line); } td { border: 0; padding: .1rem 0; } td.said { grid-column: 1 / -1; }
+  svg text, svg .small { font-size: 13.5px; } }
 @media print { :root { color-scheme: light; --paper: #fff; --panel: #fff; --ink: #000; --soft: #444; --line: #bbb;
   --grid: #ddd; --PASS: #0b5a31; --FAIL: #8f1a13; --UNVERIFIED: #6b4500; --NOT: #444; --path: #234f8e; }
-  body { max-width: none; padding: 0; } figure, tr, .banner { break-inside: avoid; } .filters { display: none; }
+  body { max-width: none; padding: 0; } figure, .banner { break-inside: avoid; } .filters { display: none; }
   details::details-content { content-visibility: visible; display: block; } }
 """

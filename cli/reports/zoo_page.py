@@ -131,6 +131,6 @@ def _row(verdict: Mapping[str, Any], file: str, family: int) -> str:
         f'<tr class="{classes}"><td><a href="reports/{file}.html">{text(_name(verdict))}</a></td>'
         f"<td>{text(_family(verdict))}</td>"
         f'<td class="wide">{text(verdict.get("to") or "")}</td><td>{badge(status)}</td>'
-        f"<td>{text(' '.join(told))}</td>"
+        f'<td class="said">{text(" ".join(told))}</td>'
         f'<td class="wide"><img src="badges/{file}.svg" alt="parity: {status}" height="20"></td></tr>'
     )
