@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from converters.counts import counted
 from golden.verdict import LevelResult, Status, Verdict
-from golden.wording import besides, headline, summary
+from golden.wording import besides, faults, headline, summary
 
 if TYPE_CHECKING:
     from golden.faults.self_testing import SelfTest
@@ -34,6 +34,7 @@ def verdict_lines(verdict: Verdict, width: int | None = None, *, every: bool = F
         told.append(f"first divergence: {verdict.first_divergence}")
     if verdict.hypothesis:
         told.append(f"hypothesis: {verdict.hypothesis}")
+    told += [f"fault {k}: {text}" for k, text in enumerate(faults(verdict.to_json()), 1)]
     told += [f"lossy step: {_step(step)}" for step in verdict.lossy_steps]
     lines += [line for text in told for line in _broken(text, "  ", "    ", width)]
     return lines + [line for level in verdict.levels for line in _level_lines(level, width, every)]

@@ -36,6 +36,19 @@ def besides(level: Level) -> list[str]:
     return told + [f"{dtype}: {label}: {rest}" for dtype, label, rest in _unsaid(level, told)]
 
 
+def faults(verdict: Mapping[str, Any]) -> list[str]:
+    """Where several things are wrong: each of them, in the order of the forward pass. One alone is the hypothesis."""
+    found = [one for one in verdict.get("explanations") or () if isinstance(one, Mapping)]
+    texts = [_fault(one) for one in found]
+    return texts if len(texts) > 1 else []
+
+
+def _fault(explanation: Mapping[str, Any]) -> str:
+    place, claim = explanation.get("place"), explanation.get("claim")
+    note = f" ({explanation['note']})" if explanation.get("note") else ""
+    return f"{place}: {claim}{note}" if place and not str(claim).startswith(str(place)) else f"{claim}{note}"
+
+
 def label_of(measure: str) -> str:
     """What a measurement of L3 is called."""
     return _MEASURES.get(measure, (measure, ""))[0]

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from golden.wording import besides, headline, summary
+from golden.wording import besides, faults, headline, summary
 
 Facts = Mapping[str, Any]
 STATUSES = ("PASS", "FAIL", "UNVERIFIED", "NOT RUN")
@@ -73,9 +73,10 @@ def places(verdict: Facts) -> Iterator[tuple[str, str]]:
         yield "Not judged because", clean(unsure[0].get("detail") or measured(unsure[0]))
     if verdict.get("first_divergence"):
         yield "First divergence", clean(verdict["first_divergence"])
-    texts = verdict.get("hypotheses") or verdict.get("hypothesis") or ()
-    for text in [texts] if isinstance(texts, str) else texts:
-        yield "Hypothesis", clean(text if isinstance(text, str) else _pairs(text))
+    if verdict.get("hypothesis"):
+        yield "Hypothesis", clean(verdict["hypothesis"])
+    for k, text in enumerate(faults(verdict), 1):
+        yield f"Fault {k}", clean(text)
 
 
 def about(verdict: Facts) -> Iterator[tuple[str, str]]:
