@@ -52,7 +52,7 @@ def test_each_measurement_is_one_line_and_said_once() -> None:
     level = LevelResult("L3", FAIL, 29.8, 1.5, detail, measures=measures).to_json()
     assert besides(level) == [
         detail,
-        "bfloat16: largest error of the logits: 1.20 x, 3 x allowed",
+        "bfloat16: max error of the logits: 1.20 x, 3 x allowed",
         "float16: KL divergence: 0.50 x, 2 x allowed",
     ]
     assert len(besides({**level, "detail": "something else"})) == 4  # the control: nothing names the rms

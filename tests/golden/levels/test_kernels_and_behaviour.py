@@ -189,7 +189,7 @@ def test_a_gelu_kernel_of_the_other_form_is_caught_though_the_reference_rounds_c
 
     monkeypatch.setattr(kernels, "load_model", with_the_other_form)
     level = compare(source, source, levels=["L3"], dtype=dtype).level("L3")
-    assert level.status is Status.FAIL and "times its error against the other GELU" in level.detail
+    assert level.status is Status.FAIL and "x its error against the other GELU" in level.detail
 
 
 def test_a_dtype_in_which_the_reference_overflows_is_no_ruler(tmp_path: Path) -> None:
