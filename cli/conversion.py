@@ -1,12 +1,11 @@
 """`convert [FAMILY] [SOURCE] --to FAMILY`: the conversion, and the verdict on it."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,19 +26,17 @@ from cli.console import (
     QkvShards,
     Quiet,
     Waive,
-    in_words,
     must_be_file,
     show,
     size_in_bytes,
 )
+from cli.conversion_words import as_content, as_lines, judge_words, source_name
 from cli.dialects import named_pair
 from cli.interrupts import saying
 from cli.parity import exit_code, judged
 from cli.samples import removed_samples, sample
 from cli.streaming.options import Golden, Stream, check_streaming
-from cli.terminal.layout import columns
 from cli.terminal.progress import progress_bar
-from converters.counts import counted
 
 if TYPE_CHECKING:
     from cli.hub.pushing import Target
@@ -71,7 +68,6 @@ Code = Annotated[
 Fsync = Annotated[bool, typer.Option("--fsync/--no-fsync", help="Wait until all files are on disk.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Number of threads that copy.")]
 
-MOST_NAMED = 8  # tensors with values that are not finite
 THREADS = min(4, 2 * (os.cpu_count() or 1))  # more threads than cores: some wait for the disk
 
 
@@ -82,7 +78,7 @@ class NoVerdictError(Exception):
 
     def __init__(self, report: "ConversionReport", reason: Exception) -> None:
         super().__init__(f"no verdict could be reached: {reason}")
-        self.content = {**_plain(report), "verdict": "UNVERIFIED"}
+        self.content = {**as_content(report), "verdict": "UNVERIFIED"}
 
 
 def verb(family: str | None) -> Callable[..., None]:
@@ -192,9 +188,9 @@ def _convert(
                     folder = sample(str(family), output)
                 report = _written(folder, family, to, output, request, show_bar=not quick)
         verdict = _judged(report, judge)
-    content = {**_plain(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
-    content |= {"source": _name(report.source)} if stream else {}
-    lines, code = _lines(report, verdict), 0 if isinstance(verdict, str) else exit_code(verdict)
+    content = {**as_content(report), "verdict": verdict if isinstance(verdict, str) else verdict.to_json()}
+    content |= {"source": source_name(report.source)} if stream else {}
+    lines, code = as_lines(report, verdict), 0 if isinstance(verdict, str) else exit_code(verdict)
     try:
         if target and code == 0:
             more, content["push"] = _pushed(report.output, target, quiet=quiet or as_json)
@@ -252,7 +248,7 @@ def _judged(report: "ConversionReport", judge: Judge) -> "Verdict | str":
     from converters.verdict_record import LEVELS, Run, record_run
     from golden import GoldenError
 
-    how = _judge_words(report, _name(report.source))
+    how = judge_words(report, source_name(report.source))
     complete = f"interrupted; {report.output} is complete and unverified; judge it: {how}"
     with saying(complete):
         try:
@@ -264,52 +260,8 @@ def _judged(report: "ConversionReport", judge: Judge) -> "Verdict | str":
     return verdict
 
 
-def _name(source: Path) -> str:
-    """What a source is called: a folder of the Hub's cache, which may be gone tomorrow, by its repo."""
-    from converters.checkpoint.cache_folders import snapshot_of
-
-    return str(snapshot_of(source) or source)
-
-
-def _judge_words(report: "ConversionReport", source: str) -> str:
-    """The command that judges an output later."""
-    from converters.checkpoint.users_word import said_n_head, said_qkv_shards
-
-    word = f" --n-head {said_n_head()}" if said_n_head() is not None else ""
-    word += f" --qkv-shards {said_qkv_shards()}" if said_qkv_shards() is not None else ""
-    return f"convert parity {quote(str(report.output))} --reference {quote(source)}{word}"
-
-
 def _known(report: "ConversionReport") -> str:
     from converters.checkpoint.json_files import read_json
     from converters.provenance import NAME
 
     return str(read_json(report.output / NAME).get("verdict"))
-
-
-def _nonfinite_lines(counts: Mapping[str, int]) -> list[str]:
-    found = [(key, counted(n, "value"), "is" if n == 1 else "are") for key, n in counts.items()]
-    lines = [f"  note: {key}: {values} {be} NaN or infinite, copied unchanged" for key, values, be in found]
-    rest = len(lines) - MOST_NAMED
-    more = f"  note: {counted(rest, 'more tensor')} with such values; --json lists all"
-    return lines if rest <= 0 else [*lines[:MOST_NAMED], more]
-
-
-def _plain(report: "ConversionReport") -> dict[str, Any]:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(report).items()}
-
-
-def _lines(report: "ConversionReport", verdict: "Verdict | str") -> list[str]:
-    source = _name(report.source)
-    if report.up_to_date:
-        first = f"{report.output} is up to date"
-    else:
-        first = f"{report.family} -> {report.to}: {counted(report.tensors, 'tensor')}, {in_words(report.nbytes)}"
-    lines = [first, f"  from {source}", f"  to   {report.output}", *(f"  note: {n}" for n in report.notes)]
-    lines += _nonfinite_lines(report.nonfinite)
-    if isinstance(verdict, str):
-        judge = f" (judge it: {_judge_words(report, source)})"
-        return [*lines, f"verdict: {verdict}{'' if verdict == 'PASS' else judge}"]
-    from golden import verdict_lines
-
-    return lines + verdict_lines(verdict, columns())

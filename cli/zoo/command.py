@@ -15,6 +15,9 @@ Engine = Annotated[str, typer.Option("--engine", help="processes, or ray: tasks 
 Report = Annotated[
     Path | None, typer.Option("--report", help="Path of the report without .json, .md, .html [default: FILE-report].")
 ]
+Html = Annotated[
+    Path | None, typer.Option("--html", help="Folder for a static page of all models, with a report of each.")
+]
 ENGINES = ("processes", "ray")
 
 
@@ -23,6 +26,7 @@ def zoo(
     jobs: Jobs = 1,
     engine: Engine = "processes",
     report: Report = None,
+    html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -51,6 +55,10 @@ def zoo(
             done = " (up to date)" if outcome.up_to_date else ""
             error(f"{len(found)}/{len(entries)} {outcome.source}: {outcome.status}{done}", prefix="")
     ended = [found[k] for k in sorted(found)]
+    if html:
+        from cli.zoo.pages import write_pages
+
+        write_pages(ended, file.absolute().parent, html)
     lines = [summary(ended), *(f"  {o.source}: {o.status}: {o.error}" for o in ended if o.code)]
     show([*lines, f"  report: {', '.join(map(str, files))}"], content(ended), as_json=json, quiet=quiet)
     codes = [outcome.code for outcome in ended if outcome.code]

@@ -119,7 +119,7 @@ def test_the_version_and_the_completion_of_shells(place, tmp_path):
     assert run("--version", cwd=place).stdout == f"convert {__version__}\n"
     script = run("--show-completion", "bash", cwd=place, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert script.returncode == 0 and "_CONVERT_COMPLETE=complete_bash" in script.stdout
-    asked = {"_CONVERT_COMPLETE": "complete_bash", "COMP_WORDS": "convert in", "COMP_CWORD": "1"}
+    asked = {"_CONVERT_COMPLETE": "complete_bash", "COMP_WORDS": "convert insp", "COMP_CWORD": "1"}
     assert run(cwd=place, **asked).stdout.split() == ["inspect"]
     home = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
     assert run("--install-completion", "bash", cwd=place, **home).returncode == 0
