@@ -195,6 +195,9 @@ def _convert(
         if target and code == 0:
             more, content["push"] = _pushed(report.output, target, quiet=quiet or as_json)
             lines += more
+    except Exception as failure:
+        content["push"] = {"error": str(failure)}
+        raise
     finally:
         show(lines, content, as_json=as_json, quiet=quiet)
     return code

@@ -90,6 +90,15 @@ def test_a_branch_is_pinned_to_its_commit_and_a_commit_stays(hub, sample, place)
     assert json.loads(done.out)["source"] == f"hub/tiny@{first}"
 
 
+def test_a_repo_alone_says_what_it_is_and_no_weights_are_fetched(hub, sample):
+    hub.upload("hub/tiny", sample)
+    done = run("hub/tiny", "--json")
+    content = json.loads(done.out)
+    assert done.code == 0 and content["family"] == "llama" and "mixformer" in content["could_become"]
+    assert sum(seen.sent for seen in hub.asked("GET", WEIGHTS)) < 30_000
+    assert content["example"] == "convert hub/tiny --to mixformer"
+
+
 def test_only_what_is_needed_is_fetched(hub, sample):
     more = {"pytorch_model.bin": b"x" * 1000, "tf_model.h5": b"x", "model.gguf": b"x", "notes.txt": b"x",
             "onnx/model.onnx": b"x", "code.py": b"x", ".env": b"x"}  # fmt: skip
