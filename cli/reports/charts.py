@@ -9,7 +9,7 @@ from cli.reports.facts import Facts, clean, number
 
 WIDTH, HEIGHT = 520, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 508, 26, 212  # of the area with the readings, in pixels
-NAMES, ROW = 216, 22  # pixels for names of prompts, and of a row
+NAMES, ROW = 222, 22  # pixels for names of prompts, and of a row
 LAYER = re.compile(r"layer (\d+)")
 LONGEST = 32  # characters of a prompt's name
 
@@ -114,7 +114,7 @@ def _prompts(prompts: Sequence[Facts], budget: float | None, axis: Axis) -> Iter
         )
     for k, prompt in enumerate(prompts):
         y, name, rms = TOP + ROW * (k + 0.5), str(prompt.get("name")), prompt.get("rms")
-        yield words(NAMES - 10, y + 4, _short(name), "", "end")
+        yield words(NAMES - 10, y + 4, _short(name), "name", "end")
         yield line(NAMES, y, axis.at(rms), y, "bar")
         yield point(axis.at(rms), y, f"{name}: rms {value_words(rms)}", over=_is_over(rms, budget))
 

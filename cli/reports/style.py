@@ -54,7 +54,7 @@ code { font: .85em ui-monospace, "DejaVu Sans Mono", monospace; }
   .wide { display: none; } body { padding-top: 1rem; } thead { display: none; }
   tr { display: grid; grid-template-columns: 1fr auto auto; gap: 0 1rem; padding: .5rem 0;
     border-bottom: 1px solid var(--line); } td { border: 0; padding: .1rem 0; } td.said { grid-column: 1 / -1; }
-  svg text, svg .small { font-size: 13.5px; } }
+  svg text, svg .small { font-size: 13.5px; } svg .name { font-size: 12px; } }
 @media print { :root { color-scheme: light; --paper: #fff; --panel: #fff; --ink: #000; --soft: #444; --line: #bbb;
   --grid: #ddd; --PASS: #0b5a31; --FAIL: #8f1a13; --UNVERIFIED: #6b4500; --NOT: #444; --path: #234f8e; }
   body { max-width: none; padding: 0; } figure, .banner { break-inside: avoid; } .filters { display: none; }
