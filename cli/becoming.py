@@ -4,6 +4,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from cli.console import in_words
+from cli.terminal.progress import Follower
 from converters.counts import counted
 
 if TYPE_CHECKING:
@@ -11,8 +12,10 @@ if TYPE_CHECKING:
     from converters.plan.options import Options
 
 
-def described(source: str, options: "Options") -> tuple[list[str], dict[str, Any]]:
+def described(source: str, options: "Options", follow: Follower) -> tuple[list[str], dict[str, Any]]:
     """What a source is, as lines and as JSON.
+
+    follow: is told which plan is made.
 
     Raises:
         ConversionError: it cannot be read, or no family fits.
@@ -24,22 +27,24 @@ def described(source: str, options: "Options") -> tuple[list[str], dict[str, Any
     with headers_of(source) as (path, name):
         checkpoint = open_checkpoint(path, dequantize=True)  # headers only
         family = family_of(checkpoint.config)
-        possible, refused = _targets(checkpoint, family, options)
+        possible, refused = _targets(checkpoint, family, options, follow)
         content = {"path": name, "family": family, **_size(checkpoint)}
     content |= {"could_become": possible, "could_not": refused, "example": _example(source, family, possible)}
     return _lines(content), content
 
 
-def _targets(checkpoint: "Checkpoint", family: str, options: "Options") -> tuple[list[str], dict[str, str]]:
+def _targets(
+    checkpoint: "Checkpoint", family: str, options: "Options", follow: Follower
+) -> tuple[list[str], dict[str, str]]:
     """Families that a plan can be made for, and why there is none for the others."""
     from converters.errors import ConversionError
     from converters.family import OURS, list_families
     from converters.plan.plan import make_plan
 
     possible, refused = [], {}
-    for to in [OURS, *(found.name for found in list_families())]:
-        if to == family:
-            continue
+    targets = [name for name in (OURS, *(found.name for found in list_families())) if name != family]
+    for k, to in enumerate(targets):
+        follow(f"planning: {to}", k, len(targets))
         try:
             make_plan(checkpoint, family, to, options)
             possible.append(to)

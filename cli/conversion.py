@@ -36,7 +36,7 @@ from cli.interrupts import saying
 from cli.parity import exit_code, judged
 from cli.samples import removed_samples, sample
 from cli.streaming.options import Golden, Stream, check_streaming
-from cli.terminal.progress import progress_bar
+from cli.terminal.progress import following, progress_bar
 
 if TYPE_CHECKING:
     from cli.hub.pushing import Target
@@ -160,7 +160,9 @@ def _described(
         raise typer.BadParameter("the option --to is missing: the family to convert to")
     from cli.becoming import described
 
-    show(*described(source, options), as_json=as_json, quiet=quiet)
+    with following("reading headers", wanted=not quiet and not as_json) as follow:
+        found = described(source, options, follow)
+    show(*found, as_json=as_json, quiet=quiet)
 
 
 def _convert(
