@@ -44,9 +44,11 @@ def faults(verdict: Mapping[str, Any]) -> list[str]:
 
 
 def _fault(explanation: Mapping[str, Any]) -> str:
-    place, claim = explanation.get("place"), explanation.get("claim")
+    """A fault: its place, where its claim does not begin with that layer, the claim, and what limits its proof."""
+    place, claim = str(explanation.get("place") or ""), str(explanation.get("claim"))
     note = f" ({explanation['note']})" if explanation.get("note") else ""
-    return f"{place}: {claim}{note}" if place and not str(claim).startswith(str(place)) else f"{claim}{note}"
+    said = not place or claim.startswith(place.partition(",")[0])
+    return f"{claim}{note}" if said else f"{place}: {claim}{note}"
 
 
 def label_of(measure: str) -> str:

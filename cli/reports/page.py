@@ -36,7 +36,7 @@ def _body(verdict: Facts, status: str) -> Iterator[str]:
     yield f"<h1>{text(verdict.get('candidate') or 'a model')}</h1>"
     yield f'<p class="soft">against {text(verdict.get("reference") or "nothing")}</p>'
     yield f"<p>{text(sentence(verdict))}</p>"
-    yield from (pairs([pair]) for pair in places(verdict))
+    yield pairs(places(verdict))
     yield "</header>"
     yield from _levels(verdict)
     yield from _charts(verdict)

@@ -49,9 +49,9 @@ def test_a_form_that_leaves_something_out_would_be_noticed(form, fail):
 def test_several_faults_are_told_one_by_one(form, fail):
     one = {"claim": "layer 1: gate and up are exchanged", "place": "layer 1, mlp", "note": "the dtype limits it"}
     other = {"claim": "eps is 1e-6, expected 1e-5", "place": "layer 2, norm 1", "note": ""}
-    told = ["gate and up are exchanged (the dtype limits it)", "layer 2, norm 1: eps is 1e-6, expected 1e-5"]
+    told = ["layer 1: gate and up are exchanged (the dtype limits it)", "layer 2, norm 1: eps is 1e-6, expected 1e-5"]
     made = text_of(form, {**fail, "explanations": [one, other]})
-    assert all(text in made for text in told) and "Fault 2" in made
+    assert all(text in made for text in told) and "Fault 2" in made and "mlp: layer 1" not in made
     assert "Fault 1" not in text_of(form, {**fail, "explanations": [one]})  # it is the hypothesis
 
 
