@@ -33,6 +33,8 @@ SETTINGS = {
             ("positional", "learned positions"),
             ("positional_offset", "learned positions from row 2 on"),
             ("normed", "a norm behind the embedding"),
+            ("scaled", "multiplied embeddings"),
+            ("scaled_table", "multiplied rows of the embedding"),
         )
     ),
     "embd_pdrop": Setting(((0.0, "no dropout on embeddings"),), "dropout {} on embeddings"),
@@ -44,8 +46,14 @@ SETTINGS = {
             ("parallel", "parallel blocks"),
             ("ngpt", "normalised blocks"),
             ("parallel_two_norms", "parallel blocks with two norms"),
+            ("residual", "residual blocks"),
         )
     ),
+    "architecture.norms": Setting(
+        (("before", "norms before branches"), ("after", "norms after branches"), ("both", "norms before and after"))
+    ),
+    "architecture.residual_scale": Setting(((1.0, "branches added as they are"),), "branches multiplied by {}"),
+    "embd_scale": Setting(((None, "embeddings as they are"),), "embeddings multiplied by {}"),
     "architecture.residual": Setting((("add", "branches that are added"), ("lerp", "branches that are interpolated"))),
     NORM + "norm_cls": Setting(
         (
@@ -56,6 +64,8 @@ SETTINGS = {
             ("l2", "norms to length 1"),
         )
     ),
+    NORM + "zero_centered_weight": _switch("norms around 1", "norms with plain weights"),
+    NORM + "elementwise_affine": _switch("norms with weights", "norms without weights"),
     NORM + "eps": Setting(other="norms with eps {}"),
     MLP + "mlp_cls": Setting(
         (
@@ -63,6 +73,8 @@ SETTINGS = {
             ("glu_bias", "a gated MLP with biases"),
             ("glu_scaled", "a gated MLP with a learned scale"),
             ("mlp", "a plain MLP"),
+            ("mlp_no_bias", "a plain MLP without biases"),
+            ("mlp_xielu", "a plain MLP whose activation learns"),
             ("fused_mlp", "a plain MLP"),
             ("moe", "a mixture of experts"),
         )
@@ -70,10 +82,19 @@ SETTINGS = {
     MLP + "act_fn": Setting(other="the activation {}"),
     MLP + "bias": _switch("biases in the MLP", "no biases in the MLP"),
     HEAD + "use_norm": _switch("a norm before the output head", "no norm before the output head"),
+    HEAD + "logit_multiplier": Setting(((1.0, "logits as they are"),), "logits multiplied by {}"),
+    HEAD + "logit_softcap": Setting(((0.0, "no cap on logits"),), "logits capped at {}"),
     HEAD + "use_bias": _switch("a bias on the output head", "no bias on the output head"),
     MIXER + "bias": _switch("biases on queries, keys and values", "no biases on queries, keys and values"),
     MIXER + "out_bias": _switch("a bias on the attention output", "no bias on the attention output"),
     MIXER + "qk_norm": _switch("normalised queries and keys", "queries and keys without norms"),
+    MIXER + "qk_norm_over": Setting(
+        (("head", "one norm for all heads"), ("each_head", "norms of each head"), ("width", "norms over all heads"))
+    ),
+    MIXER + "clip_qkv": Setting(
+        ((None, "unbounded queries, keys and values"),), "queries, keys and values bounded to {}"
+    ),
+    MIXER + "query_growth": Setting(((None, "queries that do not grow"),), "queries that grow by {}"),
     MIXER + "qk_l2_norm": _switch("queries and keys of length 1", "queries and keys of any length"),
     MIXER + "attn_fn": Setting(other="the attention function {}"),
     MIXER + "use_alibi": _switch("ALiBi", "no ALiBi"),

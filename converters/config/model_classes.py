@@ -15,19 +15,27 @@ JUDGED = ("AutoConfig", "AutoModel", "AutoModelForCausalLM")  # of the others, n
 
 @dataclass(frozen=True)
 class Architectures(Theirs):
-    """`architectures`: the family's classes, however they are wrapped; none and several of them are sound too."""
+    """`architectures`: the family's classes, however they are wrapped; none and several of them are sound too.
+
+    beside: classes of its own that have another head too. borrowed: classes of another family that run its models; they
+    do not tell the family where `model_type` does not.
+    """
 
     beside: tuple[str, ...] = ()
+    borrowed: tuple[str, ...] = ()
 
     def holds(self, value: Any) -> bool:
         """Whether every class is the family's."""
         return value is None or (isinstance(value, list) and all(map(self._is_own, value)))
 
+    def names(self, value: Any) -> bool:
+        """Whether a class is the family's own, not borrowed."""
+        return self.holds(value) and not any(_unwrapped(name) in self.borrowed for name in value or ())
+
     def _is_own(self, name: Any) -> bool:
-        own = {known.casefold() for names in self.values if names for known in (*names, *self.beside)}
-        while isinstance(name, str) and name.startswith(WRAPPERS):
-            name = name.removeprefix(next(wrapper for wrapper in WRAPPERS if name.startswith(wrapper)))
-        return isinstance(name, str) and name.casefold() in own
+        known = {one for names in self.values if names for one in (*names, *self.beside, *self.borrowed)}
+        plain = _unwrapped(name)
+        return isinstance(plain, str) and plain.casefold() in {one.casefold() for one in known}
 
     def read(self, theirs: Config) -> dict[str, Any]:
         """Nothing, if the classes are the family's.
@@ -44,6 +52,12 @@ class Architectures(Theirs):
             f"this model cannot be converted: {self.name} is {shown(said)}, expected {self.values[0]!r}; a class of"
             f" another name may be another model. If you know that it computes the same, pass --waive {self.name}"
         )
+
+
+def _unwrapped(name: Any) -> Any:
+    while isinstance(name, str) and name.startswith(WRAPPERS):
+        name = name.removeprefix(next(wrapper for wrapper in WRAPPERS if name.startswith(wrapper)))
+    return name
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from converters.config.entries import Config, Entry, Ours, Theirs
 from converters.config.kinds import same
 from converters.config.layout import ARCHITECTURE, MODEL_TYPE, resolve, unflatten
 from converters.config.list_architecture import as_list
+from converters.config.model_classes import Architectures
 from converters.config.obstacles import Obstacles, foreign_fields, unknown_fields
 from converters.config.waivers import is_said, places, without
 from converters.errors import ConfigRefused
@@ -114,8 +115,8 @@ class ConfigTable:
 
     def names_own_class(self, architectures: Any) -> bool:
         """Whether a value of `architectures` names a class of the family."""
-        entries = (e for e in self.entries if isinstance(e, Theirs) and e.name == "architectures")
-        return bool(architectures) and any(entry.holds(architectures) for entry in entries)
+        entries = (e for e in self.entries if isinstance(e, Architectures))
+        return bool(architectures) and any(entry.names(architectures) for entry in entries)
 
     @property
     def own_classes(self) -> list[str]:

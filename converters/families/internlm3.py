@@ -29,7 +29,15 @@ from converters.small_models import Hot
 CONFIG = ConfigTable(
     called="InternLM3",
     entries=(
-        *model("internlm3", "LlamaForCausalLM", "LlamaModel", bos=1, eos=2, pad=2, beside=("InternLM3ForCausalLM",)),
+        *model(
+            "internlm3",
+            "InternLM3ForCausalLM",
+            "InternLM3Model",
+            bos=1,
+            eos=2,
+            pad=2,
+            borrowed=("LlamaForCausalLM", "LlamaModel"),
+        ),
         *llama_decoder(least=1e-5),
         *heads(default_kv=2, head_dim=128),
         NO_WINDOW,

@@ -58,6 +58,7 @@ def model(
     eos: Any,
     pad: Any = None,
     beside: tuple[str, ...] = (),
+    borrowed: tuple[str, ...] = (),
     capped: bool = False,
     initializer: float = 0.02,
     alibi: bool = False,
@@ -66,12 +67,13 @@ def model(
     """What every causal language model of transformers has.
 
     causal, bare: its classes with and without a head. tied, bos, eos, pad, initializer: defaults of its config class.
-    beside: classes that have another head too. capped: the table has an entry of its own for the cap on scores.
-    alibi: scores are biased by distance. experts: it is a mixture of them.
+    beside: classes that have another head too. borrowed: classes of another family that run its models. capped: the
+    table has an entry of its own for the cap on scores. alibi: scores are biased by distance. experts: it is a mixture
+    of them.
     """
     return (
         Theirs("model_type", (model_type,)),
-        Architectures("architectures", ([causal], [bare], None), beside=beside),
+        Architectures("architectures", ([causal], [bare], None), beside=beside, borrowed=borrowed),
         AutoMap("auto_map", (None,), written=False, module=model_type, classes=(_config_of(bare), causal, bare)),
         Written("pad_vocab_size_multiple", 1),
         Ours(MIXER + "mixer_cls", ("mha",)),
