@@ -35,6 +35,7 @@ def test_keys_and_shapes_are_those_of_the_model(block, mlp, norm):
     assert dict(layout.tensors(layout.resolve(config))) == model_shapes(config)
 
 
+QK_NORM = {"mixer_cls": "mha", "qk_norm": True}
 VARIANTS = {
     "defaults": {},
     "tied": {"tie_word_embeddings": True},
@@ -45,6 +46,19 @@ VARIANTS = {
     "head": {"architecture": {"head": {"head_cls": "causal_lm", "use_bias": False}}},
     "inner": {"n_inner": 40, "architecture": {"mlp": {"mlp_cls": "mlp"}}},
     "heads in the config": {"n_head_kv": 1},
+    "norms before branches": {"architecture": {"block_cls": "residual"}},
+    "norms after branches": {"architecture": {"block_cls": "residual", "norms": "after"}},
+    "norms on both sides": {"architecture": {"block_cls": "residual", "norms": "both", "residual_scale": 0.5}},
+    "norms without parameters": {"architecture": {"norm": {"norm_cls": "torch", "elementwise_affine": False}}},
+    "norms around 1": {"architecture": {"norm": {"norm_cls": "torch", "zero_centered_weight": True}}},
+    "norms of each head": {"architecture": {"mixer": {**QK_NORM, "n_head_kv": 2, "qk_norm_over": "each_head"}}},
+    "norms over all heads": {"architecture": {"mixer": {**QK_NORM, "n_head_kv": 2, "qk_norm_over": "width"}}},
+    "bounds": {"architecture": {"mixer": {"mixer_cls": "mha", "clip_qkv": 2.0, "softcap": 3.0}}},
+    "an MLP without biases": {"architecture": {"mlp": {"mlp_cls": "mlp_no_bias"}}},
+    "an activation that learns": {"architecture": {"mlp": {"mlp_cls": "mlp_xielu"}}},
+    "scaled embeddings": {"embd_layer": "scaled", "embd_scale": 2.0},
+    "scaled rows": {"embd_layer": "scaled_table", "embd_scale": 2.0, "tie_word_embeddings": True},
+    "scaled logits": {"architecture": {"head": {"head_cls": "causal_lm", "logit_multiplier": 2.0}}},
 }
 
 
