@@ -126,7 +126,8 @@ def test_a_name_or_an_argument_that_does_not_exist_is_found(guide):
 
 
 def test_what_counts_as_a_group():
-    assert groups(f"{SHARED}.windows") == {"written", "tokens_of", "SlidingWindow", "LayerWindows"}
+    own = {"written", "tokens_of", "one_size", "SlidingWindow", "LayerWindows", "LocalLayers", "SwitchedWindow"}
+    assert groups(f"{SHARED}.windows") == own
     assert {"GLU", "NO_DROPOUT", "model"} <= groups(f"{SHARED}.transformers_fields")
     assert {"COSINES", "SINES"} <= groups(f"{SHARED}.sinusoids")
     assert is_group(Vanish(("n_embd",), "F32"))

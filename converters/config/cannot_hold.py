@@ -65,6 +65,7 @@ SETTINGS = {
         )
     ),
     NORM + "zero_centered_weight": _switch("norms around 1", "norms with plain weights"),
+    NORM + "bias": _switch("norms with biases", "norms without biases"),
     NORM + "elementwise_affine": _switch("norms with weights", "norms without weights"),
     NORM + "eps": Setting(other="norms with eps {}"),
     MLP + "mlp_cls": Setting(
@@ -81,6 +82,9 @@ SETTINGS = {
     ),
     MLP + "act_fn": Setting(other="the activation {}"),
     MLP + "bias": _switch("biases in the MLP", "no biases in the MLP"),
+    MLP + "router_jitter": Setting(((0.0, "no noise on the router"),), "noise {} on the router"),
+    MLP + "shared_inner": Setting(((None, "no shared expert"),), "a shared expert of width {}"),
+    MLP + "shared_gate": _switch("a gate of the shared expert", "no gate of the shared expert"),
     HEAD + "use_norm": _switch("a norm before the output head", "no norm before the output head"),
     HEAD + "logit_multiplier": Setting(((1.0, "logits as they are"),), "logits multiplied by {}"),
     HEAD + "logit_softcap": Setting(((0.0, "no cap on logits"),), "logits capped at {}"),
