@@ -164,7 +164,7 @@ def test_every_keyword_of_the_sdk_exists_with_its_default(module_class: Any) -> 
 UNKNOWN_NAMES = [
     (
         {"block_cls": "foo"},
-        "`architecture.block_cls` must be one of ['parallel', 'sequential', 'ngpt'], but got ",
+        "`architecture.block_cls` must be one of ['parallel', 'sequential', 'ngpt', ",
     ),
     ({"mixer": {"mixer_cls": "foo"}}, "`architecture.mixer.mixer_cls` must be one of ['mha'], but got 'foo'."),
     (
@@ -185,7 +185,7 @@ def test_an_unknown_name_lists_what_exists(architecture: Any, message: str) -> N
 
 
 def test_an_unknown_embedding_lists_what_exists() -> None:
-    with pytest.raises(ValueError, match=r"`embd_layer` must be one of \['default', 'positional'\], but got 'foo'"):
+    with pytest.raises(ValueError, match=r"`embd_layer` must be one of \['default', 'positional', .*\], but got 'foo'"):
         model(None, embd_layer="foo")
 
 

@@ -58,6 +58,15 @@ VARIANTS = {
     "an activation that learns": {"architecture": {"mlp": {"mlp_cls": "mlp_xielu"}}},
     "scaled embeddings": {"embd_layer": "scaled", "embd_scale": 2.0},
     "scaled rows": {"embd_layer": "scaled_table", "embd_scale": 2.0, "tie_word_embeddings": True},
+    "positions from row 2 on": {"embd_layer": "positional_offset"},
+    "a norm behind the embedding": {"embd_layer": "normed", "architecture": {"norm": {"norm_cls": "rms"}}},
+    "two norms": {"architecture": {"block_cls": "parallel_two_norms"}},
+    "experts by default": {"architecture": {"mlp": {"mlp_cls": "moe"}}},
+    "experts": {"architecture": {"mlp": {"mlp_cls": "moe", "n_experts": 3, "n_active": 1, "n_inner": 20}}},
+    "experts and a shared one": {
+        "architecture": {"mlp": {"mlp_cls": "moe", "n_experts": 3, "shared_inner": 28, "shared_gate": True}}
+    },
+    "a shared expert without a gate": {"architecture": {"mlp": {"mlp_cls": "moe", "shared_inner": 28}}},
     "scaled logits": {"architecture": {"head": {"head_cls": "causal_lm", "logit_multiplier": 2.0}}},
 }
 
