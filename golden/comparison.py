@@ -106,6 +106,7 @@ def _judge(case: Case) -> Verdict:
         reference=str(case.reference or case.golden_path),
         first_divergence=outcome.first_divergence,
         hypothesis=outcome.hypothesis,
+        explanations=outcome.explanations,
         lossy_steps=case.lossy_steps,
         versions=installed_versions(),
         asked=tuple(sorted(case.wanted)),

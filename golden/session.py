@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from golden.case import Case
-from golden.diagnosis.diagnosis import Suspect, explain, first_divergence
-from golden.errors import CannotRunError, MissingDeviceError
+from golden.diagnosis.diagnosis import Suspect, diagnose
+from golden.errors import MissingDeviceError
 from golden.evidence.live import Evidence, Opener, ReferenceTerms, reference_evidence
 from golden.evidence.prompts import reference_prompts
 from golden.levels.behaviour import judge_behaviour
@@ -25,7 +25,7 @@ from golden.models.lossy import cast_of, rows_of
 from golden.models.memory import RunPlan
 from golden.models.running import ModelRunner
 from golden.models.streamed_loading import open_streamed, open_whole
-from golden.verdict import LevelResult, Reading, Status
+from golden.verdict import Explanation, LevelResult, Reading, Status
 
 MODEL_LEVELS = frozenset({"L2", "L3", "L4"})
 UNCALIBRATED = "the golden file does not hold the reference's own error in bfloat16 or float16; record it again"
@@ -41,6 +41,7 @@ class Outcome:
     hypothesis: str | None = None
     stages: tuple[Reading, ...] = ()
     stage_budget: float | None = None
+    explanations: tuple[Explanation, ...] = ()
 
 
 def run_session(case: Case) -> Outcome:
@@ -156,23 +157,24 @@ def _judge_wide(case: Case, plan: RunPlan, evidence: Evidence, outcome: Outcome)
             outcome.stages, outcome.stage_budget = stage_readings(candidate, evidence), SLACK * budget.rms
     if "L4" in case.wanted:
         outcome.levels.append(case.watch.told(judge_behaviour(candidate, evidence, budget, case.progress)))
-    if any(level.name == "L2" and level.status is Status.FAIL and level.number is not None for level in outcome.levels):
-        _diagnose(case, candidate, evidence, budget, outcome)
+    failed = [level for level in outcome.levels if level.name == "L2" and level.status is Status.FAIL]
+    if failed:
+        _diagnose(case, candidate, evidence, budget, outcome, runs=failed[0].number is not None)
 
 
 def _noted(level: LevelResult, note: str) -> LevelResult:
     return replace(level, detail="; ".join(text for text in (level.detail, note) if text))
 
 
-def _diagnose(case: Case, candidate: ModelRunner, evidence: Evidence, budget: Budget, outcome: Outcome) -> None:
-    """Finds the first divergence and a hypothesis. Only for a candidate that ran and has a number."""
-    tables = [r for level in outcome.levels for r in level.readings if "embeddings" in r.name and not budget.keeps(r)]
-    where = f"{tables[0].name}: rms {tables[0].rms:.3g} of their std" if tables else None
-    outcome.first_divergence = first_divergence(candidate, evidence, budget) or where
+def _diagnose(
+    case: Case, candidate: ModelRunner, evidence: Evidence, budget: Budget, outcome: Outcome, *, runs: bool
+) -> None:
+    """Where the candidate parts from the reference, and why; of one that has no number by its files alone."""
     with tempfile.TemporaryDirectory(prefix="golden-") as scratch:
-        suspect = Suspect(case.candidate, candidate, outcome.first_divergence)
-        with suppress(CannotRunError):  # a hypothesis may make a config that cannot run
-            outcome.hypothesis = explain(suspect, evidence, budget, Path(scratch))
+        suspect = Suspect(case.candidate, candidate, case.reference, runs)
+        found = diagnose(suspect, evidence, budget, Path(scratch))
+    outcome.first_divergence, outcome.hypothesis = found.first_divergence, found.hypothesis
+    outcome.explanations = found.explanations
 
 
 def _judge_low(case: Case, evidence: Evidence) -> Iterator[LevelResult]:

@@ -91,9 +91,39 @@ class LevelResult:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """One difference of a failed candidate, in words.
+
+    Attributes:
+        claim: what is wrong, by layer, part and rows, or by config field.
+        place: the stage of the forward pass in which it shows first: "layer 3, mlp".
+        kind: ``weights`` (the files prove it), ``config``, ``function`` (found by running the model), ``missing``, or
+            ``unexplained``: a difference that no hypothesis explains.
+        undo: what was applied to undo it; empty where nothing was.
+        proved: the model passes with this, and the other explanations before it, undone.
+        rms: what is left after that, in units of the standard deviation of the reference's logits.
+        note: what limits the proof, such as the precision of the stored dtype.
+    """
+
+    claim: str
+    place: str
+    kind: str
+    undo: str = ""
+    proved: bool = False
+    rms: float | None = None
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {**vars(self), "rms": None if self.rms is None else finite_or_none(self.rms)}
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The result of judging a candidate; ``verdict`` follows from the levels by :func:`conclude`.
 
+    ``first_divergence`` is where the two models part, ``explanations`` what is wrong there and later, in the order of
+    the forward pass; ``hypothesis`` says the same in one sentence, None where nothing is explained.
     ``stages``: the error after each part of the forward pass, of which ``stage_budget`` is allowed. ``seconds``: how
     long judging took. ``hashes``: sha256 of the files of both sides, by side and name.
     """
@@ -104,6 +134,7 @@ class Verdict:
     reference: str = ""
     first_divergence: str | None = None
     hypothesis: str | None = None
+    explanations: tuple[Explanation, ...] = ()
     lossy_steps: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     asked: tuple[str, ...] = tuple(LEVELS)
@@ -144,6 +175,7 @@ class Verdict:
             "levels": levels,
             "first_divergence": self.first_divergence,
             "hypothesis": self.hypothesis,
+            "explanations": [explanation.to_json() for explanation in self.explanations],
             "lossy_steps": [dict(step) for step in self.lossy_steps],
             "versions": dict(self.versions),
             "candidate": self.candidate,

@@ -44,6 +44,7 @@ FLOORS = {
         golden
         golden.comparison golden.session golden.case golden.inputs golden.report
         golden.diagnosis
+        golden.weights
         golden.faults
         golden.levels
         golden.evidence

@@ -1,143 +1,209 @@
-"""Diagnosis after a failed L2: where the two models first differ, and which single mistake explains it."""
+"""Diagnosis after a failed L2: where the two models first differ, and what is wrong there and later.
+
+First the files, where the reference's are at hand: what differs is told by layer, part and rows. Then config.json.
+Then known mistakes are tried. That something makes the model pass is said only after it ran with that undone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from golden.diagnosis.hypotheses import config_hypotheses, weight_hypotheses
-from golden.diagnosis.hypothesis import Hypothesis
-from golden.errors import GoldenError
-from golden.evidence.error_meter import ErrorMeter
+from converters.errors import ConversionError
+from golden.diagnosis.bench import Bench
+from golden.diagnosis.config_causes import FieldCause, expected_config, field_causes, mended
+from golden.diagnosis.divergence import Divergence, find_divergence
+from golden.diagnosis.rounds import explained, precision_note, search, stored_dtype
+from golden.diagnosis.words import in_a_sentence
 from golden.evidence.live import Evidence
-from golden.evidence.stages import Stages, stages_of
-from golden.faults.model_copy import Patient, relink
 from golden.levels.function import Budget
-from golden.models.anatomy import read_anatomy
-from golden.models.folders import read_config, stored_elements
-from golden.models.loading import load_model
+from golden.models.folders import read_config
 from golden.models.running import ModelRunner
-from golden.verdict import Reading
+from golden.verdict import Explanation
+from golden.weights.causes import Cause, WeightReport, report_weights
+from golden.weights.places import rank
+from golden.weights.relations import EPS
+from golden.weights.sides import Sides, read_sides
 
-LARGEST = 500_000_000
-"""Hypotheses are tried on models of up to this many weights, because each costs a forward pass."""
-
-
-def first_divergence(candidate: ModelRunner, evidence: Evidence, budget: Budget) -> str | None:
-    """The first stage of the forward pass at which the candidate differs from the reference, or None.
-
-    Also None where the evidence has no hidden states, or the two models have no stage in common.
-    """
-    expected_stages = evidence.stages()
-    if not expected_stages:
-        return None
-    found_stages = dict(_stages(candidate, evidence))
-    for name, expected in expected_stages:
-        found = found_stages.get(name)
-        if found is None or found.shape[0] != expected.shape[0]:
-            continue
-        reading = _relative(name, found, expected)
-        if not reading.rms <= 10.0 * budget.rms:
-            return f"{name}: rms {reading.rms:.3g}, max {reading.max:.3g} of its size"
-    return None  # the diagnosis prompt does not show the fault
-
-
-def _stages(candidate: ModelRunner, evidence: Evidence) -> Stages:
-    try:
-        return stages_of(candidate, evidence.prompts)
-    except (RuntimeError, ValueError, IndexError, TypeError):
-        return []
-
-
-def _relative(name: str, found: Tensor, expected: Tensor) -> Reading:
-    """Both (tokens, width), each row in units of the expected one: positions of one stage may differ by 1e8 in size."""
-    width = min(found.shape[-1], expected.shape[-1])
-    sizes = expected[:, :width].double().square().mean(-1, keepdim=True).sqrt()
-    sizes = torch.where(sizes > 0, sizes, 1.0)
-    meter = ErrorMeter()
-    meter.add(name, found[:, :width] / sizes, expected[:, :width] / sizes)
-    return meter.total(name, 1.0)
+NO_STATES = "not known: the golden file holds no hidden states; record it with --hidden to be told the layer"
+NOT_RUN = "the files say so; the model was not run without it"
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """A failed candidate: its folder, its model, and the first stage where it differs from the reference, if known."""
+    """A failed candidate: its folder, its model, and the folder of the reference, if that is at hand.
+
+    ``runs``: whether it has logits that can be compared.
+    """
 
     folder: Path
     runner: ModelRunner
-    divergence: str | None
+    reference: Path | None
+    runs: bool = True
 
 
-def explain(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path) -> str | None:
-    """The one mistake without which the candidate would pass, or None where no single one explains it.
+@dataclass(frozen=True)
+class Diagnosis:
+    """Where the candidate parts from the reference, and what is wrong, in the order of the forward pass."""
 
-    Every hypothesis that fits the place of the divergence is tried: the mistake is undone in the candidate, in memory
-    or in a changed config with links to the weights, and the candidate runs one short prompt. Models of more than 500 M
-    weights are not tried, nor models that do not fit into memory.
+    first_divergence: str | None = None
+    explanations: tuple[Explanation, ...] = ()
+
+    @property
+    def hypothesis(self) -> str | None:
+        """All that is explained, in a sentence; None where nothing is."""
+        return in_a_sentence(self.explanations)
+
+
+def diagnose(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path) -> Diagnosis:
+    """Say where and why a candidate fails. Raises nothing for a candidate that is broken in another way.
 
     Args:
         scratch: an empty folder for changed configs.
     """
-    if suspect.runner.loaded.stream is not None or stored_elements(suspect.folder) > LARGEST:
-        return None
-    config = read_config(suspect.folder)
-    weights = suspect.runner.model.state_dict()
+    sides = None if suspect.reference is None else read_sides(suspect.folder, suspect.reference)
+    report = _report(sides)
+    bench = Bench(suspect.folder, suspect.runner, evidence, budget, scratch, sides)
+    if not suspect.runs:
+        return Diagnosis(report.place, tuple(_in_order([*map(_unrun, report.causes), *_unexplained(report)])))
+    bench.find_symptom()
+    divergence = find_divergence(bench.runner, evidence, budget, bench.index)
+    where = _where(bench, divergence, report)
+    found = _explain(bench, divergence, report) if bench.shows else [*map(_unrun, report.causes)]
+    return Diagnosis(where, tuple(_in_order([*found, *_unexplained(report)])))
+
+
+def _report(sides: Sides | None) -> WeightReport:
     try:
-        patient = Patient(weights, config, read_anatomy(config, weights))
-    except (KeyError, TypeError, AttributeError):  # an architecture whose parts `read_anatomy` does not know
+        return WeightReport() if sides is None else report_weights(sides)
+    except (ConversionError, OSError):  # a file that ends early, a number that cannot be rounded
+        return WeightReport()
+
+
+def _where(bench: Bench, divergence: Divergence | None, report: WeightReport) -> str | None:
+    """The place in a sentence: by the hidden states, else by the tables, else by the weights."""
+    if divergence is not None and (report.place is None or rank(divergence.stage) <= rank(report.place)):
+        return str(divergence)
+    for table in bench.tables:
+        reading = bench.table_reading(table)
+        if divergence is None or rank(table) < rank(divergence.stage):
+            return f"{reading.name}: rms {reading.rms:.3g} of their std"
+    if divergence is not None:
+        return str(divergence)
+    if report.place is not None:
+        return f"{report.place}: by the weights; no prompt that was compared stage by stage shows it"
+    known = any(bench.evidence.stages(index) for index in range(len(bench.evidence.prompts)))
+    return None if known or bench.sides is not None else NO_STATES
+
+
+def _explain(bench: Bench, divergence: Divergence | None, report: WeightReport) -> list[Explanation]:
+    weights = [cause for cause in report.causes if cause.edits]
+    lacking = [_unrun(cause) for cause in report.causes if not cause.edits]
+    for cause in weights:
+        bench.apply(cause.edits)
+    error = bench.measure() if weights else None
+    passes = error is not None and bench.patched and bench.keeps(error)
+    rms = error[0] if error is not None and bench.patched else None
+    found = [_of_weights(cause, passes, rms) for cause in weights]
+    if passes:
+        return [*lacking, *_with_precision(bench, weights, found)]
+    fields, rms = _fields(bench)
+    if fields:
+        every = [_of_weights(cause, bench.patched, rms) for cause in weights]
+        return [*([] if _is_tie(fields) else lacking), *every, *(_of_field(field, rms) for field in fields)]
+    if report.unexplained or lacking:
+        return [*lacking, *found]
+    rest = find_divergence(bench.runner, bench.evidence, bench.budget, bench.index) if weights else divergence
+    searched = explained(bench, search(bench, rest))
+    if weights and searched and searched[-1].proved:
+        found = [_of_weights(cause, True, searched[-1].rms) for cause in weights]
+    return [*found, *searched]
+
+
+def _of_weights(cause: Cause, passes: bool, rms: float | None) -> Explanation:
+    return Explanation(cause.claim, cause.place, "weights", cause.undo, passes, rms)
+
+
+def _of_field(field: FieldCause, rms: float) -> Explanation:
+    value = "not saying it" if field.should is None else f"{field.name} {field.should}"
+    return Explanation(field.claim, field.place, "config", value, True, rms)
+
+
+def _unrun(cause: Cause) -> Explanation:
+    kind = "weights" if cause.edits else "missing"
+    return Explanation(cause.claim, cause.place, kind, cause.undo, note=NOT_RUN if cause.edits else "")
+
+
+def _is_tie(fields: list[FieldCause]) -> bool:
+    """Whether a wrong tie is why the head is not stored."""
+    return any(field.path == "tie_word_embeddings" for field in fields)
+
+
+def _with_precision(bench: Bench, weights: list[Cause], found: list[Explanation]) -> list[Explanation]:
+    """Undoings that compute are run as such: they leave the rounding of the stored dtype, and the answer says so."""
+    if not any(cause.computed for cause in weights):
+        return found
+    for cause in weights:
+        bench.apply(cause.computed)
+    dtype = stored_dtype(bench)
+    error = bench.measure()
+    close = bench.keeps(error) or bench.keeps(error, 64 * EPS[dtype])
+    exact = "with the values of the reference it passes" if close else "only the values of the reference make it pass"
+    note = f"{precision_note(dtype)}; {exact}"
+    return [
+        one
+        if not cause.computed
+        else Explanation(
+            one.claim,
+            one.place,
+            one.kind,
+            one.undo if close else "the values of the reference",
+            True,
+            error[0] if close else one.rms,
+            "" if bench.keeps(error) else note,
+        )
+        for one, cause in zip(found, weights, strict=True)
+    ]
+
+
+def _fields(bench: Bench) -> tuple[list[FieldCause], float]:
+    """The fewest fields of config.json whose right values make the model pass, and the error then."""
+    config = read_config(bench.folder)
+    expected = bench.sides.config if bench.sides else expected_config(config, bench.evidence.config)
+    if expected is None:
+        return [], 0.0
+    patient = bench.patient()
+    needed = field_causes(config, expected, patient.anatomy if patient else None)
+    if not needed or _passing(bench, needed) is None:
+        return [], 0.0
+    if len(needed) > 1:
+        alone = next((cause for cause in needed if _passing(bench, [cause]) is not None), None)
+        needed = [alone] if alone else needed
+    for cause in list(needed) if len(needed) > 1 else ():
+        rest = [other for other in needed if other is not cause]
+        needed = rest if _passing(bench, rest) is not None else needed
+    rms = _passing(bench, needed)
+    return needed, 0.0 if rms is None else rms
+
+
+def _passing(bench: Bench, causes: list[FieldCause]) -> float | None:
+    """The error with these fields mended, if the model passes then."""
+    runner = bench.reload(mended(read_config(bench.folder), causes))
+    if runner is None:
         return None
-    for hypothesis, reading in _trials(suspect, evidence, budget, patient, scratch):
-        if budget.keeps(reading):
-            return f"{hypothesis.claim}: after undoing this the rms is {reading.rms:.1e}"
-    return None
-
-
-def _trials(
-    suspect: Suspect, evidence: Evidence, budget: Budget, patient: Patient, scratch: Path
-) -> Iterator[tuple[Hypothesis, Reading]]:
-    index = _failing_prompt(suspect.runner, evidence, budget)
-    if index is None:
-        return
-    for hypothesis in weight_hypotheses(patient):
-        if not hypothesis.fits(suspect.divergence):
-            continue
-        touched = {key: patient.weights[key].clone() for key in hypothesis.keys(patient)}
-        hypothesis.undo(patient)
-        yield hypothesis, _reading(suspect.runner, evidence, index)
-        for key, before in touched.items():
-            patient.weights[key].copy_(before)
-    for number, hypothesis in enumerate(config_hypotheses(patient, evidence.config)):
-        if hypothesis.fits(suspect.divergence):
-            changed = Patient(patient.weights, read_config(suspect.folder), patient.anatomy)
-            hypothesis.undo(changed)
-            repaired = _reloaded(suspect, scratch / str(number), changed.config)
-            if repaired is not None:
-                yield hypothesis, _reading(repaired, evidence, index)
-
-
-def _reloaded(suspect: Suspect, folder: Path, config: dict[str, Any]) -> ModelRunner | None:
-    """The candidate under another config, or None where that config does not fit its weights."""
+    before, bench.runner = bench.runner, runner
     try:
-        loaded = load_model(relink(suspect.folder, folder, config), suspect.runner.model.dtype)
-    except GoldenError:
-        return None
-    return None if loaded.problems else ModelRunner(loaded)
+        error = bench.measure()
+    finally:
+        bench.runner = before
+    return error[0] if bench.keeps(error) else None
 
 
-def _failing_prompt(candidate: ModelRunner, evidence: Evidence, budget: Budget) -> int | None:
-    """Index of the shortest prompt that shows the fault. On any other prompt every hypothesis would look right."""
-    for index in sorted(range(len(evidence.prompts)), key=lambda i: len(evidence.prompts[i].ids)):
-        if not budget.keeps(_reading(candidate, evidence, index)):
-            return index
-    return None
+def _unexplained(report: WeightReport) -> Iterator[Explanation]:
+    for place, claim in report.unexplained:
+        yield Explanation(claim, place, "unexplained")
 
 
-def _reading(candidate: ModelRunner, evidence: Evidence, index: int) -> Reading:
-    meter = ErrorMeter()
-    meter.add("hypothesis", *evidence.pair(index, candidate.logits(evidence.prompts[index].ids)))
-    return meter.total("hypothesis", evidence.std)
+def _in_order(found: list[Explanation]) -> list[Explanation]:
+    return sorted(found, key=lambda one: rank(one.place))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,51 +14,101 @@ from golden.faults import weight_faults as w
 from golden.faults.model_copy import Patient
 from golden.models.anatomy import lookup
 from golden.models.parts import ConfigPath
+from golden.weights.places import place_of
+from golden.weights.sides import split_role
 
 
 def weight_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
-    """Mistakes in the order of rows and tensors."""
+    """Mistakes in the order of rows and tensors: those of all layers, then those of one layer or of two."""
+    everywhere = list(_everywhere(patient))
+    yield from everywhere
+    yield from _head_hypotheses(patient)
+    for layer in range(patient.anatomy.n_layer):
+        yield from (hypothesis.in_layer(layer) for hypothesis in everywhere)
+        yield from _swaps_in_layer(patient, layer)
+    for layer in range(patient.anatomy.n_layer - 1):
+        claim = f"layers {layer} and {layer + 1} are exchanged"
+        yield Hypothesis(claim, m.swap_with_next(layer), _layer_roles(patient), (f"layer {layer},",))
+    for layer in range(patient.anatomy.n_layer):
+        yield from _swaps_of_layers(patient, layer)
+
+
+def _everywhere(patient: Patient) -> Iterator[Hypothesis]:
+    """Mistakes that a wrong rule makes in every layer."""
     mlp, attention, norm = ("layer 0, mlp",), ("layer 0, attention",), ("layer 0, norm 1",)
     for one, other, stages in (("gate", "up", mlp), ("k", "v", attention), ("norm_1", "norm_2", norm)):
         if can.same_shape(one, other)(patient):
-            yield Hypothesis(f"{one} and {other} are swapped", m.swap_everywhere(one, other), (one, other), stages)
+            yield Hypothesis(f"{one} and {other} are exchanged", m.swap_everywhere(one, other), (one, other), stages)
     if can.same_shape("q_norm", "k_norm")(patient):
         swap = m.swap_everywhere("q_norm", "k_norm")
-        yield Hypothesis("q_norm and k_norm are swapped", swap, ("q_norm", "k_norm"), attention)
+        yield Hypothesis("q_norm and k_norm are exchanged", swap, ("q_norm", "k_norm"), attention)
     yield from _rotary_hypotheses(patient, attention)
     if can.groups_heads(patient):
-        yield Hypothesis("key-value heads are tiled instead of repeated", m.untile_kv_heads, ("q", "o"), attention)
+        claim, undo = "key-value heads are tiled instead of repeated", "the order of repeated heads"
+        yield Hypothesis(claim, m.untile_kv_heads, ("q", "o"), attention, undo)
     if can.is_square("o")(patient):
-        yield Hypothesis("o is transposed", m.transpose("o"), ("o",), attention)
+        yield Hypothesis("o is transposed", m.transpose("o"), ("o",), attention, "the transpose")
+    scale, roles = float(patient.anatomy.head_dim) ** 0.5, ("q", "q_bias", "q_norm", "qk_scale")
+    for factor, claim in ((scale, "attention is scaled by 1/d"), (1.0 / scale, "attention is not scaled")):
+        undo = f"the factor {factor:.4g}"
+        yield Hypothesis(claim, m.scale_queries(factor), roles, attention, undo, computes=True)
+    yield from scale_hypotheses(patient)
+
+
+def _head_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
     if can.has_whole("head")(patient):
         for shift in (-1, 1):
             claim = f"rows of the head are rolled by {-shift}"
-            yield Hypothesis(claim, w.roll_rows("head", shift), ("head",), ("logits",))
-    scale = float(patient.anatomy.head_dim) ** 0.5
-    for factor, claim in ((scale, "attention is scaled by 1/d"), (1.0 / scale, "attention is not scaled")):
-        yield Hypothesis(claim, m.scale_queries(factor), ("q", "q_bias", "q_norm", "qk_scale"), attention)
-    yield from scale_hypotheses(patient)
-    yield from _layer_hypotheses(patient)
+            yield Hypothesis(claim, w.roll_rows("head", shift), ("head",), ("logits",), "the roll back")
 
 
 def _rotary_hypotheses(patient: Patient, stages: tuple[str, ...]) -> Iterator[Hypothesis]:
     if not can.rotates(patient):
         return
     for roles in (("q", "k"), ("q",), ("k",)):
-        names = " and ".join(roles)
-        yield Hypothesis(f"rows of {names} are in interleaved rotary order", m.deinterleave(*roles), roles, stages)
-        yield Hypothesis(f"rows of {names} were put into half-split order twice", m.interleave(*roles), roles, stages)
+        rows, undo = f"rows of {' and '.join(roles)}", "the half-split order"
+        yield Hypothesis(f"{rows} are in interleaved rotary order", m.deinterleave(*roles), roles, stages, undo)
+        twice, undo = f"{rows} were put into half-split order twice", "the reverse of that order"
+        yield Hypothesis(twice, m.interleave(*roles), roles, stages, undo)
 
 
-def _layer_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
-    """Mistakes of one layer, or of two neighbours, which show in that layer first."""
-    for i in range(patient.anatomy.n_layer):
-        if can.same_shape("norm_1", "norm_2")(patient):
-            claim = f"norms of layer {i} are swapped"
-            yield Hypothesis(claim, m.swap_in_layer(i), ("norm_1", "norm_2"), (f"layer {i},",))
-    roles = tuple({role.split(".")[-1] for role in patient.anatomy.parts if "." in role})
-    for i in range(patient.anatomy.n_layer - 1):
-        yield Hypothesis(f"layers {i} and {i + 1} are swapped", m.swap_with_next(i), roles, (f"layer {i},",))
+def _layer_roles(patient: Patient) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(role.split(".")[-1] for role in patient.anatomy.parts if "." in role))
+
+
+def _swaps_in_layer(patient: Patient, layer: int) -> Iterator[Hypothesis]:
+    """Any two parts of equal shape in one layer."""
+    roles = [role for role in _layer_roles(patient) if f"{layer}.{role}" in patient.anatomy.parts]
+    for k, one in enumerate(roles):
+        for other in roles[k + 1 :]:
+            pair = f"{layer}.{one}", f"{layer}.{other}"
+            if patient.part(pair[0]).shape == patient.part(pair[1]).shape:
+                yield _swap(f"layer {layer}: {one} and {other} are exchanged", pair)
+
+
+def _swaps_of_layers(patient: Patient, layer: int) -> Iterator[Hypothesis]:
+    """One part of a layer and the same part of a later one, and whole tensors of several parts."""
+    for later in range(layer + 1, patient.anatomy.n_layer):
+        for role in _layer_roles(patient):
+            pair = f"{layer}.{role}", f"{later}.{role}"
+            if all(name in patient.anatomy.parts for name in pair):
+                yield _swap(f"{role} of layers {layer} and {later} are exchanged", pair)
+        for roles in (("q", "k", "v"), ("up", "gate")):
+            pairs = [(f"{layer}.{role}", f"{later}.{role}") for role in roles]
+            if all(name in patient.anatomy.parts for pair in pairs for name in pair):
+                said = ", ".join(roles[:-1]) + f" and {roles[-1]}"
+                yield _swap(f"{said} of layers {layer} and {later} are exchanged", *pairs)
+
+
+def _swap(claim: str, *pairs: tuple[str, str]) -> Hypothesis:
+    def repair(patient: Patient, rng: random.Random) -> None:
+        for one, other in pairs:
+            patient.swap(one, other)
+
+    names = [split_role(role) for pair in pairs for role in pair]
+    layers = tuple(sorted({layer for layer, _ in names if layer is not None}))
+    stages = tuple({place_of(role) for pair in pairs for role in pair if split_role(role)[0] == layers[0]})
+    return Hypothesis(claim, repair, tuple({name for _, name in names}), stages, layers=layers)
 
 
 USUAL: dict[str, tuple[Any, ...]] = {
@@ -100,7 +151,8 @@ def config_hypotheses(patient: Patient, reference: Mapping[str, Any]) -> Iterato
         for value in dict.fromkeys((*(value for value in told if value is not None), *usual)):
             if value != now:
                 claim = f"{dial} is {now} and should be {value}"
-                yield Hypothesis(claim, m.set_dial(dial, value), (), SHOWS_IN[dial])
+                yield Hypothesis(claim, m.set_dial(dial, value), (), SHOWS_IN[dial], f"{dial} {value}")
     if "window" in patient.anatomy.dials and patient.read("window"):
         for by in (-1, 1):
-            yield Hypothesis(f"the window is off by {-by}", m.shift_window(by), (), SHOWS_IN["window"])
+            claim = f"the window is off by {-by}"
+            yield Hypothesis(claim, m.shift_window(by), (), SHOWS_IN["window"], "the right window")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,14 +17,18 @@ Undo = Callable[[Patient, random.Random], None]
 class Hypothesis:
     """One possible mistake: ``claim`` is a sentence about the candidate, ``repair`` undoes it.
 
-    ``roles`` are the parts that ``repair`` changes. ``stages`` are the stages where the mistake can show first, by the
-    beginning of their names; empty where it can show anywhere.
+    ``roles`` are the parts that ``repair`` changes, in all layers or in ``layers``. ``stages`` are the stages where the
+    mistake can show first, by the beginning of their names; empty where it can show anywhere. ``computes``: undoing it
+    rounds, because the weights were rounded after the mistake.
     """
 
     claim: str
     repair: Undo
     roles: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
+    undo_words: str = "the swap"
+    layers: tuple[int, ...] = ()
+    computes: bool = False
 
     def undo(self, patient: Patient) -> None:
         """Undo the mistake in this copy of the model."""
@@ -34,8 +38,25 @@ class Hypothesis:
     def keys(self, patient: Patient) -> set[str]:
         """Keys of the tensors that undoing the mistake changes."""
         parts = patient.anatomy.parts
-        return {part.key for role, part in parts.items() if role.split(".")[-1] in self.roles}
+        chosen = {role: part for role, part in parts.items() if role.split(".")[-1] in self.roles}
+        return {p.key for role, p in chosen.items() if not self.layers or role.split(".")[0] in map(str, self.layers)}
 
     def fits(self, divergence: str | None) -> bool:
         """Whether the mistake can show first at this stage; True where the stage is not known."""
         return divergence is None or not self.stages or any(divergence.startswith(stage) for stage in self.stages)
+
+    def in_layer(self, layer: int) -> Hypothesis:
+        """The same mistake in one layer alone."""
+        return replace(
+            self,
+            claim=f"layer {layer}: {self.claim}",
+            repair=lambda patient, rng: self.repair(only_layer(patient, layer), rng),
+            stages=tuple(stage.replace("layer 0", f"layer {layer}") for stage in self.stages),
+            layers=(layer,),
+        )
+
+
+def only_layer(patient: Patient, layer: int) -> Patient:
+    """The same model, of which only the parts of one layer are known."""
+    parts = {role: part for role, part in patient.anatomy.parts.items() if role.startswith(f"{layer}.")}
+    return Patient(patient.weights, patient.config, replace(patient.anatomy, parts=parts))

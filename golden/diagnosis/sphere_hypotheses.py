@@ -21,14 +21,14 @@ def scale_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
     """Mistakes in the order of learned scales."""
     if can.has("qk_scale")(patient):
         claim, roles = "entries of qk_scale are in interleaved rotary order", ("qk_scale",)
-        yield Hypothesis(claim, m.deinterleave("qk_scale"), roles, ATTENTION)
+        yield Hypothesis(claim, m.deinterleave("qk_scale"), roles, ATTENTION, "the half-split order")
         claim = "entries of qk_scale were put into half-split order twice"
-        yield Hypothesis(claim, m.interleave("qk_scale"), roles, ATTENTION)
+        yield Hypothesis(claim, m.interleave("qk_scale"), roles, ATTENTION, "the reverse of that order")
     for one, other in (("attn_alpha", "mlp_alpha"), ("up_scale", "gate_scale")):
         if can.same_shape(one, other)(patient):
-            yield Hypothesis(f"{one} and {other} are swapped", m.swap_everywhere(one, other), (one, other), MLP)
+            yield Hypothesis(f"{one} and {other} are exchanged", m.swap_everywhere(one, other), (one, other), MLP)
     if can.same_shape("up_scale", "gate_scale")(patient):
-        yield Hypothesis("gate and up are swapped, with their scales", _swap_halves, HALVES, MLP)
+        yield Hypothesis("gate and up are exchanged, with their scales", _swap_halves, HALVES, MLP)
 
 
 def _swap_halves(patient: Patient, rng: random.Random) -> None:
@@ -49,12 +49,12 @@ def told_hypotheses(patient: Patient, reference: Fields) -> Iterator[Hypothesis]
         now = lookup(patient.config, (*places[0][:-1], field))
         if now != value:
             claim = f"{field} is {_said(now)} and should be {_said(value)}"
-            yield Hypothesis(claim, _set_beside(field, value), (), ATTENTION)
+            yield Hypothesis(claim, _set_beside(field, value), (), ATTENTION, f"{field} {_said(value)}")
     width = patient.part("embed").shape[-1]
     for dial, (value, stages) in _numbers(reference, width).items():
         if dial in patient.anatomy.dials and patient.read(dial) != value:
             claim = f"{dial} is {_said(patient.read(dial))} and should be {_said(value)}"
-            yield Hypothesis(claim, m.set_dial(dial, value), (), stages)
+            yield Hypothesis(claim, m.set_dial(dial, value), (), stages, f"{dial} {_said(value)}")
 
 
 def _said(value: Any) -> str:

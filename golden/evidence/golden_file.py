@@ -40,7 +40,7 @@ from golden.evidence.live import common_columns
 from golden.evidence.probes import Probe
 from golden.evidence.prompts import Prompt
 from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, coarse_divergence, project
-from golden.evidence.stages import Stages
+from golden.evidence.stages import Stages, diagnosis_prompt
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,10 @@ class GoldenEvidence:
     def spread(self) -> float:
         return float(self.header["spread"])
 
-    def stages(self) -> Stages:
-        """Hidden states of the diagnosis prompt, in the order of the forward pass; empty if not recorded."""
+    def stages(self, index: int) -> Stages:
+        """Hidden states of the diagnosis prompt, in the order of the forward pass; empty of others, or not recorded."""
+        if index != diagnosis_prompt(self.prompts):
+            return []
         return [(name, self.load(f"stage.{j}")) for j, name in enumerate(self.header.get("stages", []))]
 
 

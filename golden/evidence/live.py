@@ -42,7 +42,7 @@ class Evidence(Truth, Protocol):
     ``pair`` and ``pair_rows`` return (candidate, reference) arrays of equal shape (rows, columns), cut to the columns
     both have. ``used_vocab`` counts the token rows before trailing zero rows, which are padding and may be missing in
     the candidate. ``calibration`` holds the reference's floor in a low-precision dtype, ``spread`` the rms between its
-    own attention backends, ``stages`` its hidden states on the diagnosis prompt, ``distance`` the rms by which a
+    own attention backends, ``stages`` its hidden states on a prompt where known, ``distance`` the rms by which a
     recorded lossy step changed its logits, ``config`` its config.json.
     """
 
@@ -66,7 +66,7 @@ class Evidence(Truth, Protocol):
 
     def spread(self) -> float: ...
 
-    def stages(self) -> Stages: ...
+    def stages(self, index: int) -> Stages: ...
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ class LiveEvidence:
     def spread(self) -> float:
         return attention_spread(self.runner, self.prompts)
 
-    def stages(self) -> Stages:
-        return stages_of(self.runner, self.prompts)
+    def stages(self, index: int) -> Stages:
+        return stages_of(self.runner, self.prompts[index])
 
 
 @dataclass(frozen=True)
@@ -157,8 +157,8 @@ class SpilledEvidence:
     def spread(self) -> float:
         return self.backends
 
-    def stages(self) -> Stages:
-        return self.states
+    def stages(self, index: int) -> Stages:
+        return self.states if index == diagnosis_prompt(self.prompts) else []
 
     def _load(self, name: str) -> Tensor:
         values: Tensor = load_file(self.folder / f"{name}.safetensors")["values"]
@@ -188,7 +188,7 @@ def spill(evidence: LiveEvidence, folder: Path, dtypes: Iterable[str]) -> Spille
         written=evidence.continuation(),
         calibrations={dtype: evidence.calibration(dtype) for dtype in dtypes},
         backends=evidence.spread(),
-        states=evidence.stages(),
+        states=evidence.stages(diagnosis_prompt(evidence.prompts)),
         config=evidence.config,
         distance=evidence.distance,
     )

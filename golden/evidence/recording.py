@@ -23,7 +23,7 @@ from golden.evidence.golden_header import HEADER, VERSION
 from golden.evidence.live import CHUNK, LiveEvidence, open_reference
 from golden.evidence.prompts import prompt_length, reference_prompts
 from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, fitting_sketch, project
-from golden.evidence.stages import stages_of
+from golden.evidence.stages import diagnosis_prompt
 from golden.evidence.versions import installed_versions
 from golden.models.failures import enough_memory
 from golden.models.folders import check_folder, read_config, stored_elements, vocabulary, weight_files
@@ -85,7 +85,7 @@ def _recorded(
     _add_text(live, header, tensors)
     _add_rows(live, tensors)
     if hidden:
-        stages = stages_of(live.runner, live.prompts)
+        stages = live.stages(diagnosis_prompt(live.prompts))
         header["stages"] = [name for name, _ in stages]
         tensors |= {f"stage.{j}": values.contiguous() for j, (_, values) in enumerate(stages)}
     header["spread"] = _float32_spread(folder, live)

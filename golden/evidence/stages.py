@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
 from golden.evidence.prompts import Prompt
-from golden.models.modules import ROLE_NAMES, blocks, captured, own_output, role_module
-from golden.models.running import ModelRunner
+from golden.models.modules import ROLE_NAMES, blocks, captured, output_of_call, own_output, role_module
+from golden.models.running import POSITIONS, ModelRunner
 
 Stages = list[tuple[str, Tensor]]
 
@@ -18,21 +18,36 @@ def diagnosis_prompt(prompts: Sequence[Prompt]) -> int:
     return min(range(len(prompts)), key=lambda i: len(prompts[i].ids))
 
 
-def stages_of(runner: ModelRunner, prompts: Sequence[Prompt]) -> Stages:
+def stages_of(runner: ModelRunner, prompt: Prompt) -> Stages:
     """(name, values (tokens, width)) of embeddings, norms, attentions, MLPs, blocks and logits, in order."""
-    named: list[tuple[str, nn.Module]] = [("embeddings", runner.model.get_input_embeddings())]
+    named = list(_named_modules(runner))
+    with captured([module for _, module in named]) as calls:
+        logits = runner.logits(prompt.ids)
+    both = zip(named, calls, strict=True)
+    stages = [(name, _flat(own_output(module, call[-1]))) for (name, module), call in both if call]
+    return [*stages, ("logits", logits)]
+
+
+def stage_value(runner: ModelRunner, prompt: Prompt, name: str) -> Tensor | None:
+    """The values of one stage; no more of the forward pass is run than they take. None where there is no such stage."""
+    if name == "logits":
+        return runner.logits(prompt.ids)
+    runner.prime(prompt.ids)
+    module = dict(_named_modules(runner)).get(name)
+    output = None if module is None else output_of_call(module, lambda: runner.logits(prompt.ids))
+    return None if output is None else _flat(output)
+
+
+def _named_modules(runner: ModelRunner) -> Iterator[tuple[str, nn.Module]]:
+    yield "embeddings", runner.model.get_input_embeddings()
+    if POSITIONS in runner.tables:
+        yield "positions", runner.tables[POSITIONS]
     for i, block in enumerate(blocks(runner.model)):
         for role in ROLE_NAMES:
             module = role_module(block, role)
             if module is not None:
-                named.append((f"layer {i}, {role.replace('_', ' ')}", module))
-        named.append((f"layer {i}, output", block))
-    with captured([module for _, module in named]) as calls:
-        logits = runner.logits(prompts[diagnosis_prompt(prompts)].ids)
-    stages = [
-        (name, _flat(own_output(module, call[-1]))) for (name, module), call in zip(named, calls, strict=True) if call
-    ]
-    return [*stages, ("logits", logits)]
+                yield f"layer {i}, {role.replace('_', ' ')}", module
+        yield f"layer {i}, output", block
 
 
 def _flat(values: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def judge_function(
     problems = [*candidate.loaded.problems, *_missing_rows(candidate, evidence)]
     if problems:
         return LevelResult("L2", Status.FAIL, None, budget.rms, _first_named(problems))
-    tables = [_compare_table(candidate, evidence, table) for table in evidence.table_sizes]
+    tables = [compare_table(candidate, evidence, table) for table in evidence.table_sizes]
     meter = ErrorMeter()
     for index, prompt in enumerate(evidence.prompts):
         if progress is not None:
@@ -94,7 +94,7 @@ def _worst(readings: tuple[Reading, ...], budget: Budget) -> str:
     return text
 
 
-def _compare_table(candidate: ModelRunner, evidence: Evidence, table: str) -> Reading:
+def compare_table(candidate: ModelRunner, evidence: Evidence, table: str) -> Reading:
     """Every row of an embedding table that both models have."""
     size = min(evidence.table_sizes[table], int(candidate.tables[table].num_embeddings))
     meter = ErrorMeter()

@@ -6,7 +6,7 @@ and one layer are in memory. The results are those of the whole model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ DTYPES = {
 
 Source = tuple[Path, str]
 """A safetensors file and a key in it."""
+Patch = Callable[[Tensor], None]
+"""Writes other values into a tensor that was read."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class LayerStream:
 
     def __init__(self, model: nn.Module, sources: Mapping[str, Source]) -> None:
         self.rounded_to: torch.dtype | None = None
+        self._patches: dict[Source, list[Patch]] = {}
         self._sources = sources
         self._dtypes = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
         self._buffers = {name: tensor for name, tensor in model.state_dict().items() if name not in self._dtypes}
@@ -71,7 +74,17 @@ class LayerStream:
         # A model in float64 runs under `Float64Mode`, which would also change the casts of this method.
         with torch._C.DisableTorchFunction():
             stored = read_tensor(path, key)
+            for patch in self._patches.get((path, key), ()):
+                patch(stored)
             return (stored if self.rounded_to is None else stored.to(self.rounded_to)).to(self._dtypes[name])
+
+    def patch(self, name: str, patch: Patch) -> bool:
+        """Change a parameter whenever it is read from now on. False where there is no such parameter."""
+        if name not in self._sources:
+            return False
+        self._patches.setdefault(self._sources[name], []).append(patch)
+        self.release()
+        return True
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter with its weights, one after the other; then the buffers that files hold."""

@@ -130,6 +130,24 @@ def own_output(module: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any], A
     return first_tensor(output) if residual is None else first_tensor(output) - residual
 
 
+def output_of_call(module: nn.Module, run: Callable[[], object]) -> Any:
+    """What a module gives when ``run`` calls it first (see `own_output`), None if it never does; no more is run."""
+    found: list[Any] = []
+
+    def stop(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        found.append(own_output(module, (args, kwargs, output)))
+        raise _Reached
+
+    handle = module.register_forward_hook(stop, with_kwargs=True)
+    try:
+        run()
+    except _Reached:
+        pass
+    finally:
+        handle.remove()
+    return found[0] if found else None
+
+
 def keywords_of_call(module: nn.Module, run: Callable[[], object]) -> dict[str, Any]:
     """The arguments, besides the hidden states, with which ``run`` calls a module first.
 

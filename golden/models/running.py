@@ -46,13 +46,16 @@ class ModelRunner:
 
     def logits(self, ids: Sequence[int]) -> Tensor:
         """Logits (tokens, vocab) of one prompt, all positions, without a cache."""
-        batch = self.batch(ids)
+        self.prime(ids)
+        logits: Tensor = self.forward(input_ids=self.batch(ids), use_cache=False).logits[0]
+        return logits
+
+    def prime(self, ids: Sequence[int]) -> None:
+        """The pass of the same length that has to come before, where one has to."""
         if self._primes and self._primed_length != len(ids):
             with torch.no_grad(), silenced(), running(self.loaded.folder):
-                self.model(input_ids=batch, use_cache=False)
+                self.model(input_ids=self.batch(ids), use_cache=False)
             self._primed_length = len(ids)
-        logits: Tensor = self.forward(input_ids=batch, use_cache=False).logits[0]
-        return logits
 
     def batch(self, ids: Sequence[int]) -> Tensor:
         """One prompt as a batch (1, tokens) on the model's device."""

@@ -1,0 +1,162 @@
+"""The failed candidate on the bench: what is believed wrong is undone in memory, and the model runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from golden.errors import CannotRunError, GoldenError
+from golden.evidence.error_meter import ErrorMeter
+from golden.evidence.live import Evidence
+from golden.faults.model_copy import Patient, relink
+from golden.levels.function import Budget, compare_table
+from golden.models.anatomy import read_anatomy
+from golden.models.folders import read_config
+from golden.models.loading import load_model
+from golden.models.parts import Part
+from golden.models.running import ModelRunner
+from golden.references import is_native
+from golden.verdict import Reading
+from golden.weights.facts import Edit
+from golden.weights.sides import Sides
+
+NEEDED = ": the model needs it, the files do not have it"
+
+
+@dataclass
+class Bench:
+    """A failed candidate, with what was undone in it so far.
+
+    Attributes:
+        index: the shortest prompt that shows the fault; on any other every hypothesis would look right. None where only
+            rows of a table show it.
+        tables: the embedding tables that show it.
+        patched: whether every edit so far could be applied.
+    """
+
+    folder: Path
+    runner: ModelRunner
+    evidence: Evidence
+    budget: Budget
+    scratch: Path
+    sides: Sides | None
+    index: int | None = None
+    tables: tuple[str, ...] = ()
+    edits: list[Edit] = field(default_factory=list)
+    patched: bool = True
+    reloads: int = 0
+
+    @property
+    def shows(self) -> bool:
+        """Whether there is anything that would tell that a fault is gone."""
+        return self.index is not None or bool(self.tables)
+
+    def find_symptom(self) -> None:
+        """Look for the prompt or the tables that show the fault."""
+        for index in sorted(range(len(self.evidence.prompts)), key=lambda i: len(self.evidence.prompts[i].ids)):
+            if not self.keeps(self.prompt_error(index)):
+                self.index = index
+                break
+        known = [table for table in self.evidence.table_sizes if table in self.runner.tables]
+        self.tables = tuple(table for table in known if not self.budget.keeps(self.table_reading(table)))
+
+    def table_reading(self, table: str) -> Reading:
+        """The error of all rows of a table that both models have."""
+        return compare_table(self.runner, self.evidence, table)
+
+    def prompt_error(self, index: int) -> tuple[float, float]:
+        """(rms, max) on a prompt, in units of the deviation of the reference's logits; infinite where it cannot run."""
+        try:
+            logits = self.runner.logits(self.evidence.prompts[index].ids)
+        except (RuntimeError, ValueError, IndexError, TypeError, CannotRunError):
+            return float("inf"), float("inf")
+        meter = ErrorMeter()
+        meter.add("hypothesis", *self.evidence.pair(index, logits))
+        found = meter.total("hypothesis", self.evidence.std)
+        return found.rms, found.max
+
+    def keeps(self, error: tuple[float, float], rms: float | None = None) -> bool:
+        """Whether an error is within the budget, or within another rms."""
+        limit, largest = (self.budget.rms, self.budget.max) if rms is None else (rms, None)
+        return error[0] <= limit and (largest is None or error[1] <= largest)
+
+    def measure(self) -> tuple[float, float]:
+        """The largest error of what showed the fault."""
+        errors = [] if self.index is None else [self.prompt_error(self.index)]
+        errors += [(reading.rms, reading.max) for reading in map(self.table_reading, self.tables)]
+        return max((e[0] for e in errors), default=float("inf")), max((e[1] for e in errors), default=float("inf"))
+
+    def apply(self, edits: Iterable[Edit]) -> None:
+        """Write edits into the model, or have them written whenever a layer is read."""
+        for edit in edits:
+            self.edits.append(edit)
+            self.patched &= self._write(edit)
+
+    def _write(self, edit: Edit) -> bool:
+        stream, name = self.runner.loaded.stream, self._name(edit.part.key)
+        if name is None:
+            return False
+        if stream is not None:
+            return stream.patch(name, lambda tensor: edit.apply({edit.part.key: tensor}))
+        with torch.no_grad():
+            edit.apply({edit.part.key: self.weights[name]})
+        return True
+
+    def _name(self, key: str) -> str | None:
+        """The parameter that holds a tensor of the files; None where it is not known."""
+        prefix = getattr(self.runner.model, "base_model_prefix", "")
+        known = self.weights
+        return next((name for name in (key, f"{prefix}.{key}") if name in known), None)
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The parameters in memory; a model that is run layer by layer has them on the meta device."""
+        found: Mapping[str, Tensor] = self.runner.model.state_dict()
+        return found
+
+    def patient(self) -> Patient | None:
+        """The model for hypotheses, which change its weights in place; None where its parts are not known."""
+        if self.runner.loaded.stream is not None or is_native(self.folder):
+            return None
+        try:
+            config, weights = read_config(self.folder), dict(self.weights)
+            return Patient(weights, config, read_anatomy(config, weights))
+        except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+            return None  # an architecture whose parts `read_anatomy` does not know
+
+    def reload(self, config: dict[str, Any]) -> ModelRunner | None:
+        """The candidate under another config, with all edits; None where that config does not fit its weights.
+
+        A tensor that the other config needs and that is not stored is taken from the reference.
+        """
+        if self.runner.loaded.stream is not None or is_native(self.folder):
+            return None
+        self.reloads += 1
+        try:
+            loaded = load_model(relink(self.folder, self.scratch / str(self.reloads), config), self.runner.model.dtype)
+        except (GoldenError, OSError):
+            return None
+        before, self.runner = self.runner, ModelRunner(loaded)
+        try:
+            usable = self._fill(loaded.problems) and all([self._write(edit) for edit in self.edits])
+            return self.runner if usable else None
+        finally:
+            self.runner = before
+
+    def _fill(self, problems: tuple[str, ...]) -> bool:
+        """Take what is missing from the reference. False where anything else is wrong."""
+        keys = [problem.removesuffix(NEEDED) for problem in problems]
+        known = self.sides.truth.tensors if self.sides else {}
+        if not all(problem.endswith(NEEDED) and key in known for problem, key in zip(problems, keys, strict=True)):
+            return False
+        sides = self.sides
+        for key in keys:
+            assert sides is not None
+            if not self._write(Edit(Part(key), lambda key=key: sides.truth.part(Part(key)))):  # type: ignore[misc]
+                return False
+        return True

@@ -1,0 +1,131 @@
+"""Fields of config.json that differ from what the reference's config means, with the config that mends them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from converters.config import layout
+from converters.config.kinds import same
+from converters.config_alignment import ECHOES, FREE, SAID, families_of
+from converters.errors import ConversionError
+from converters.family import OURS, get_family
+from golden.diagnosis.hypotheses import SHOWS_IN
+from golden.models.anatomy import Anatomy
+from golden.models.loading import says_mixformer
+
+IGNORED = FREE | {*ECHOES, *SAID, "architectures", "transformers_version", "_name_or_path", "model_type"}
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class FieldCause:
+    """One field of config.json: what it says and what it should say; None where it says nothing."""
+
+    path: str
+    now: Any
+    should: Any
+    name: str
+    place: str
+
+    @property
+    def claim(self) -> str:
+        """The difference in a sentence."""
+        return f"{self.name} is {_said(self.now)} and should be {_said(self.should)}"
+
+
+def _said(value: Any) -> str:
+    return "not said" if value is None else str(value)
+
+
+def expected_config(candidate: Config, reference: Config) -> Config | None:
+    """What the candidate's config.json would be if the reference were converted; None where that is not known."""
+    try:
+        mine, theirs = families_of(candidate, reference)
+        if mine == theirs:
+            return reference
+        ours = reference if theirs == OURS else get_family(theirs).config.to_ours(reference, theirs)
+        return ours if mine == OURS else get_family(mine).config.to_theirs(ours, mine)
+    except (ConversionError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def field_causes(candidate: Config, expected: Config, anatomy: Anatomy | None) -> list[FieldCause]:
+    """Every field that may change the function and says something else, in the order in which it shows."""
+    try:
+        now, should = _leaves(candidate), _leaves(expected)
+    except ConversionError:
+        return []
+    found = [
+        FieldCause(path, now.get(path), should.get(path), *_named(path, anatomy))
+        for path in sorted(now.keys() | should.keys())
+        if path not in IGNORED and path.split(".")[0] not in IGNORED and not same(now.get(path), should.get(path))
+    ]
+    found = [cause for cause in found if cause.now is not None or cause.should is not None]
+    return sorted(found, key=lambda cause: cause.place == "logits")
+
+
+def _leaves(config: Config) -> dict[str, Any]:
+    """Dotted paths to values; of a MixFormer with every default said."""
+    if says_mixformer(config):
+        return layout.resolve(config)
+    return dict(_flat("", config))
+
+
+def _flat(start: str, config: Config) -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{start}{name}.", value)
+        else:
+            yield f"{start}{name}", value
+
+
+def _named(path: str, anatomy: Anatomy | None) -> tuple[str, str]:
+    """The short name of a field, and the stage in which a wrong value shows first."""
+    for dial, places in anatomy.dials.items() if anatomy else ():
+        if any(".".join(str(step) for step in place if isinstance(step, str)) == path for place in places):
+            shows = SHOWS_IN.get(dial)
+            return dial, _stage(shows[0]) if shows else "layer 0"
+    return path, "layer 0"
+
+
+def _stage(stage: str) -> str:
+    return "layer 0, norm 1" if stage == "layer 0, norm" else stage
+
+
+def mended(candidate: Config, causes: list[FieldCause]) -> dict[str, Any]:
+    """The candidate's config with these fields as they should be, in every block."""
+    config: dict[str, Any] = copy.deepcopy(dict(candidate))
+    for cause in causes:
+        for place, path in _places(config, cause.path):
+            _set(place, path, cause.should)
+    return config
+
+
+def _places(config: dict[str, Any], path: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """The objects that hold a field, and its path in each: a MixFormer may list its blocks one by one."""
+    top, _, rest = path.partition(".")
+    blocks = config.get("architecture")
+    if top != "architecture" or not isinstance(blocks, list):
+        yield config, path
+        return
+    if rest.startswith(("head.", "loss.")):
+        yield config, rest
+        return
+    if rest.startswith("norm."):
+        yield config, f"final_{rest}"
+    yield from ((block, rest) for block in blocks)
+
+
+def _set(place: dict[str, Any], path: str, value: Any) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        if not isinstance(place.get(parent), dict):
+            place[parent] = {}
+        place = place[parent]
+    if value is None:
+        place.pop(name, None)
+    else:
+        place[name] = value

@@ -1,0 +1,35 @@
+"""The order of parts in the forward pass, and the stage in which a wrong part shows first."""
+
+from __future__ import annotations
+
+from golden.weights.sides import split_role
+
+STAGES = ("norm 1", "attention", "norm 2", "mlp", "output")
+_STAGE = (
+    {"norm_1": 0, "norm_2": 2, "attn_alpha": 3, "mlp_alpha": 4}
+    | dict.fromkeys(("q", "k", "v", "qkv", "o", "q_norm", "k_norm", "qk_scale"), 1)
+    | dict.fromkeys(("gate", "up", "down", "fc1", "fc2", "gate_scale", "up_scale", "idle_scale"), 3)
+)
+_TOP = {"embed": "embeddings", "positions": "positions"}
+
+
+def place_of(role: str) -> str:
+    """The stage, as `golden.evidence.stages` names it, that a part belongs to."""
+    layer, name = split_role(role)
+    if layer is None:
+        return _TOP.get(name, "logits")
+    stage = _STAGE.get(name.removesuffix("_bias"))
+    return f"layer {layer}" if stage is None else f"layer {layer}, {STAGES[stage]}"
+
+
+def rank(place: str) -> tuple[int, int]:
+    """Where a stage stands in the forward pass, for sorting."""
+    if place.startswith(("embeddings", "token embeddings")):
+        return -2, 0
+    if place.startswith(("positions", "position embeddings")):
+        return -1, 0
+    if not place.startswith("layer "):
+        return 1 << 30, 0
+    layer, _, stage = place.removeprefix("layer ").partition(", ")
+    known = [number for number, name in enumerate(STAGES) if stage.startswith(name)]
+    return int(layer.split(":")[0]), known[0] if known else 0
