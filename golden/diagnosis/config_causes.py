@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from converters.config import layout
@@ -15,6 +15,7 @@ from converters.family import OURS, get_family
 from golden.diagnosis.hypotheses import SHOWS_IN
 from golden.models.anatomy import Anatomy
 from golden.models.loading import says_mixformer
+from golden.models.parts import ConfigPath
 
 IGNORED = FREE | {*ECHOES, *SAID, "architectures", "transformers_version", "_name_or_path", "model_type"}
 Config = Mapping[str, Any]
@@ -22,13 +23,17 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class FieldCause:
-    """One field of config.json: what it says and what it should say; None where it says nothing."""
+    """One field of config.json: what it says and what it should say; None where it says nothing.
+
+    ``also``: other places that hold the same value.
+    """
 
     path: str
     now: Any
     should: Any
     name: str
     place: str
+    also: tuple[str, ...] = ()
 
     @property
     def claim(self) -> str:
@@ -59,12 +64,30 @@ def field_causes(candidate: Config, expected: Config, anatomy: Anatomy | None) -
     except ConversionError:
         return []
     found = [
-        FieldCause(path, now.get(path), should.get(path), *_named(path, anatomy))
+        FieldCause(path, _stated(candidate, path, now.get(path)), should.get(path), *_named(path, anatomy))
         for path in sorted(now.keys() | should.keys())
         if path not in IGNORED and path.split(".")[0] not in IGNORED and not same(now.get(path), should.get(path))
     ]
     found = [cause for cause in found if cause.now is not None or cause.should is not None]
-    return sorted(found, key=lambda cause: cause.place == "logits")
+    return sorted(_joined(found, anatomy), key=lambda cause: cause.place == "logits")
+
+
+def _joined(causes: list[FieldCause], anatomy: Anatomy | None) -> list[FieldCause]:
+    """Fields of one name that all say the same wrong value as one."""
+    left = {cause.path: cause for cause in causes}
+    for dial, places in anatomy.dials.items() if anatomy else ():
+        group = [left[path] for path in dict.fromkeys(map(_dotted, places)) if path in left]
+        alike = len(group) > 1 and all(same(c.now, group[0].now) and same(c.should, group[0].should) for c in group)
+        if alike and len(group) == len(set(map(_dotted, places))):
+            also = tuple(cause.path for cause in group[1:])
+            left[group[0].path] = replace(group[0], name=dial, also=also)
+            for path in also:
+                del left[path]
+    return list(left.values())
+
+
+def _dotted(place: ConfigPath) -> str:
+    return ".".join(str(step) for step in place if isinstance(step, str))
 
 
 def _leaves(config: Config) -> dict[str, Any]:
@@ -72,6 +95,17 @@ def _leaves(config: Config) -> dict[str, Any]:
     if says_mixformer(config):
         return layout.resolve(config)
     return dict(_flat("", config))
+
+
+def _stated(config: Config, path: str, resolved: Any) -> Any:
+    """The value that a config states, also where it is one that `layout.resolve` leaves out because it is neutral."""
+    if resolved is not None:
+        return resolved
+    place, rest = next(_places(dict(config), path))
+    value: Any = place
+    for step in rest.split("."):
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
 
 
 def _flat(start: str, config: Config) -> Iterator[tuple[str, Any]]:
@@ -85,7 +119,7 @@ def _flat(start: str, config: Config) -> Iterator[tuple[str, Any]]:
 def _named(path: str, anatomy: Anatomy | None) -> tuple[str, str]:
     """The short name of a field, and the stage in which a wrong value shows first."""
     for dial, places in anatomy.dials.items() if anatomy else ():
-        if any(".".join(str(step) for step in place if isinstance(step, str)) == path for place in places):
+        if path in map(_dotted, places):
             shows = SHOWS_IN.get(dial)
             return dial, _stage(shows[0]) if shows else "layer 0"
     return path, "layer 0"
@@ -99,8 +133,9 @@ def mended(candidate: Config, causes: list[FieldCause]) -> dict[str, Any]:
     """The candidate's config with these fields as they should be, in every block."""
     config: dict[str, Any] = copy.deepcopy(dict(candidate))
     for cause in causes:
-        for place, path in _places(config, cause.path):
-            _set(place, path, cause.should)
+        for path in (cause.path, *cause.also):
+            for place, rest in _places(config, path):
+                _set(place, rest, cause.should)
     return config
 
 

@@ -117,7 +117,7 @@ def test_a_wrong_rule_fails_by_its_function_and_is_named(
     code, verdict = judged(copied(place / name, tmp_path / name, traces), place)
     assert (code, verdict["verdict"], statuses(verdict)["L2"]) == (4, "FAIL", "FAIL")
     assert verdict["first_divergence"].startswith(where)
-    assert verdict["hypothesis"].startswith(f"{claim} are swapped")
+    assert verdict["hypothesis"].startswith(f"{claim} are exchanged")
 
 
 @pytest.mark.parametrize("traces", [True, False], ids=["conversion.json kept", "conversion.json removed"])

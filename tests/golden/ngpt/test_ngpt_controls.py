@@ -193,7 +193,7 @@ def test_what_no_function_shows_fails_l1_and_passes_l2(
 HYPOTHESES = [
     ("tutorial", "a softmax where there is none", "attn_fn is softmax and should be masked_linear"),
     ("tutorial", "frequencies by exp for pow", "rotary_formula is exp and should be pow"),
-    ("tutorial", "attn_alpha and mlp_alpha swapped", "attn_alpha and mlp_alpha are swapped"),
+    ("tutorial", "attn_alpha and mlp_alpha swapped", "attn_alpha and mlp_alpha are exchanged"),
     ("nvidia", "residual lerp taken for add", "residual is add and should be lerp"),
     ("nvidia", "q and k permuted without their scale", "entries of qk_scale are in interleaved rotary order"),
     ("nvidia", "another base of all scales", "scaling is 0.12625 and should be 0.125"),
@@ -222,7 +222,7 @@ def test_gate_and_up_with_their_scales_are_named_as_one_mistake(
         patient.swap(f"{i}.up", f"{i}.gate")
         patient.swap(f"{i}.up_scale", f"{i}.gate_scale")
     verdict = compare(discharge(patient, made.ours, tmp_path), made.source, levels=["L2"])
-    assert str(verdict.hypothesis).startswith("gate and up are swapped, with their scales")
+    assert str(verdict.hypothesis).startswith("gate and up are exchanged, with their scales")
 
 
 def test_a_fault_at_the_last_position_alone_is_placed(converted: Callable[[str], Converted], tmp_path: Path) -> None:
