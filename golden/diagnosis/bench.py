@@ -37,6 +37,7 @@ class Bench:
             rows of a table show it.
         tables: the embedding tables that show it.
         patched: whether every edit so far could be applied.
+        filled: tensors that were taken from the reference because the last config needs them.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Bench:
     tables: tuple[str, ...] = ()
     edits: list[Edit] = field(default_factory=list)
     patched: bool = True
+    filled: tuple[str, ...] = ()
     reloads: int = 0
 
     @property
@@ -154,7 +156,7 @@ class Bench:
         known = self.sides.truth.tensors if self.sides else {}
         if not all(problem.endswith(NEEDED) and key in known for problem, key in zip(problems, keys, strict=True)):
             return False
-        sides = self.sides
+        sides, self.filled = self.sides, tuple(keys)
         for key in keys:
             assert sides is not None
             if not self._write(Edit(Part(key), lambda key=key: sides.truth.part(Part(key)))):  # type: ignore[misc]

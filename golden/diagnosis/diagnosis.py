@@ -22,6 +22,7 @@ from golden.models.folders import read_config
 from golden.models.running import ModelRunner
 from golden.verdict import Explanation
 from golden.weights.causes import Cause, WeightReport, report_weights
+from golden.weights.facts import listed
 from golden.weights.places import rank
 from golden.weights.relations import EPS
 from golden.weights.sides import Sides, read_sides
@@ -66,7 +67,8 @@ def diagnose(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path
     report = _report(sides)
     bench = Bench(suspect.folder, suspect.runner, evidence, budget, scratch, sides)
     if not suspect.runs:
-        return Diagnosis(report.place, tuple(_in_order([*map(_unrun, report.causes), *_unexplained(report)])))
+        where = None if report.place is None else f"{report.place}: by the files; the model was not run"
+        return Diagnosis(where, tuple(_in_order([*map(_unrun, report.causes), *_unexplained(report)])))
     bench.find_symptom()
     divergence = find_divergence(bench.runner, evidence, budget, bench.index)
     where = _where(bench, divergence, report)
@@ -109,11 +111,13 @@ def _explain(bench: Bench, divergence: Divergence | None, report: WeightReport) 
     if passes:
         return [*lacking, *_with_precision(bench, weights, found)]
     fields, rms = _fields(bench)
+    depth = _depth(bench)
     if fields:
         every = [_of_weights(cause, bench.patched, rms) for cause in weights]
-        return [*([] if _is_tie(fields) else lacking), *every, *(_of_field(field, rms) for field in fields)]
-    if report.unexplained or lacking:
-        return [*lacking, *found]
+        mended_too = bench.filled
+        return [*([] if mended_too else lacking), *every, *(_of_field(field, rms, mended_too) for field in fields)]
+    if report.unexplained or lacking or depth:
+        return [*lacking, *depth, *found]
     rest = find_divergence(bench.runner, bench.evidence, bench.budget, bench.index) if weights else divergence
     searched = explained(bench, search(bench, rest))
     if weights and searched and searched[-1].proved:
@@ -125,19 +129,15 @@ def _of_weights(cause: Cause, passes: bool, rms: float | None) -> Explanation:
     return Explanation(cause.claim, cause.place, "weights", cause.undo, passes, rms)
 
 
-def _of_field(field: FieldCause, rms: float) -> Explanation:
+def _of_field(field: FieldCause, rms: float, filled: tuple[str, ...]) -> Explanation:
     value = "not saying it" if field.should is None else f"{field.name} {field.should}"
+    value += f", with {listed(filled)} of the reference," if filled else ""
     return Explanation(field.claim, field.place, "config", value, True, rms)
 
 
 def _unrun(cause: Cause) -> Explanation:
     kind = "weights" if cause.edits else "missing"
     return Explanation(cause.claim, cause.place, kind, cause.undo, note=NOT_RUN if cause.edits else "")
-
-
-def _is_tie(fields: list[FieldCause]) -> bool:
-    """Whether a wrong tie is why the head is not stored."""
-    return any(field.path == "tie_word_embeddings" for field in fields)
 
 
 def _with_precision(bench: Bench, weights: list[Cause], found: list[Explanation]) -> list[Explanation]:
@@ -185,6 +185,18 @@ def _fields(bench: Bench) -> tuple[list[FieldCause], float]:
         needed = rest if _passing(bench, rest) is not None else needed
     rms = _passing(bench, needed)
     return needed, 0.0 if rms is None else rms
+
+
+def _depth(bench: Bench) -> list[Explanation]:
+    """Another number of layers, where only a golden file tells it: the files of a reference tell more."""
+    config = read_config(bench.folder)
+    expected = expected_config(config, bench.evidence.config) if bench.sides is None else None
+    for name in ("n_layer", "num_hidden_layers"):
+        found, right = config.get(name), (expected or {}).get(name)
+        if type(found) is int and type(right) is int and found != right:
+            claim = f"the candidate has {found} layers, the reference {right}"
+            return [Explanation(claim, f"layer {min(found, right)}", "missing")]
+    return []
 
 
 def _passing(bench: Bench, causes: list[FieldCause]) -> float | None:

@@ -159,7 +159,7 @@ def explained(bench: Bench, found: list[Found]) -> list[Explanation]:
             "function",
             one.hypothesis.undo_words,
             passes,
-            one.rms,
+            found[-1].rms,
             precision_note(stored_dtype(bench)) if one.hypothesis.computes else "",
         )
         for one in found

@@ -24,8 +24,8 @@ def in_a_sentence(explanations: Sequence[Explanation]) -> str | None:
     undo = list(dict.fromkeys(one.undo for one in known))
     rms = max((one.rms for one in known if one.rms is not None), default=0.0)
     notes = "".join(f"; {note}" for note in dict.fromkeys(one.note for one in known if one.note))
-    verb = "makes" if len(known) == 1 else "together make"
-    return f"{claims}: applying {listed(undo)} {verb} it pass, the rms is then {rms:.1e}{notes}{rest}"
+    how = f"applying {listed(undo)}" if len(known) == 1 else f"undoing all of it, by {listed(undo)},"
+    return f"{claims}: {how} makes it pass, the rms is then {rms:.1e}{notes}{rest}"
 
 
 def _limits(known: Sequence[Explanation]) -> str:

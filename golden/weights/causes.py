@@ -50,6 +50,9 @@ class WeightReport:
 
 def report_weights(sides: Sides) -> WeightReport:
     """Hold both sides against each other; reads each file about twice."""
+    lacking = list(_lacking(sides))
+    if sum(lack.why not in ("missing", "extra") for lack in sides.lacks) > sides.n_layer:
+        return WeightReport(tuple(sorted(lacking, key=lambda cause: rank(cause.place))))  # of another size
     census = take_census(sides)
     lies = whole_moves(sides, census)
     facts = list(move_facts(sides, census, lies))
@@ -62,7 +65,7 @@ def report_weights(sides: Sides) -> WeightReport:
     changes, rest = value_changes(sides, todo)
     facts += change_facts(sides, changes)
     facts += _narrowed(sides)
-    causes = [_cause(sides, fact) for fact in _merged(facts)] + list(_lacking(sides))
+    causes = [_cause(sides, fact) for fact in _merged(facts)] + lacking
     return WeightReport(
         tuple(sorted(causes, key=lambda cause: rank(cause.place))),
         tuple(sorted((_unexplained(left) for left in rest), key=lambda pair: rank(pair[0]))),
@@ -130,9 +133,11 @@ def _lacking(sides: Sides) -> Iterator[Cause]:
             yield Cause(f"{key} is {_words(why)}", _place_of_key(sides, key), "")
         if len(rest) > 8:
             yield Cause(f"{len(rest) - 8} more tensors are {_words(why)}", "logits", "")
-    for lack in sides.lacks:
-        if lack.why not in ("missing", "extra"):
-            yield Cause(f"{lack.key} {lack.why}", _place_of_key(sides, lack.key), "")
+    odd = [lack for lack in sides.lacks if lack.why not in ("missing", "extra")]
+    for lack in odd[:8]:
+        yield Cause(f"{lack.key} {lack.why}", _place_of_key(sides, lack.key), "")
+    if len(odd) > 8:
+        yield Cause(f"{len(odd) - 8} more tensors have other shapes", "logits", "")
 
 
 def _other_depth(found: int, expected: int) -> Cause:

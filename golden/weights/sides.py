@@ -15,7 +15,9 @@ from converters.algebra.boxes import take
 from converters.alignment import Alignment, align, identity, widened
 from converters.checkpoint.casts import FLOATS, as_float
 from converters.checkpoint.checkpoint import Checkpoint
+from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.source_files import opened
+from converters.config_alignment import families_of
 from converters.conversion import checked_plan
 from converters.engine.chunks import Maker, made
 from converters.errors import ConversionError
@@ -135,15 +137,24 @@ def split_role(role: str) -> tuple[int | None, str]:
 def read_sides(candidate: Path, reference: Path) -> Sides | None:
     """Both sides by the mapping between their families; None where there is no mapping, or one side cannot be read."""
     try:
-        plan, held = _in_candidates_layout(align(candidate, reference))
-        return None if plan is None or held is None else _sides(plan, held)
+        plan, held = _in_candidates_layout(align(candidate, reference)) or _planned(candidate, reference)
+        return _sides(plan, held)
     except (ConversionError, OSError, KeyError, TypeError, ValueError, AttributeError):
         return None  # the levels have said what is wrong with it
 
 
-def _in_candidates_layout(found: Alignment) -> tuple[Plan | None, Checkpoint | None]:
-    """The plan that makes the reference in the layout of the candidate, and the candidate."""
-    if found.plan is None or found.held is None or not found.swapped:
+def _planned(candidate: Path, reference: Path) -> tuple[Plan, Checkpoint]:
+    """The same where the candidate itself is no sound checkpoint."""
+    one, other = open_checkpoint(candidate), open_checkpoint(reference)
+    mine, theirs = families_of(one.config, other.config)
+    return checked_plan(other, theirs, mine, DEFAULTS), one
+
+
+def _in_candidates_layout(found: Alignment) -> tuple[Plan, Checkpoint] | None:
+    """The plan that makes the reference in the layout of the candidate, and the candidate; None where there is none."""
+    if found.plan is None or found.held is None:
+        return None
+    if not found.swapped:
         return found.plan, found.held
     back = checked_plan(found.held, found.plan.to, found.plan.family, DEFAULTS)
     return back, found.plan.source
