@@ -7,14 +7,14 @@ Then known mistakes are tried. That something makes the model pass is said only 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.errors import ConversionError
 from golden.diagnosis.bench import Bench
 from golden.diagnosis.config_causes import FieldCause, expected_config, field_causes, mended
 from golden.diagnosis.divergence import Divergence, find_divergence
-from golden.diagnosis.rounds import explained, precision_note, search, stored_dtype
+from golden.diagnosis.rounds import explained, precision_note, search
 from golden.diagnosis.words import in_a_sentence
 from golden.evidence.live import Evidence
 from golden.levels.function import Budget
@@ -22,7 +22,7 @@ from golden.models.folders import read_config
 from golden.models.running import ModelRunner
 from golden.verdict import Explanation
 from golden.weights.causes import Cause, WeightReport, report_weights
-from golden.weights.facts import listed
+from golden.weights.facts import REFERENCE, listed
 from golden.weights.places import rank
 from golden.weights.relations import EPS
 from golden.weights.sides import Sides, read_sides
@@ -142,27 +142,21 @@ def _unrun(cause: Cause) -> Explanation:
 
 def _with_precision(bench: Bench, weights: list[Cause], found: list[Explanation]) -> list[Explanation]:
     """Undoings that compute are run as such: they leave the rounding of the stored dtype, and the answer says so."""
-    if not any(cause.computed for cause in weights):
+    computing = [cause for cause in weights if cause.computed]
+    if not computing:
         return found
-    for cause in weights:
+    for cause in computing:
         bench.apply(cause.computed)
-    dtype = stored_dtype(bench)
+    dtypes = {bench.sides.found.tensors[e.part.key].dtype for c in computing for e in c.computed if bench.sides}
+    dtype = max(dtypes, key=lambda name: EPS[name], default="F32")
     error = bench.measure()
-    close = bench.keeps(error) or bench.keeps(error, 64 * EPS[dtype])
-    exact = "with the values of the reference it passes" if close else "only the values of the reference make it pass"
-    note = f"{precision_note(dtype)}; {exact}"
+    if bench.keeps(error):
+        return [replace(one, rms=error[0]) for one in found]
+    close = bench.keeps(error, 64 * EPS[dtype])
+    rest = "with the values of the reference it passes" if close else "only the values of the reference make it pass"
+    note, undo = f"{precision_note(dtype)}; {rest}", None if close else REFERENCE
     return [
-        one
-        if not cause.computed
-        else Explanation(
-            one.claim,
-            one.place,
-            one.kind,
-            one.undo if close else "the values of the reference",
-            True,
-            error[0] if close else one.rms,
-            "" if bench.keeps(error) else note,
-        )
+        replace(one, undo=undo or one.undo, rms=error[0] if close else one.rms, note=note) if cause.computed else one
         for one, cause in zip(found, weights, strict=True)
     ]
 
