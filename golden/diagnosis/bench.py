@@ -10,16 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from converters.paging import pager_of
 from golden.errors import CannotRunError, GoldenError
 from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.live import Evidence
 from golden.faults.model_copy import Patient, relink
 from golden.levels.function import Budget, compare_table
-from golden.models.anatomy import read_anatomy
+from golden.models.anatomy import Anatomy, read_anatomy
 from golden.models.folders import read_config
 from golden.models.loading import load_model
 from golden.models.parts import Part
 from golden.models.running import ModelRunner
+from golden.models.streamed_loading import open_streamed
 from golden.references import is_native
 from golden.verdict import Reading
 from golden.weights.facts import Edit
@@ -123,24 +125,30 @@ class Bench:
 
     def patient(self) -> Patient | None:
         """The model for hypotheses, which change its weights in place; None where its parts are not known."""
-        if self.runner.loaded.stream is not None or is_native(self.folder):
+        anatomy = self.anatomy
+        if self.runner.loaded.stream is not None or is_native(self.folder) or anatomy is None:
             return None
+        return Patient(dict(self.weights), read_config(self.folder), anatomy)
+
+    @property
+    def anatomy(self) -> Anatomy | None:
+        """Where the parts of the candidate lie; None for an architecture that `read_anatomy` does not know."""
         try:
-            config, weights = read_config(self.folder), dict(self.weights)
-            return Patient(weights, config, read_anatomy(config, weights))
+            return read_anatomy(read_config(self.folder), self.weights)
         except (KeyError, TypeError, AttributeError, ValueError, IndexError):
-            return None  # an architecture whose parts `read_anatomy` does not know
+            return None
 
     def reload(self, config: dict[str, Any]) -> ModelRunner | None:
         """The candidate under another config, with all edits; None where that config does not fit its weights.
 
         A tensor that the other config needs and that is not stored is taken from the reference.
         """
-        if self.runner.loaded.stream is not None or is_native(self.folder):
+        if is_native(self.folder) or pager_of(self.folder) is not None:  # links to stand-ins would read as zeros
             return None
         self.reloads += 1
+        opener = load_model if self.runner.loaded.stream is None else open_streamed
         try:
-            loaded = load_model(relink(self.folder, self.scratch / str(self.reloads), config), self.runner.model.dtype)
+            loaded = opener(relink(self.folder, self.scratch / str(self.reloads), config), self.runner.model.dtype)
         except (GoldenError, OSError):
             return None
         before, self.runner = self.runner, ModelRunner(loaded)

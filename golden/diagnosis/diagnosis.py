@@ -19,7 +19,7 @@ from golden.diagnosis.words import in_a_sentence
 from golden.evidence.live import Evidence
 from golden.levels.function import Budget
 from golden.models.folders import read_config
-from golden.models.running import ModelRunner
+from golden.models.running import TOKENS, ModelRunner
 from golden.verdict import Explanation
 from golden.weights.causes import Cause, WeightReport, report_weights
 from golden.weights.facts import REFERENCE, listed
@@ -90,7 +90,8 @@ def _where(bench: Bench, divergence: Divergence | None, report: WeightReport) ->
     for table in bench.tables:
         reading = bench.table_reading(table)
         if divergence is None or rank(table) < rank(divergence.stage):
-            return f"{reading.name}: rms {reading.rms:.3g} of their std"
+            stage = "embeddings" if table == TOKENS else "positions"
+            return f"{stage}: {reading.name}: rms {reading.rms:.3g} of their std"
     if divergence is not None:
         return str(divergence)
     if report.place is not None:
@@ -167,8 +168,7 @@ def _fields(bench: Bench) -> tuple[list[FieldCause], float]:
     expected = bench.sides.config if bench.sides else expected_config(config, bench.evidence.config)
     if expected is None:
         return [], 0.0
-    patient = bench.patient()
-    needed = field_causes(config, expected, patient.anatomy if patient else None)
+    needed = field_causes(config, expected, bench.anatomy)
     if not needed or _passing(bench, needed) is None:
         return [], 0.0
     if len(needed) > 1:

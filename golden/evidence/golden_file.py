@@ -36,9 +36,9 @@ from golden.evidence.calibration import Calibration, Floor, divergence
 from golden.evidence.continuation import Continuation
 from golden.evidence.extremes import divided, without_extremes
 from golden.evidence.golden_header import read_golden_header
-from golden.evidence.live import common_columns
 from golden.evidence.probes import Probe
 from golden.evidence.prompts import Prompt
+from golden.evidence.ruler import common_columns
 from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, coarse_divergence, project
 from golden.evidence.stages import Stages, diagnosis_prompt
 
@@ -92,6 +92,9 @@ class GoldenEvidence:
         divisors = self.load(f"divisors.{index}") if index in self.header.get("divided", ()) else None
         common = divided(logits, divisors)
         return self.sketch.columns(common, self.load(f"top.{index}")), self.load(f"columns.{index}")
+
+    def prepare(self) -> None:
+        """Nothing has to be run."""
 
     def divergence(self, found: Tensor, true: Tensor) -> Tensor:
         return divergence(true, found) if self.sketch is None else coarse_divergence(true, found, self.sketch.top)

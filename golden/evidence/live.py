@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from golden.errors import NondeterministicReferenceError, UnusableReferenceError
@@ -19,14 +19,13 @@ from golden.evidence.continuation import Continuation, continue_greedily
 from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.extremes import without_extremes
 from golden.evidence.prompts import Prompt
-from golden.evidence.ruler import Truth
+from golden.evidence.ruler import Truth, common_columns
+from golden.evidence.spilled import CHUNK, SpilledEvidence
 from golden.evidence.stages import Stages, diagnosis_prompt, stages_of
 from golden.models.folders import read_config
 from golden.models.loading import LoadedModel, load_model
 from golden.models.running import TOKENS, ModelRunner
 
-CHUNK = 8192
-"""Number of rows of an embedding table that are compared at a time."""
 
 
 PromptMaker = Callable[[ModelRunner, int], tuple[Prompt, ...]]
@@ -43,7 +42,7 @@ class Evidence(Truth, Protocol):
     both have. ``used_vocab`` counts the token rows before trailing zero rows, which are padding and may be missing in
     the candidate. ``calibration`` holds the reference's floor in a low-precision dtype, ``spread`` the rms between its
     own attention backends, ``stages`` its hidden states on a prompt where known, ``distance`` the rms by which a
-    recorded lossy step changed its logits, ``config`` its config.json.
+    recorded lossy step changed its logits, ``config`` its config.json. ``prepare`` is called before all prompts.
     """
 
     @property
@@ -57,6 +56,8 @@ class Evidence(Truth, Protocol):
 
     @property
     def config(self) -> Mapping[str, Any]: ...
+
+    def prepare(self) -> None: ...
 
     def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -103,6 +104,9 @@ class LiveEvidence:
             self.kept[index] = truth
         return common_columns(logits, self.kept[index])
 
+    def prepare(self) -> None:
+        self.runner.prepare(p.ids for index, p in enumerate(self.prompts) if index not in self.kept)
+
     def divergence(self, found: Tensor, true: Tensor) -> Tensor:
         return divergence(true, found)
 
@@ -121,54 +125,6 @@ class LiveEvidence:
 
     def stages(self, index: int) -> Stages:
         return stages_of(self.runner, self.prompts[index])
-
-
-@dataclass(frozen=True)
-class SpilledEvidence:
-    """Results of a reference that is no longer in memory. Logits and rows lie in one file per prompt and chunk."""
-
-    folder: Path
-    prompts: tuple[Prompt, ...]
-    table_sizes: Mapping[str, int]
-    used_vocab: int
-    written: Continuation
-    calibrations: Mapping[str, Calibration]
-    backends: float
-    states: Stages
-    config: Mapping[str, Any]
-    distance: float | None = None
-    std: float | None = None
-
-    def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
-        return common_columns(logits, self._load(f"prompt-{index}"))
-
-    def divergence(self, found: Tensor, true: Tensor) -> Tensor:
-        return divergence(true, found)
-
-    def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return common_columns(rows, self._load(f"{table}-{start}")[: len(rows)])
-
-    def continuation(self) -> Continuation:
-        return self.written
-
-    def calibration(self, dtype: str) -> Calibration:
-        return self.calibrations[dtype]
-
-    def spread(self) -> float:
-        return self.backends
-
-    def stages(self, index: int) -> Stages:
-        return self.states if index == diagnosis_prompt(self.prompts) else []
-
-    def _load(self, name: str) -> Tensor:
-        values: Tensor = load_file(self.folder / f"{name}.safetensors")["values"]
-        return values
-
-
-def common_columns(found: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
-    """Both arrays cut to the columns that both have: a padded vocabulary has more."""
-    width = min(found.shape[-1], expected.shape[-1])
-    return found[..., :width], expected[..., :width]
 
 
 def spill(evidence: LiveEvidence, folder: Path, dtypes: Iterable[str]) -> SpilledEvidence:

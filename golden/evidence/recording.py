@@ -20,9 +20,10 @@ from golden.evidence.calibration import LOW_PRECISION, Calibration, attention_sp
 from golden.evidence.extremes import divided, extremes
 from golden.evidence.golden_file import GoldenEvidence, content_digest
 from golden.evidence.golden_header import HEADER, VERSION
-from golden.evidence.live import CHUNK, LiveEvidence, open_reference
+from golden.evidence.live import LiveEvidence, open_reference
 from golden.evidence.prompts import prompt_length, reference_prompts
 from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, fitting_sketch, project
+from golden.evidence.spilled import CHUNK
 from golden.evidence.stages import diagnosis_prompt
 from golden.evidence.versions import installed_versions
 from golden.models.failures import enough_memory

@@ -26,3 +26,9 @@ class Truth(Protocol):
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]: ...
 
     def divergence(self, found: Tensor, true: Tensor) -> Tensor: ...
+
+
+def common_columns(found: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
+    """Both arrays cut to the columns that both have: a padded vocabulary has more."""
+    width = min(found.shape[-1], expected.shape[-1])
+    return found[..., :width], expected[..., :width]

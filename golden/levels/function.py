@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.extremes import without_extremes
-from golden.evidence.live import CHUNK, Evidence
+from golden.evidence.live import Evidence
 from golden.evidence.prompts import unreached
+from golden.evidence.spilled import CHUNK
 from golden.models.running import TOKENS, ModelRunner
 from golden.verdict import LevelResult, Reading, Status
 from golden.watching import Progress
@@ -47,6 +48,8 @@ def judge_function(
         return LevelResult("L2", Status.FAIL, None, budget.rms, _first_named(problems))
     tables = [compare_table(candidate, evidence, table) for table in evidence.table_sizes]
     meter = ErrorMeter()
+    candidate.prepare(prompt.ids for prompt in evidence.prompts)
+    evidence.prepare()
     for index, prompt in enumerate(evidence.prompts):
         if progress is not None:
             progress(f"function: {prompt.name}", index, len(evidence.prompts))

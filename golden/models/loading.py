@@ -22,7 +22,7 @@ from golden.references.codegen_shards import set_shards
 from golden.references.own_references import register_reference
 
 if TYPE_CHECKING:
-    from golden.models.layer_stream import LayerStream
+    from golden.models.streaming.layer_stream import LayerStream
 
 MIXFORMER = "mixformer-sequential"
 FLASH = "flash_attention_2"

@@ -62,6 +62,12 @@ def depends_on_length(model: torch.nn.Module) -> bool:
     return any(kind in ("dynamic", "longrope") for kind in kinds)
 
 
+def remembers_lengths(model: Any) -> bool:
+    """Whether passes of several lengths may not be mixed, because a module keeps frequencies of the last one."""
+    said = str(model.config.to_dict())
+    return depends_on_length(model) or "dynamic" in said or "longrope" in said
+
+
 def rebuild_sinusoids(model: torch.nn.Module) -> None:
     """Recompute in float64 the sin/cos tables that CodeGen and GPT-J keep in float32.
 

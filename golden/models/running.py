@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,13 @@ from torch import Tensor, nn
 from golden.errors import UnverifiableError
 from golden.models.failures import running
 from golden.models.loading import LoadedModel, silenced
-from golden.models.precision import Float64Mode, needs_priming, rebuild_alibi, rebuild_sinusoids
+from golden.models.precision import (
+    Float64Mode,
+    needs_priming,
+    rebuild_alibi,
+    rebuild_sinusoids,
+    remembers_lengths,
+)
 
 TOKENS = "token embeddings"
 POSITIONS = "position embeddings"
@@ -46,9 +53,27 @@ class ModelRunner:
 
     def logits(self, ids: Sequence[int]) -> Tensor:
         """Logits (tokens, vocab) of one prompt, all positions, without a cache."""
+        stream = self.loaded.stream
+        if stream is not None and tuple(ids) in stream.together:
+            prepared: Tensor = stream.together.finish(tuple(ids))
+            return prepared
         self.prime(ids)
+        return self._pass(ids)
+
+    def _pass(self, ids: Sequence[int]) -> Tensor:
         logits: Tensor = self.forward(input_ids=self.batch(ids), use_cache=False).logits[0]
         return logits
+
+    def prepare(self, prompts: Iterable[Sequence[int]]) -> None:
+        """Run prompts whose logits will be asked for up to the last layer, reading each layer once for all of them.
+
+        Only where the model is read layer by layer, and remembers nothing from one layer to the next.
+        """
+        stream = self.loaded.stream
+        if stream is None or self._primes or remembers_lengths(self.model):
+            return
+        with silenced():  # each pass silences, too, and they end in any order
+            stream.together.start({ids: partial(self._pass, ids) for ids in map(tuple, prompts)})
 
     def prime(self, ids: Sequence[int]) -> None:
         """The pass of the same length that has to come before, where one has to."""

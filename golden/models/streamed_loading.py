@@ -20,8 +20,8 @@ from converters.paging import pager_of
 from golden.errors import UnverifiableError
 from golden.models.failures import building
 from golden.models.folders import check_config, read_config, tensor_headers, weight_files
-from golden.models.layer_stream import LayerStream, Source, names_sharing_weights, read_tensor
 from golden.models.loading import MIXFORMER, LoadedModel, load_model, loading_problems, silenced, wrong_kinds
+from golden.models.streaming.layer_stream import LayerStream, Source, names_sharing_weights, read_tensor
 from golden.references import is_native, native_elements
 from golden.references.codegen_shards import set_shards
 from golden.references.own_references import register_reference

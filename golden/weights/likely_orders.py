@@ -26,7 +26,7 @@ def likely_orders(sides: Sides, census: Census, role: str) -> Iterator[Order]:
     if columns > 1 or name in HEADED:
         yield reverse(rows)
         by = _roll(census, role)
-        if by:
+        if by and not (name in HEADED and head and by % head == 0):  # then heads are exchanged
             yield rolled(rows, by)
 
 

@@ -15,6 +15,7 @@ from golden.faults import weight_faults as w
 from golden.faults.catalogue import catalogue
 from golden.faults.fault import Plant
 from golden.faults.model_copy import Patient
+from golden.models.parts import Part
 from golden.weights.places import place_of, rank
 
 Applies = Callable[[Patient], bool]
@@ -236,13 +237,23 @@ def _copy_layer(patient: Patient, rng: random.Random) -> None:
         w.assign(patient.part(f"2.{role}"), patient.part(f"1.{role}"))
 
 
+def touched(sound: Patient, mistake: Mistake) -> set[str]:
+    """Roles that a mistake changes in whatever layer, and ``config`` where it changes that."""
+    sick = sound.clone()
+    mistake.plant(sick, random.Random(0))
+    found = {"config"} if sick.config != sound.config else set()
+    return found | {role.split(".")[-1] for role, part in _changed(sound, sick)}
+
+
+def _changed(sound: Patient, sick: Patient) -> Iterator[tuple[str, Part]]:
+    for role, part in sound.anatomy.parts.items():
+        if part.key not in sick.weights or not torch.equal(sound.part(role), part.view(sick.weights)):
+            yield role, part
+
+
 def true_place(sound: Patient, sick: Patient) -> str:
     """The first stage that a planted mistake touches, as `golden.evidence.stages` names it."""
-    places = [
-        place_of(role)
-        for role, part in sound.anatomy.parts.items()
-        if part.key not in sick.weights or not torch.equal(sound.part(role), part.view(sick.weights))
-    ]
+    places = [place_of(role) for role, _ in _changed(sound, sick)]
     if sound.config != sick.config:
         only_head = sick.config.get("tie_word_embeddings") != sound.config.get("tie_word_embeddings") or (
             "logit_scale_init" in sound.anatomy.dials and _only_logit_scale(sound, sick)

@@ -11,10 +11,10 @@ import pytest
 from golden.faults.self_testing import known_families
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bench_of_mistakes import Outcome, diagnosed, open_ward
-from mistakes import mistakes
+from bench_of_mistakes import Outcome, Ward, diagnosed, open_ward
+from mistakes import Mistake, mistakes, touched
 
-SINGLE, PAIRS = 30, 5
+SINGLE, PAIRS = 30, 6
 """Mistakes, and pairs of them, that are planted into each family."""
 
 
@@ -26,27 +26,18 @@ def outcomes(folder: Path, families: tuple[str, ...], single: int, pairs: int) -
         for k, mistake in enumerate(rng.sample(known, min(single, len(known)))):
             alone.append(diagnosed(ward, [mistake], k, folder / family / f"one-{k}"))
         for k in range(pairs):
-            two = _pair(rng, known)
+            two = _pair(rng, ward, known)
             together.append(diagnosed(ward, two, k, folder / family / f"two-{k}"))
     return alone, together
 
 
-ALL = ("all ", "layers ", "layer 1 copied", "passed through", "normalised", "norms ", "tied", "untied")
-
-
-def _pair(rng: random.Random, known: list) -> list:
-    """Two mistakes of other parts: of two in one part neither can be told alone."""
+def _pair(rng: random.Random, ward: Ward, known: list[Mistake]) -> list[Mistake]:
+    """Two mistakes in other parts: of two in one part neither can be told alone."""
     while True:
         two = rng.sample(known, 2)
-        words = [set(m.name.replace(",", "").split()) & ROLES for m in two]
-        if not any(word in m.name for m in two for word in ALL) and not (words[0] & words[1]):
+        one, other = (touched(ward.sound, mistake) for mistake in two)
+        if not one & other and not all("config" in names for names in (one, other)):
             return two
-
-
-ROLES = set(
-    "q k v o gate up down fc1 fc2 norm_1 norm_2 embed embedding head positions final_norm kv rope theta eps".split()
-)
-ROLES |= set("heads gelu silu relu activation attention scale scales key rotary norm half-split".split())
 
 
 def _rate(right: list[bool]) -> float:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from golden import Status, Verdict, case, compare, record
 from golden.case import Case
-from golden.errors import FolderError, UnusableReferenceError, UnverifiableError
+from golden.errors import CannotRunError, FolderError, UnusableReferenceError, UnverifiableError
 from golden.faults.model_copy import Patient, admit, discharge
 from golden.models.hot import make_hot
 from golden.models.loading import load_model, silenced
@@ -326,3 +326,55 @@ def test_the_peak_of_24_layers_is_far_below_the_whole_model(reference: Path, tmp
         peaks[streamed == "True"] = int(kilobytes) * 1024
     assert peaks[False] > 2 * nbytes  # in float64, twice what is stored
     assert peaks[True] < nbytes
+
+
+PROMPTS = tuple(tuple(range(start, start + length)) for start, length in ((3, 5), (9, 33), (50, 60), (70, 60), (1, 17)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_prompts_that_run_together_give_the_same_logits_bit_for_bit(
+    name: str, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    family, overrides = MODELS[name]
+    source = make_hot(family, tmp_path, seed=5, **overrides)
+    whole, streamed = (ModelRunner(opener(source, dtype, "eager")) for opener in (load_model, open_streamed))
+    streamed.prepare(PROMPTS)
+    for ids in (*PROMPTS[::-1], PROMPTS[0]):  # in any order, and again after they were taken
+        assert torch.equal(streamed.logits(ids), whole.logits(ids))
+
+
+def test_each_layer_is_read_once_for_all_prompts(mixformer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, read = ModelRunner(open_streamed(mixformer, torch.float32)), list[str]()
+    stream = runner.loaded.stream
+    assert stream is not None
+    reading = stream.read
+    monkeypatch.setattr(stream, "read", lambda name: read.append(name) or reading(name))
+    runner.prepare(PROMPTS)
+    for ids in PROMPTS:
+        runner.logits(ids)
+    assert len(read) == len(set(read)) == len(list(runner.model.named_parameters()))
+
+
+def test_what_a_prompt_raises_is_raised_where_its_logits_are_asked_for(mixformer: Path) -> None:
+    runner = ModelRunner(open_streamed(mixformer, torch.float32))
+    bad = (1, 10**6)  # an id beyond the vocabulary
+    runner.prepare([PROMPTS[0], bad])
+    assert torch.isfinite(runner.logits(PROMPTS[0])).all()
+    with pytest.raises(CannotRunError):
+        runner.logits(bad)
+
+
+@pytest.mark.parametrize("in_weights", [True, False], ids=["weights", "config"])
+def test_the_cause_is_named_and_proved_layer_by_layer_too(
+    in_weights: bool, judge: Callable[..., Verdict], mixformer: Path, reference: Path, tmp_path: Path
+) -> None:
+    patient = admit(mixformer)
+    if in_weights:
+        patient.swap("0.o", "2.o")
+    else:
+        patient.turn("theta", 5e5)
+    verdict = judge(discharge(patient, mixformer, tmp_path), reference, levels=["L2"])
+    assert "run layer by layer" in verdict.level("L2").detail
+    claim = "o of layers 0 and 2 are exchanged" if in_weights else "theta is 500000.0 and should be 10000.0"
+    assert str(verdict.hypothesis).startswith(f"{claim}: applying")

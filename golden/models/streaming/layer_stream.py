@@ -7,6 +7,7 @@ and one layer are in memory. The results are those of the whole model.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from converters.paging import pager_of, read
 from golden.models.folders import tensor_headers
 from golden.models.modules import blocks
+from golden.models.streaming.lockstep import Lockstep
 
 DTYPES = {
     "F64": torch.float64,
@@ -35,6 +37,9 @@ Source = tuple[Path, str]
 """A safetensors file and a key in it."""
 Patch = Callable[[Tensor], None]
 """Writes other values into a tensor that was read."""
+
+
+_READING = ThreadPoolExecutor(1, thread_name_prefix="reading-ahead")
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,9 @@ class LayerStream:
         self._buffers = {name: tensor for name, tensor in model.state_dict().items() if name not in self._dtypes}
         self._inside: nn.Module | None = None
         self._slots = {unit: tuple(_slots(prefix, unit)) for prefix, unit in _units(model)}
+        self._order = list(self._slots)
+        self._ahead: tuple[nn.Module, Future[dict[str, Tensor]]] | None = None
+        self.together = Lockstep(self._load_ahead, self._order[-1] if self._order else None)
         self._hooks = [unit.register_forward_pre_hook(lambda module, _: self._enter(module)) for unit in self._slots]
 
     def read(self, name: str) -> Tensor:
@@ -74,7 +82,9 @@ class LayerStream:
         # A model in float64 runs under `Float64Mode`, which would also change the casts of this method.
         with torch._C.DisableTorchFunction():
             stored = read_tensor(path, key)
-            for patch in self._patches.get((path, key), ()):
+            if patches := self._patches.get((path, key), ()):
+                stored = stored.clone()
+            for patch in patches:
                 patch(stored)
             return (stored if self.rounded_to is None else stored.to(self.rounded_to)).to(self._dtypes[name])
 
@@ -83,6 +93,7 @@ class LayerStream:
         if name not in self._sources:
             return False
         self._patches.setdefault(self._sources[name], []).append(patch)
+        self._ahead = None
         self.release()
         return True
 
@@ -109,12 +120,33 @@ class LayerStream:
         self._inside = None
 
     def _enter(self, unit: nn.Module) -> None:
+        if not self.together.entered(unit):
+            self._load(unit)
+
+    def _load(self, unit: nn.Module) -> None:
         if self._inside is unit:
             return
         self.release()
+        values = self._taken(unit) or self._read_unit(unit)
         self._inside = unit
         for slot in self._slots[unit]:
-            slot.owner._parameters[slot.leaf] = nn.Parameter(self.read(slot.name), requires_grad=False)
+            slot.owner._parameters[slot.leaf] = nn.Parameter(values[slot.name], requires_grad=False)
+
+    def _read_unit(self, unit: nn.Module) -> dict[str, Tensor]:
+        return {slot.name: self.read(slot.name) for slot in self._slots[unit]}
+
+    def _load_ahead(self, unit: nn.Module) -> None:
+        """Load a layer, and begin to read the one that comes after it; of stand-ins only one is read at a time."""
+        self._load(unit)
+        place = self._order.index(unit) + 1
+        on_disk = all(pager_of(path) is None for path in {path for path, _ in self._sources.values()})
+        if place < len(self._order) and on_disk:
+            self._ahead = (self._order[place], _READING.submit(self._read_unit, self._order[place]))
+
+    def _taken(self, unit: nn.Module) -> dict[str, Tensor] | None:
+        """What was read ahead, if it is for this layer."""
+        ahead, self._ahead = self._ahead, None
+        return ahead[1].result() if ahead is not None and ahead[0] is unit else None
 
 
 def read_tensor(path: Path, key: str) -> Tensor:
