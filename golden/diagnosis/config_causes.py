@@ -16,6 +16,8 @@ from golden.diagnosis.hypotheses import SHOWS_IN
 from golden.models.anatomy import Anatomy
 from golden.models.loading import says_mixformer
 from golden.models.parts import ConfigPath
+from golden.weights.facts import numbered
+from golden.weights.places import rank
 
 IGNORED = FREE | {*ECHOES, *SAID, "architectures", "transformers_version", "_name_or_path", "model_type"}
 Config = Mapping[str, Any]
@@ -37,8 +39,23 @@ class FieldCause:
 
     @property
     def claim(self) -> str:
-        """The difference in a sentence."""
-        return f"{self.name} is {_said(self.now)} and should be {_said(self.should)}"
+        """The difference in a sentence; of a value for each layer, that of the layers that differ."""
+        layers = self.layers
+        if not layers:
+            return f"{self.name} is {_said(self.now)} and should be {_said(self.should)}"
+        pairs = list(dict.fromkeys((_said(self.now[i]), _said(self.should[i])) for i in layers))
+        start = f"layer{'s' if len(layers) > 1 else ''} {numbered(layers)}: {self.name}"
+        return f"{start} is " + ", ".join(f"{now} and should be {should}" for now, should in pairs)
+
+    @property
+    def layers(self) -> list[int]:
+        """The layers that differ, where both sides have a value for each."""
+        both = isinstance(self.now, list) and isinstance(self.should, list) and len(self.now) == len(self.should)
+        return [i for i, pair in enumerate(zip(self.now, self.should, strict=True)) if not same(*pair)] if both else []
+
+
+LATE = ("tie", "logit_scale_init", "logit_scale_scaling", "logit_multiplier", "logit_softcap")
+"""Fields that the logits show first."""
 
 
 def _said(value: Any) -> str:
@@ -69,7 +86,8 @@ def field_causes(candidate: Config, expected: Config, anatomy: Anatomy | None) -
         if path not in IGNORED and path.split(".")[0] not in IGNORED and not same(now.get(path), should.get(path))
     ]
     found = [cause for cause in found if cause.now is not None or cause.should is not None]
-    return sorted(_joined(found, anatomy), key=lambda cause: cause.place == "logits")
+    found = [replace(c, place=f"layer {c.layers[0]}") if c.layers else c for c in _joined(found, anatomy)]
+    return sorted(found, key=lambda cause: rank(cause.place))
 
 
 def _joined(causes: list[FieldCause], anatomy: Anatomy | None) -> list[FieldCause]:
@@ -120,8 +138,8 @@ def _named(path: str, anatomy: Anatomy | None) -> tuple[str, str]:
     """The short name of a field, and the stage in which a wrong value shows first."""
     for dial, places in anatomy.dials.items() if anatomy else ():
         if path in map(_dotted, places):
-            shows = SHOWS_IN.get(dial)
-            return dial, _stage(shows[0]) if shows else "layer 0"
+            early = "embeddings" if dial == "embd_scale" else "layer 0"
+            return dial, "logits" if dial in LATE else _stage(SHOWS_IN.get(dial, (early,))[0])
     return path, "layer 0"
 
 
@@ -134,9 +152,15 @@ def mended(candidate: Config, causes: list[FieldCause]) -> dict[str, Any]:
     config: dict[str, Any] = copy.deepcopy(dict(candidate))
     for cause in causes:
         for path in (cause.path, *cause.also):
+            blocks = config.get("architecture")
             for place, rest in _places(config, path):
-                _set(place, rest, cause.should)
+                by_layer = cause.layers and isinstance(blocks, list) and place is not config
+                _set(place, rest, cause.should[_index(blocks, place)] if by_layer else cause.should)
     return config
+
+
+def _index(blocks: Any, block: dict[str, Any]) -> int:
+    return next(i for i, one in enumerate(blocks) if one is block)
 
 
 def _places(config: dict[str, Any], path: str) -> Iterator[tuple[dict[str, Any], str]]:

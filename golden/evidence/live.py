@@ -26,8 +26,6 @@ from golden.models.folders import read_config
 from golden.models.loading import LoadedModel, load_model
 from golden.models.running import TOKENS, ModelRunner
 
-
-
 PromptMaker = Callable[[ModelRunner, int], tuple[Prompt, ...]]
 """Makes the prompts for a loaded reference and its number of used token rows."""
 

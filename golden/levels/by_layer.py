@@ -9,7 +9,7 @@ from torch import Tensor
 
 from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.live import Evidence
-from golden.evidence.stages import stages_of
+from golden.evidence.stages import diagnosis_prompt, stages_of
 from golden.models.running import ModelRunner
 from golden.verdict import Reading
 
@@ -23,11 +23,12 @@ def stage_readings(candidate: ModelRunner, evidence: Evidence) -> tuple[Reading,
     Each position counts in units of its own size, because positions of one stage may differ by 1e8 in size. Empty where
     the evidence has no hidden states, or the candidate cannot run the prompt.
     """
-    expected = evidence.stages()
+    index = diagnosis_prompt(evidence.prompts)
+    expected = evidence.stages(index)
     if not expected:
         return ()
     try:
-        found = dict(stages_of(candidate, evidence.prompts))
+        found = dict(stages_of(candidate, evidence.prompts[index]))
     except (RuntimeError, ValueError, IndexError, TypeError):
         return ()
     return tuple(_readings(expected, found))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from golden.weights.sides import split_role
 
-STAGES = ("norm 1", "attention", "norm 2", "mlp", "output")
+STAGES = ("norm 1", "attention", "after 1", "norm 2", "mlp", "after 2", "output")
+_ATTENTION = ("q", "k", "v", "qkv", "o", "q_norm", "k_norm", "qk_scale")
+_MLP = ("gate", "up", "down", "fc1", "fc2", "gate_scale", "up_scale", "idle_scale", "attn_alpha")
 _STAGE = (
-    {"norm_1": 0, "norm_2": 2, "attn_alpha": 3, "mlp_alpha": 4}
-    | dict.fromkeys(("q", "k", "v", "qkv", "o", "q_norm", "k_norm", "qk_scale"), 1)
-    | dict.fromkeys(("gate", "up", "down", "fc1", "fc2", "gate_scale", "up_scale", "idle_scale"), 3)
+    {"norm_1": 0, "after_1": 2, "norm_2": 3, "after_2": 5, "mlp_alpha": 6}
+    | dict.fromkeys(_ATTENTION, 1)
+    | dict.fromkeys(_MLP, 4)
 )
 _TOP = {"embed": "embeddings", "positions": "positions"}
 
@@ -18,7 +20,7 @@ def place_of(role: str) -> str:
     layer, name = split_role(role)
     if layer is None:
         return _TOP.get(name, "logits")
-    stage = _STAGE.get(name.removesuffix("_bias"))
+    stage = 4 if name.startswith("act_") else _STAGE.get(name.removesuffix("_bias"))
     return f"layer {layer}" if stage is None else f"layer {layer}, {STAGES[stage]}"
 
 

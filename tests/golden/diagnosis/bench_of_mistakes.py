@@ -55,7 +55,16 @@ class Outcome:
 
     @property
     def place_is_right(self) -> bool:
-        return str(self.said.first_divergence).startswith(self.place)
+        """A multiplier of embeddings may act inside of their module, or after it."""
+        said = str(self.said.first_divergence)
+        return said.startswith(self.place) or (
+            self.place == "embeddings" and self.late and said.startswith("layer 0, norm 1")
+        )
+
+    @property
+    def late(self) -> bool:
+        """Whether the mistake shows after the module of the embeddings."""
+        return any(name.startswith("multiplier of embeddings") for name in self.names)
 
     @property
     def named(self) -> tuple[bool, ...]:

@@ -79,6 +79,15 @@ PATTERNS = (
     (r"frequencies by (\w+) for (\w+)", r"rotary_formula is {0} and should be {1}"),
     (r"init of (\w+) 1 % off", r"{0}_init is .* and should be"),
     (r"another base of all scales", r"scaling is .* and should be"),
+    (r"multiplier of embeddings .*", r"embd_scale is .* and should be"),
+    (r"multiplier of branches .*", r"residual_scale is .* and should be"),
+    (r"cap on scores .*", r"softcap is .* and should be"),
+    (r"bound of q, k and v .*", r"clip\w* is .* and should be"),
+    (r"growth of queries .*", r"growth is .* and should be"),
+    (r"multiplier of logits .*", r"logit_multiplier is .* and should be"),
+    (r"cap on logits .*", r"logit_softcap is .* and should be"),
+    (r"norms around 1 .*", r"zero_centered_weight is False and should be True"),
+    (r"a layer with positions has none", r"layer \d+: rotary_dim is 0 and should be"),
 )
 
 
@@ -255,16 +264,22 @@ def true_place(sound: Patient, sick: Patient) -> str:
     """The first stage that a planted mistake touches, as `golden.evidence.stages` names it."""
     places = [place_of(role) for role, _ in _changed(sound, sick)]
     if sound.config != sick.config:
-        only_head = sick.config.get("tie_word_embeddings") != sound.config.get("tie_word_embeddings") or (
-            "logit_scale_init" in sound.anatomy.dials and _only_logit_scale(sound, sick)
-        )
-        places.append("logits" if only_head else "layer 0")
+        places.append(_config_place(sound, sick))
     return min(places, key=rank)
 
 
-def _only_logit_scale(sound: Patient, sick: Patient) -> bool:
-    dials = sound.anatomy.dials
-    changed = {
-        name for name in dials if sound.read(name) != Patient(sick.weights, sick.config, sound.anatomy).read(name)
-    }
-    return bool(changed) and changed <= {"logit_scale_init", "logit_scale_scaling"}
+LATE = {"logit_scale_init", "logit_scale_scaling", "logit_multiplier", "logit_softcap", "tie"}
+
+
+def _config_place(sound: Patient, sick: Patient) -> str:
+    """Fields of the head show in the logits, those of one block in that layer, all others in the first layer."""
+    one, other = (side.config.get("architecture") for side in (sound, sick))
+    if isinstance(one, list) and isinstance(other, list):
+        differing = [i for i, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1]]
+        if differing:
+            return f"layer {differing[0]}"
+    again = Patient(sick.weights, sick.config, sound.anatomy)
+    changed = {name for name in sound.anatomy.dials if sound.read(name) != again.read(name)}
+    if changed == {"embd_scale"}:
+        return "embeddings"
+    return "logits" if changed and changed <= LATE else "layer 0"
