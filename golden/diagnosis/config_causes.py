@@ -9,6 +9,7 @@ from typing import Any
 
 from converters.config import layout
 from converters.config.kinds import same
+from converters.config.list_architecture import PerLayer, as_list
 from converters.config_alignment import ECHOES, FREE, SAID, families_of
 from converters.errors import ConversionError
 from converters.family import OURS, get_family
@@ -43,14 +44,25 @@ class FieldCause:
         layers = self.layers
         if not layers:
             return f"{self.name} is {_said(self.now)} and should be {_said(self.should)}"
-        pairs = list(dict.fromkeys((_said(self.now[i]), _said(self.should[i])) for i in layers))
-        start = f"layer{'s' if len(layers) > 1 else ''} {numbered(layers)}: {self.name}"
-        return f"{start} is " + ", ".join(f"{now} and should be {should}" for now, should in pairs)
+        groups: dict[tuple[str, str], list[int]] = {}
+        for i in layers:
+            groups.setdefault((_said(self.now[i]), _said(self.should[i])), []).append(i)
+        return "; ".join(
+            f"layer{'s' if len(found) > 1 else ''} {numbered(found)}: {self.name} is {now} and should be {should}"
+            for (now, should), found in groups.items()
+        )
+
+    @property
+    def undo(self) -> str:
+        """What is applied to mend it, in words."""
+        if self.layers:
+            return f"the right {self.name} in each layer"
+        return f"no {self.name}" if self.should is None else f"{self.name} {self.should}"
 
     @property
     def layers(self) -> list[int]:
         """The layers that differ, where both sides have a value for each."""
-        both = isinstance(self.now, list) and isinstance(self.should, list) and len(self.now) == len(self.should)
+        both = isinstance(self.now, PerLayer) and isinstance(self.should, PerLayer)
         return [i for i, pair in enumerate(zip(self.now, self.should, strict=True)) if not same(*pair)] if both else []
 
 
@@ -81,13 +93,22 @@ def field_causes(candidate: Config, expected: Config, anatomy: Anatomy | None) -
     except ConversionError:
         return []
     found = [
-        FieldCause(path, _stated(candidate, path, now.get(path)), should.get(path), *_named(path, anatomy))
+        FieldCause(path, *_spread(_stated(candidate, path, now.get(path)), should.get(path)), *_named(path, anatomy))
         for path in sorted(now.keys() | should.keys())
         if path not in IGNORED and path.split(".")[0] not in IGNORED and not same(now.get(path), should.get(path))
     ]
     found = [cause for cause in found if cause.now is not None or cause.should is not None]
     found = [replace(c, place=f"layer {c.layers[0]}") if c.layers else c for c in _joined(found, anatomy)]
     return sorted(found, key=lambda cause: rank(cause.place))
+
+
+def _spread(now: Any, should: Any) -> tuple[Any, Any]:
+    """Both values for each layer, where one side has one for each."""
+    count = max((len(value) for value in (now, should) if isinstance(value, PerLayer)), default=0)
+    if not count:
+        return now, should
+    one, other = (value if isinstance(value, PerLayer) else PerLayer((value,) * count) for value in (now, should))
+    return (one, other) if len(one) == len(other) else (now, should)
 
 
 def _joined(causes: list[FieldCause], anatomy: Anatomy | None) -> list[FieldCause]:
@@ -110,9 +131,7 @@ def _dotted(place: ConfigPath) -> str:
 
 def _leaves(config: Config) -> dict[str, Any]:
     """Dotted paths to values; of a MixFormer with every default said."""
-    if says_mixformer(config):
-        return layout.resolve(config)
-    return dict(_flat("", config))
+    return dict(_flat("", layout.resolve(config) if says_mixformer(config) else config))
 
 
 def _stated(config: Config, path: str, resolved: Any) -> Any:
@@ -156,7 +175,7 @@ def mended(candidate: Config, causes: list[FieldCause]) -> dict[str, Any]:
             for place, rest in _places(config, path):
                 by_layer = cause.layers and isinstance(blocks, list) and place is not config
                 _set(place, rest, cause.should[_index(blocks, place)] if by_layer else cause.should)
-    return config
+    return as_list(config) if isinstance(config.get("architecture"), dict) else config
 
 
 def _index(blocks: Any, block: dict[str, Any]) -> int:

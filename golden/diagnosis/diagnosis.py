@@ -28,6 +28,8 @@ from golden.weights.relations import EPS
 from golden.weights.sides import Sides, read_sides
 
 NO_STATES = "not known: the golden file holds no hidden states; record it with --hidden to be told the layer"
+BROKEN = (ConversionError, OSError, LookupError, ValueError, TypeError, ArithmeticError, AttributeError)
+"""What files that make no sense raise, such as one that ends early: then the other ways to explain are left."""
 NOT_RUN = "the files say so; the model was not run without it"
 
 
@@ -79,7 +81,7 @@ def diagnose(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path
 def _report(sides: Sides | None) -> WeightReport:
     try:
         return WeightReport() if sides is None else report_weights(sides)
-    except (ConversionError, OSError):  # a file that ends early, a number that cannot be rounded
+    except BROKEN:
         return WeightReport()
 
 
@@ -131,8 +133,7 @@ def _of_weights(cause: Cause, passes: bool, rms: float | None) -> Explanation:
 
 
 def _of_field(field: FieldCause, rms: float, filled: tuple[str, ...]) -> Explanation:
-    value = "not saying it" if field.should is None else f"{field.name} {field.should}"
-    value += f", with {listed(filled)} of the reference," if filled else ""
+    value = field.undo + (f", with {listed(filled)} of the reference," if filled else "")
     return Explanation(field.claim, field.place, "config", value, True, rms)
 
 

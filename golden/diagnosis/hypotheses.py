@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from golden.diagnosis.hypothesis import Hypothesis
 from golden.diagnosis.sphere_hypotheses import scale_hypotheses, told_hypotheses
+from golden.diagnosis.swaps import layer_roles, swaps_in_layer, swaps_of_layers
 from golden.faults import applicability as can
 from golden.faults import mapping_faults as m
 from golden.faults import weight_faults as w
 from golden.faults.model_copy import Patient
 from golden.models.anatomy import lookup
 from golden.models.parts import ConfigPath
-from golden.weights.places import place_of
-from golden.weights.sides import split_role
 
 
 def weight_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
@@ -25,12 +23,12 @@ def weight_hypotheses(patient: Patient) -> Iterator[Hypothesis]:
     yield from _head_hypotheses(patient)
     for layer in range(patient.anatomy.n_layer):
         yield from (hypothesis.in_layer(layer) for hypothesis in everywhere)
-        yield from _swaps_in_layer(patient, layer)
+        yield from swaps_in_layer(patient, layer)
     for layer in range(patient.anatomy.n_layer - 1):
         claim = f"layers {layer} and {layer + 1} are exchanged"
-        yield Hypothesis(claim, m.swap_with_next(layer), _layer_roles(patient), (f"layer {layer},",))
+        yield Hypothesis(claim, m.swap_with_next(layer), layer_roles(patient), (f"layer {layer},",))
     for layer in range(patient.anatomy.n_layer):
-        yield from _swaps_of_layers(patient, layer)
+        yield from swaps_of_layers(patient, layer)
 
 
 def _everywhere(patient: Patient) -> Iterator[Hypothesis]:
@@ -70,45 +68,6 @@ def _rotary_hypotheses(patient: Patient, stages: tuple[str, ...]) -> Iterator[Hy
         yield Hypothesis(f"{rows} are in interleaved rotary order", m.deinterleave(*roles), roles, stages, undo)
         twice, undo = f"{rows} were put into half-split order twice", "the reverse of that order"
         yield Hypothesis(twice, m.interleave(*roles), roles, stages, undo)
-
-
-def _layer_roles(patient: Patient) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(role.split(".")[-1] for role in patient.anatomy.parts if "." in role))
-
-
-def _swaps_in_layer(patient: Patient, layer: int) -> Iterator[Hypothesis]:
-    """Any two parts of equal shape in one layer."""
-    roles = [role for role in _layer_roles(patient) if f"{layer}.{role}" in patient.anatomy.parts]
-    for k, one in enumerate(roles):
-        for other in roles[k + 1 :]:
-            pair = f"{layer}.{one}", f"{layer}.{other}"
-            if patient.part(pair[0]).shape == patient.part(pair[1]).shape:
-                yield _swap(f"layer {layer}: {one} and {other} are exchanged", pair)
-
-
-def _swaps_of_layers(patient: Patient, layer: int) -> Iterator[Hypothesis]:
-    """One part of a layer and the same part of a later one, and whole tensors of several parts."""
-    for later in range(layer + 1, patient.anatomy.n_layer):
-        for role in _layer_roles(patient):
-            pair = f"{layer}.{role}", f"{later}.{role}"
-            if all(name in patient.anatomy.parts for name in pair):
-                yield _swap(f"{role} of layers {layer} and {later} are exchanged", pair)
-        for roles in (("q", "k", "v"), ("up", "gate")):
-            pairs = [(f"{layer}.{role}", f"{later}.{role}") for role in roles]
-            if all(name in patient.anatomy.parts for pair in pairs for name in pair):
-                said = ", ".join(roles[:-1]) + f" and {roles[-1]}"
-                yield _swap(f"{said} of layers {layer} and {later} are exchanged", *pairs)
-
-
-def _swap(claim: str, *pairs: tuple[str, str]) -> Hypothesis:
-    def repair(patient: Patient, rng: random.Random) -> None:
-        for one, other in pairs:
-            patient.swap(one, other)
-
-    names = [split_role(role) for pair in pairs for role in pair]
-    layers = tuple(sorted({layer for layer, _ in names if layer is not None}))
-    stages = tuple({place_of(role) for pair in pairs for role in pair if split_role(role)[0] == layers[0]})
-    return Hypothesis(claim, repair, tuple({name for _, name in names}), stages, layers=layers)
 
 
 USUAL: dict[str, tuple[Any, ...]] = {

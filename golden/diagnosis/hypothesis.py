@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from golden.faults.model_copy import Patient
+from golden.weights.sides import split_role
 
 Undo = Callable[[Patient, random.Random], None]
 
@@ -39,7 +40,8 @@ class Hypothesis:
         """Keys of the tensors that undoing the mistake changes."""
         parts = patient.anatomy.parts
         chosen = {role: part for role, part in parts.items() if role.split(".")[-1] in self.roles}
-        return {p.key for role, p in chosen.items() if not self.layers or role.split(".")[0] in map(str, self.layers)}
+        layers = {role: split_role(role)[0] for role in chosen}
+        return {p.key for role, p in chosen.items() if not self.layers or layers[role] in (None, *self.layers)}
 
     def fits(self, divergence: str | None) -> bool:
         """Whether the mistake can show first at this stage; True where the stage is not known."""

@@ -16,7 +16,7 @@ ALLOWED = 30.0
 
 def extremes(reference: Tensor) -> Tensor | None:
     """Divisors of the columns of ``reference`` (rows, columns), float64 (columns,), or None where all are common."""
-    sizes = reference.double().abs().amax(0)  # (columns,)
+    sizes = torch.maximum(reference.amax(0), -reference.amin(0)).double()  # (columns,)
     common = sizes[sizes > 0]
     if not len(common):
         return None

@@ -27,6 +27,7 @@ class Edit:
     def apply(self, weights: Mapping[str, Tensor]) -> None:
         """Write the values into weights, in their own dtype."""
         view = self.part.view(weights)
+        view = view.reshape(1) if view.ndim == 0 else view
         values = torch.from_numpy(np.array(self.values())).to(view.dtype)
         rows = slice(None) if self.rows is None else torch.from_numpy(np.array(self.rows))
         view[rows] = values.reshape(view[rows].shape)

@@ -41,9 +41,9 @@ class Side:
     tensors: Mapping[str, TargetTensor]
 
     def rows(self, key: str, start: int, stop: int) -> Numbers:
-        """Rows start..stop of a tensor as numbers (rows, columns); a vector has one column."""
+        """Rows start..stop of a tensor as numbers (rows, columns); a vector has one column, a number is one row."""
         tensor = self.tensors[key]
-        if (start, stop) != (0, tensor.shape[0]):
+        if tensor.shape and (start, stop) != (0, tensor.shape[0]):
             pieces = (p for piece in tensor.pieces for p in take(piece, tensor.shape, 0, start, stop))
             tensor = replace(tensor, pieces=tuple(pieces), shape=(stop - start, *tensor.shape[1:]))
         with opened(self.source) as files:
@@ -53,7 +53,7 @@ class Side:
 
     def part(self, part: Part) -> Numbers:
         """All rows of a part."""
-        rows = self.tensors[part.key].shape[0]
+        rows = (self.tensors[part.key].shape or (1,))[0]
         if part.turned:
             whole: Numbers = self.rows(part.key, 0, rows).T
             return whole if part.size is None else whole[part.start : part.start + part.size]
@@ -96,7 +96,7 @@ class Sides:
 
     def shape(self, role: str) -> tuple[int, int]:
         """(rows, columns) of a part; a vector has one column."""
-        part, shape = self.parts[role], self.found.tensors[self.parts[role].key].shape
+        part, shape = self.parts[role], self.found.tensors[self.parts[role].key].shape or (1,)
         rows, columns = shape[0], prod(shape[1:])
         if part.turned:
             rows, columns = columns, rows

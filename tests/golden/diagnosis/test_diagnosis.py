@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from golden.diagnosis.words import in_a_sentence
 from golden.faults.model_copy import Patient, admit, discharge
 from golden.models.hot import make_hot
 from golden.verdict import Explanation
+from golden.weights.places import place_of, rank
 
 LEVELS = ["L0", "L1", "L2"]
 Plant = Callable[[Patient], object]
@@ -83,6 +85,41 @@ def test_from_a_golden_file_with_hidden_states_the_same_is_said(
     verdict = judge(lambda patient: patient.swap(one, other), golden=golden)
     assert str(verdict.first_divergence).startswith(place)
     assert str(verdict.hypothesis).startswith(f"{claim}: applying the swap makes it pass")
+
+
+@pytest.fixture(scope="module")
+def smol(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A tied LLaMA with nine heads in three groups, as SmolLM2 has them, its conversion, and its golden file."""
+    folder = tmp_path_factory.mktemp("smol")
+    sizes = {"hidden_size": 72, "head_dim": 8, "num_attention_heads": 9, "num_key_value_heads": 3}
+    source = make_hot("llama", folder / "source", seed=5, **sizes, num_hidden_layers=4, tie_word_embeddings=True)
+    ours = convert(source, to="mixformer", output=folder / "ours").output
+    return source, ours, record(source, folder / "golden", dtypes=(), hidden=True)
+
+
+@pytest.mark.parametrize("golden", [False, True], ids=["reference", "golden file"])
+@pytest.mark.parametrize("seed", range(6))
+def test_any_two_stored_tensors_of_one_shape_may_be_exchanged(
+    seed: int, golden: bool, smol: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    source, ours, file = smol
+    patient = admit(ours)
+    pairs = [
+        (a, b)
+        for a in sorted(patient.weights)
+        for b in sorted(patient.weights)
+        if a < b and patient.weights[a].shape == patient.weights[b].shape
+    ]
+    one, other = random.Random(seed).choice(pairs)
+    patient.weights[one], patient.weights[other] = patient.weights[other], patient.weights[one]
+    sick = discharge(patient, ours, tmp_path / "sick")
+    verdict = compare(sick, golden=file, levels=LEVELS) if golden else compare(sick, source, levels=LEVELS)
+    touched = [role for role, part in patient.anatomy.parts.items() if part.key in (one, other)]
+    assert verdict.verdict is Status.FAIL
+    assert str(verdict.first_divergence).startswith(min(map(place_of, touched), key=rank))
+    (said,) = verdict.explanations
+    assert said.claim.endswith("are exchanged") and said.undo == "the swap" and said.proved
+    assert "applying the swap makes it pass" in str(verdict.hypothesis)
 
 
 def test_without_hidden_states_the_answer_says_why_there_is_no_place(
