@@ -97,7 +97,8 @@ class LiveEvidence:
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
         if index not in self.kept:
             truth = self.runner.logits(self.prompts[index].ids)
-            if index not in (*chosen_prompts(self.prompts), diagnosis_prompt(self.prompts)):
+            asked = () if self.runner.loaded.stream is not None else chosen_prompts(self.prompts)  # by L3
+            if index not in (*asked, diagnosis_prompt(self.prompts)):
                 return common_columns(logits, truth)
             self.kept[index] = truth
         return common_columns(logits, self.kept[index])

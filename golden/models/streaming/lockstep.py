@@ -7,6 +7,8 @@ that the logits of one prompt after the other are made when they are asked for, 
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -66,6 +68,13 @@ class Pass:
             self._thread.join()
 
 
+def give_back() -> None:
+    """Hand freed memory back to the system: glibc keeps it for each thread apart, and there is a thread a prompt."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 class Lockstep:
     """Passes of one model, by prompt. ``load`` gives a layer its weights, ``last`` is the layer they stop before."""
 
@@ -93,6 +102,7 @@ class Lockstep:
             for one in self._passes.values():
                 while one.waits_for is unit:
                     one.resume()
+        give_back()
 
     def finish(self, key: Hashable) -> Any:
         """The result of a pass, which runs to its end now; KeyError where there is none, or it was taken already.
@@ -110,7 +120,9 @@ class Lockstep:
             del self._passes[key]
         if one.error is not None:
             raise one.error
-        return one.result
+        result, one.result = one.result, None  # the thread and its pass hold each other for a while
+        give_back()
+        return result
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._passes
