@@ -21,6 +21,8 @@ class ForwardContext:
         segments: (B, Sk) padding and samples as in `Visibility`, or None.
         past_length: Number of cached tokens; a 0-dim tensor with a static cache.
         shared: Masks and rotary tables made so far, by what determines them.
+        first_values: Values of the first attention layer and that layer, where later ones take them. Contexts on other
+            devices share it.
     """
 
     backend: str
@@ -28,6 +30,7 @@ class ForwardContext:
     segments: Tensor | None = None
     past_length: int | Tensor = 0
     shared: dict[Hashable, object] = field(default_factory=dict)
+    first_values: dict[str, tuple[torch.nn.Module, Tensor]] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, **_: object) -> ForwardContext:
         """This context on another device (accelerate moves arguments between the devices of a `device_map`)."""
@@ -37,6 +40,7 @@ class ForwardContext:
             self.position_ids.to(device),
             None if self.segments is None else self.segments.to(device),
             past.to(device) if isinstance(past, Tensor) else past,
+            first_values=self.first_values,
         )
 
     def once(self, key: Hashable, make: Callable[[], object]) -> object:

@@ -11,6 +11,7 @@ from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast, SequenceClassifierOutputWithPast
 
 from mixformer.blocks.mlps.moe import router_loss
+from mixformer.blocks.unit_linear import ROWS, UnitLinear
 from mixformer.configuration_mixformer_sequential import MixFormerSequentialConfig
 from mixformer.errors import InputError
 from mixformer.pretrained import MixFormerSequentialPreTrainedModel
@@ -41,7 +42,10 @@ class MixFormerSequentialForCausalLM(MixFormerSequentialPreTrainedModel, Generat
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Replace the linear layer of the head."""
-        self.layers[-1].linear = new_embeddings
+        head = self.layers[-1]
+        if getattr(head, "unit_weights", False) and not isinstance(new_embeddings, UnitLinear):
+            new_embeddings = UnitLinear.like(new_embeddings, ROWS)
+        head.linear = new_embeddings
 
     def forward(
         self,

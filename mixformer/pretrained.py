@@ -20,6 +20,7 @@ from mixformer.blocks.branches import first, keywords_of, taken
 from mixformer.blocks.embeddings import get_embedding
 from mixformer.blocks.heads import get_head, get_loss
 from mixformer.blocks.learned_scale import LearnedScale
+from mixformer.blocks.mixers.first_values import check_checkpointing
 from mixformer.blocks.mlps.experts import ExpertMatrix
 from mixformer.blocks.norms.rms import FlashRMSLayerNorm
 from mixformer.blocks.norms.torch_norm import LayerNorm
@@ -214,6 +215,7 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
 
     def _run_block(self, block: nn.Module, x: Tensor, **kwargs: Any) -> Tensor:
         if self.gradient_checkpointing and self.training:
+            check_checkpointing(self.blocks, self._gradient_checkpointing_func)
             # Bound by name: a checkpoint that passes them by position mixes them up.
             return first(self._gradient_checkpointing_func(partial(block.__call__, **kwargs), x))
         return first(block(x, **kwargs))

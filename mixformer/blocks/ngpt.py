@@ -12,26 +12,28 @@ from mixformer.blocks.branches import first, keywords_of, supports_cache, taken
 from mixformer.blocks.learned_scale import LearnedScale, scale_spec
 from mixformer.blocks.mixers import get_mixer
 from mixformer.blocks.mlps import get_mlp
+from mixformer.blocks.norms import get_norm
 from mixformer.blocks.norms.l2 import unit
 from mixformer.errors import invalid
 from mixformer.precision import accumulation_dtype
 
-NORM = {"norm_cls": "l2"}
 RESIDUALS = ("add", "lerp")
 
 
 class NGPTBlock(nn.Module):
     """x = step(x, drop(attn(x)), attn_alpha), then x = step(x, drop(mlp(x)), mlp_alpha).
 
-    step(x, y, a) is n(n(x) + |a| n(y)) for "add" and n(n(x) + |a| (n(y) - n(x))) for "lerp", with n(x) = x / |x|.
+    step(x, y, a) is n(n(x) + |a| n(y)) for "add" and n(n(x) + |a| (n(y) - n(x))) for "lerp"; n(x) = x / max(|x|, eps).
     Parameters beside those of its parts: `attn_alpha.weight`, `mlp_alpha.weight` (n_embd,).
 
     Args:
         config: The model's configuration.
         mixer, mlp: Sub-dicts of the architecture.
-        norm: `{"norm_cls": "l2"}`: the block has no other.
+        norm: `{"norm_cls": "l2"}`, with `eps` where it is not 0: the block has no other.
         residual: "add" or "lerp".
         attn_alpha, mlp_alpha: The rates, see `ScaleSpec`.
+        signed_rates: a in the place of |a|.
+        normalize_stream: False for x in the place of n(x).
         block_idx: Index of the block, 0-based.
 
     Raises:
@@ -50,14 +52,18 @@ class NGPTBlock(nn.Module):
         attn_alpha: dict[str, Any] | None = None,
         mlp_alpha: dict[str, Any] | None = None,
         block_idx: int | None = None,
+        *,
+        signed_rates: bool = False,
+        normalize_stream: bool = True,
     ) -> None:
         super().__init__()
         path = block_path(config.architecture, block_idx)
-        if norm != NORM:
-            raise invalid(f"{path}.norm", norm, f"{NORM}: a block of class 'ngpt' has no other norm")
+        if norm is None or norm.get("norm_cls") != "l2":
+            raise invalid(f"{path}.norm", norm, "{'norm_cls': 'l2'}: a block of class 'ngpt' has no other norm")
         if residual not in RESIDUALS:
             raise invalid(f"{path}.residual", residual, f"one of {list(RESIDUALS)}")
-        self.residual = residual
+        self.residual, self.signed_rates, self.normalize_stream = residual, signed_rates, normalize_stream
+        self.eps = get_norm(config.n_embd, norm, config=config, block_idx=block_idx).eps
         self.attn = get_mixer(config, mixer_config=mixer, mixer_idx=block_idx)
         self.mlp = get_mlp(config, mlp_config=mlp, block_idx=block_idx)
         self.attn_alpha = LearnedScale(config.n_embd, scale_spec(attn_alpha, f"{path}.attn_alpha"))
@@ -83,6 +89,7 @@ class NGPTBlock(nn.Module):
     def step(self, x: Tensor, branch: Tensor, alpha: LearnedScale) -> Tensor:
         """The stream x moved towards a branch, (B, S, n_embd) of length 1, rounded to the dtype of x once."""
         acc = accumulation_dtype(x.dtype)
-        start, target = unit(x.to(acc)), unit(branch.to(acc))
+        start, target, rate = x.to(acc), unit(branch.to(acc), eps=self.eps), alpha.effective(acc)
+        start = unit(start, eps=self.eps) if self.normalize_stream else start
         move = target - start if self.residual == "lerp" else target
-        return unit(start + alpha.effective(acc).abs() * move).to(x.dtype)
+        return unit(start + (rate if self.signed_rates else rate.abs()) * move, eps=self.eps).to(x.dtype)

@@ -122,7 +122,7 @@ def test_bias_and_out_bias_make_the_biases_of_attention(bias: bool, out_bias: bo
 
 def test_registries_hold_the_sdks_names_in_its_order_and_ours_after_them() -> None:
     assert list(BLOCKS) == ["parallel", "sequential", "ngpt"]
-    assert list(EMBEDDINGS) == ["default", "positional"]
+    assert list(EMBEDDINGS) == ["default", "positional", "unit"]
     assert list(MIXERS) == ["mha"]
     assert list(MLPS) == ["glu", "fused_mlp", "mlp", "glu_bias", "glu_scaled"]
     assert list(NORMS) == ["torch", "low_precision", "rms", "flash_rms", "l2"]

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig
 
-from mixformer.blocks.embeddings.common import Embedding, OffsetPositionalEmbedding, PositionalEmbedding
+from mixformer.blocks.embeddings.common import Embedding, OffsetPositionalEmbedding, PositionalEmbedding, UnitEmbedding
 from mixformer.blocks.embeddings.normed import NormedEmbedding
 from mixformer.blocks.embeddings.scaled import ScaledEmbedding, TableScaledEmbedding
 from mixformer.registry import check_keywords, look_up
@@ -19,6 +19,7 @@ EMBEDDINGS: dict[str, type[nn.Module]] = {
     "scaled_table": TableScaledEmbedding,  # ours
     "normed": NormedEmbedding,  # ours
     "positional_offset": OffsetPositionalEmbedding,  # ours
+    "unit": UnitEmbedding,  # ours
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
+from mixformer.blocks.unit_linear import ROWS, of_length_one
 from mixformer.errors import InputError
 
 
@@ -41,6 +42,15 @@ class Embedding(nn.Module):
         if not torch.compiler.is_compiling() and input_ids.device.type == "cpu":
             _check_ids(input_ids, self.wte.num_embeddings)
         return self.wte(input_ids)
+
+
+class UnitEmbedding(Embedding):
+    """drop(wte[ids] / |wte[ids]|): rows of any length are stored, and have length 1 when they are used."""
+
+    def tokens(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """(B, S, n_embd) before dropout; embeddings made elsewhere are taken as they are."""
+        x = super().tokens(input_ids, inputs_embeds)
+        return x if inputs_embeds is not None else of_length_one(x, ROWS)
 
 
 class PositionalEmbedding(Embedding):

@@ -13,6 +13,7 @@ from mixformer.blocks.branches import first
 from mixformer.blocks.heads.cross_entropy import token_losses
 from mixformer.blocks.heads.final_norm import final_norm
 from mixformer.blocks.learned_scale import LearnedScale, scale_spec
+from mixformer.blocks.unit_linear import ROWS, linear_as_asked
 from mixformer.errors import InputError, invalid
 from mixformer.precision import accumulation_dtype, floating_dtype, in_own_dtype
 
@@ -31,6 +32,7 @@ class CausalLMHead(nn.Module):
         logit_scale: Ours. Scale of the logits, see `ScaleSpec`; adds `logit_scale.weight` (vocab_size,).
         logit_multiplier: Ours. A constant that logits are multiplied by.
         logit_softcap: Ours. After that, bound logits as c * tanh(logit / c), 0 for none.
+        unit_weights: Ours. The rows of the linear layer have length 1 when they are used.
     """
 
     keep_in_fp32 = ("logit_scale",)
@@ -45,6 +47,7 @@ class CausalLMHead(nn.Module):
         logit_scale: dict[str, Any] | None = None,
         logit_multiplier: float = 1.0,
         logit_softcap: float = 0.0,
+        unit_weights: bool = False,
     ) -> None:
         super().__init__()
         self.ln = final_norm(config) if use_norm else nn.Identity()
@@ -53,7 +56,9 @@ class CausalLMHead(nn.Module):
         self.logit_multiplier, self.logit_softcap = float(logit_multiplier), float(logit_softcap)
         own = floating_dtype(dtype, "head")
         self.dtype = None if config.tie_word_embeddings else own
-        self.linear = nn.Linear(config.n_embd, config.vocab_size, bias=use_bias, dtype=self.dtype)
+        linear = nn.Linear(config.n_embd, config.vocab_size, bias=use_bias, dtype=self.dtype)
+        self.unit_weights = unit_weights
+        self.linear = linear_as_asked(linear, unit_weights, ROWS)
         scaled = logit_scale is not None
         self.logit_scale = (
             LearnedScale(config.vocab_size, scale_spec(logit_scale, "head.logit_scale")) if scaled else None

@@ -12,15 +12,17 @@ from transformers.cache_utils import Cache
 from mixformer.architecture import block_at, block_path
 from mixformer.blocks.mixers.alibi import checked_alibi
 from mixformer.blocks.mixers.clip import checked_clip
+from mixformer.blocks.mixers.first_values import with_first_values
 from mixformer.blocks.mixers.head_sizes import head_sizes
 from mixformer.blocks.mixers.inner_attention import InnerAttention
 from mixformer.blocks.mixers.masked_linear import MaskedLinearAttention, has_no_softmax
 from mixformer.blocks.mixers.plain_rotary import rotary_embedding
 from mixformer.blocks.mixers.query_growth import query_growth_of
-from mixformer.blocks.mixers.scaled_heads import qk_scale_of, scaled_heads
+from mixformer.blocks.mixers.scaled_heads import head_rule, qk_scale_of, scaled_heads
 from mixformer.blocks.mixers.sdk_yarn import rotary_frequencies
 from mixformer.blocks.mixers.window import parse_window
 from mixformer.blocks.norms.headwise import checked_over, normalised, norms_of_heads
+from mixformer.blocks.unit_linear import COLUMNS, ROWS, linear_as_asked
 from mixformer.errors import AttentionBackendError, invalid
 from mixformer.forward_context import ForwardContext
 from mixformer.inputs import layer_context
@@ -52,12 +54,14 @@ class MHA(nn.Module):
         rope_parameters: Ours. Any other rotary kind, as transformers' `rope_parameters`.
         softcap: Ours. Bound scores as softcap * tanh(score / softcap), 0 for none.
         scale_attn_by_inverse_layer_idx: Ours. Divide scores by layer_idx + 1, as GPT-2 can.
-        rotary_style, rotary_formula: Ours. See `rotary_embedding`.
-        qk_l2_norm, qk_scale: Ours. See `scaled_heads`; qk_scale adds `qk_scale.weight` (H * h,).
         qk_norm_over: Ours. With qk_norm, see `norms_of_heads`: "head", "each_head" or "width".
         clip_qkv: Ours. Bound of the absolute values of q, k and v before anything else, None for none.
         query_growth: Ours. See `QueryGrowth`: {"beta": ..., "length": ...}.
         alibi_formula, alibi_bias_max: Ours. With use_alibi, see `Alibi`.
+        rotary_style, rotary_formula, rotary_table: Ours. See `rotary_embedding`.
+        qk_l2_norm, qk_l2_span, qk_scale, qk_scaled, qk_order: Ours. See `HeadRule`; qk_scale adds `qk_scale.weight`.
+        value_residual: Ours. Later layers take the mean of their values and those of the first layer.
+        unit_weights: Ours. The rows of `Wqkv` and the columns of `out_proj` have length 1 when they are used.
         attn_fn, masked_score: Ours. "softmax", or "masked_linear" with the score of later keys, see
             `MaskedLinearAttention`.
 
@@ -105,6 +109,12 @@ class MHA(nn.Module):
         query_growth: dict[str, Any] | None = None,
         alibi_formula: str = "exact",
         alibi_bias_max: float = 8.0,
+        rotary_table: str = "float32",
+        qk_l2_span: str = "head",
+        qk_scaled: str = "qk",
+        qk_order: str = "rotary_first",
+        value_residual: bool = False,
+        unit_weights: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
@@ -119,11 +129,14 @@ class MHA(nn.Module):
         self.rotary_dim = sizes.rotary_dim
         spelling = (rotary_base, rotary_scale_base, rope_scaling, rope_parameters)
         frequencies = rotary_frequencies(sizes.rotary_dim, *spelling, config.n_positions, self.path)
-        self.rotary_emb = rotary_embedding(frequencies, rotary_style, rotary_formula, sizes.head_dim, self.path)
+        style = (rotary_style, rotary_formula, rotary_table)
+        self.rotary_emb = rotary_embedding(frequencies, *style, sizes.head_dim, self.path)
         rows = (sizes.n_head + 2 * sizes.n_head_kv) * sizes.head_dim
         out_bias = bias if out_bias is None else out_bias
-        self.Wqkv = nn.Linear(config.n_embd, rows, bias=bias, device=device)
-        self.out_proj = nn.Linear(sizes.n_head * sizes.head_dim, config.n_embd, bias=out_bias, device=device)
+        qkv = nn.Linear(config.n_embd, rows, bias=bias, device=device)
+        out_proj = nn.Linear(sizes.n_head * sizes.head_dim, config.n_embd, bias=out_bias, device=device)
+        self.Wqkv = linear_as_asked(qkv, unit_weights, ROWS)
+        self.out_proj = linear_as_asked(out_proj, unit_weights, COLUMNS)
         window = parse_window(window_size, f"{self.path}.window_size")
         inverse_idx = layer_idx if scale_attn_by_inverse_layer_idx else 0
         scale = _scale(softmax_scale, sizes.head_dim, inverse_idx, self.path)
@@ -135,12 +148,15 @@ class MHA(nn.Module):
             self.inner_attn = InnerAttention(*rule)
         self.supports_cache = causal and attn_fn == "softmax"
         self.qk_l2_norm = qk_l2_norm
-        self.qk_scale = qk_scale_of(qk_scale, sizes, self.path)
         self.clip_qkv = checked_clip(clip_qkv, self.path)
         self.query_growth = query_growth_of(query_growth, self.path)
+        norm = block_at(config.architecture, layer_idx)["norm"]
+        eps = norm.get("eps", 0.0) if norm["norm_cls"] == "l2" else 0.0
+        self.head_rule = head_rule(qk_l2_norm, qk_l2_span, qk_scaled, qk_order, eps, self.path)
+        self.qk_scale = qk_scale_of(qk_scale, qk_scaled, sizes, self.path)
+        self.value_residual = value_residual
         self.qk_norm, self.qk_norm_over = qk_norm, checked_over(qk_norm_over, qk_norm, self.path)
         if qk_norm:
-            norm = block_at(config.architecture, layer_idx)["norm"]
             heads = (sizes.n_head, sizes.n_head_kv)
             norms = norms_of_heads(qk_norm_over, heads, sizes.head_dim, norm, config, layer_idx, self.path)
             self.q_norm, self.k_norm = norms
@@ -199,14 +215,23 @@ class MHA(nn.Module):
             q, k = qk.split((heads, kv_heads), dim=2)
             over = self.qk_norm_over
             qk = torch.cat((normalised(q, self.q_norm, over), normalised(k, self.k_norm, over)), dim=2)
-        if self.rotary_emb is not None:
-            qk = self.rotary_emb(qk, context)  # q and k in one go: half the calls
-        if self.qk_l2_norm or self.qk_scale is not None:
-            qk = scaled_heads(qk, self.qk_l2_norm, self.qk_scale)
-        q, k = qk.split((heads, kv_heads), dim=2)
+        q, k = self._placed(qk, context).split((heads, kv_heads), dim=2)
         q = q if self.query_growth is None else self.query_growth(q, context)
+        if self.value_residual:
+            v = with_first_values(v, self, context)
         # As a view, v would keep the whole of qkv in memory for the backward pass, beside the q and k that replace it.
         return q, k, v.clone() if torch.is_grad_enabled() and self.rotary_emb is not None else v
+
+    def _placed(self, qk: Tensor, context: ForwardContext) -> Tensor:
+        """Heads of q and k, (B, S, H + K, h), turned to their positions, normalised and scaled."""
+        on_sphere = self.qk_l2_norm or self.qk_scale is not None
+        if on_sphere and self.head_rule.turns_last:
+            qk = scaled_heads(qk, self.sizes.n_head, self.head_rule, self.qk_scale)
+        if self.rotary_emb is not None:
+            qk = self.rotary_emb(qk, context)  # q and k in one go: half the calls
+        if on_sphere and not self.head_rule.turns_last:
+            qk = scaled_heads(qk, self.sizes.n_head, self.head_rule, self.qk_scale)
+        return qk
 
 
 def _scale(softmax_scale: float | None, head_dim: int, inverse_layer_idx: int | None, path: str) -> float:

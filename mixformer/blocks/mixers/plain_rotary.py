@@ -19,6 +19,7 @@ from mixformer.precision import accumulation_dtype
 
 FORMULAS = ("reciprocal", "pow", "exp")
 STYLES = ("half", "ngpt_nvidia")
+TABLES = ("float32", "bfloat16")
 
 
 class FormulaFrequencies(Frequencies):
@@ -66,8 +67,25 @@ class OddTurn(RotaryEmbedding):
         return table[..., :half], table[..., half:]
 
 
+class BFloat16Tables(RotaryEmbedding):
+    """A rotation whose cosines and sines are rounded to bfloat16, whatever the dtype of the model.
+
+    github.com/alxndrTL/modded-nanogpt makes its tables so, from angles in float32. Here the cosine of a float32 angle
+    is taken in float64 before it is rounded: float32 cosines differ among kernels in their last bit, and one that lies
+    between two numbers of bfloat16 would be rounded to either.
+    """
+
+    kind = "rotary in bfloat16"
+
+    def tables(self, position_ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, (1 or B, S, 1, rotary_dim / 2) in `dtype`."""
+        angles = position_ids[..., None, None].float() * self.inv_freq.float()  # (1 or B, S, 1, rotary_dim / 2)
+        wide = angles if angles.device.type == "mps" else angles.double()  # mps has no float64
+        return wide.cos().to(torch.bfloat16).to(dtype), wide.sin().to(torch.bfloat16).to(dtype)
+
+
 def rotary_embedding(
-    frequencies: Frequencies | None, style: str, formula: str, head_dim: int, path: str
+    frequencies: Frequencies | None, style: str, formula: str, table: str, head_dim: int, path: str
 ) -> RotaryEmbedding | None:
     """The rotary embedding that the keywords of a mixer ask for; None if nothing turns.
 
@@ -75,6 +93,7 @@ def rotary_embedding(
         frequencies: What `rotary_frequencies` gave.
         style: A name in `STYLES`.
         formula: A name in `FORMULAS`.
+        table: A name in `TABLES`.
         head_dim: Width of a head.
         path: Of the mixer, for errors.
 
@@ -85,14 +104,20 @@ def rotary_embedding(
         raise invalid(f"{path}.rotary_style", style, f"one of {list(STYLES)}")
     if formula not in FORMULAS:
         raise invalid(f"{path}.rotary_formula", formula, f"one of {list(FORMULAS)}")
-    if style == "half" and formula == "reciprocal":
+    if table not in TABLES:
+        raise invalid(f"{path}.rotary_table", table, f"one of {list(TABLES)}")
+    if style == "half" and formula == "reciprocal" and table == "float32":
         return RotaryEmbedding(frequencies) if frequencies is not None else None
     if frequencies is None or frequencies.kind != "default":
         raise ConfigurationError(
-            f"`{path}` has rotary_style {style!r} and rotary_formula {formula!r}, which go with rotary of the default "
-            f"kind: leave out rope_parameters, rope_scaling and rotary_dim 0, or the two."
+            f"`{path}` has rotary_style {style!r}, rotary_formula {formula!r} and rotary_table {table!r}, which go "
+            f"with rotary of the default kind: leave out rope_parameters, rope_scaling and rotary_dim 0, or the three."
         )
+    if style == "ngpt_nvidia" and table != "float32":
+        raise invalid(f"{path}.rotary_table", table, f"'float32' for style {style!r}")
     if style == "ngpt_nvidia" and frequencies.rotary_dim != head_dim:
         raise invalid(f"{path}.rotary_dim", frequencies.rotary_dim, f"head_dim = {head_dim} for style {style!r}")
     chosen = frequencies if formula == "reciprocal" else FormulaFrequencies(frequencies, formula)
-    return OddTurn(chosen) if style == "ngpt_nvidia" else RotaryEmbedding(chosen)
+    if style == "ngpt_nvidia":
+        return OddTurn(chosen)
+    return RotaryEmbedding(chosen) if table == "float32" else BFloat16Tables(chosen)

@@ -19,6 +19,7 @@ class RotaryEmbedding(DerivedBuffers):
     """
 
     inv_freq: Tensor
+    kind = "rotary"  # of the tables that layers share
 
     def __init__(self, frequencies: Frequencies) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class RotaryEmbedding(DerivedBuffers):
         Returns:
             (B, S, heads, head_dim) in the dtype of x.
         """
-        key = ("rotary", *self.frequencies.signature, x.dtype, x.device)
+        key = (self.kind, *self.frequencies.signature, x.dtype, x.device)
         cos, sin = context.once(key, lambda: self.tables(context.position_ids, x.dtype))
         return rotate(x, cos, sin)
 

@@ -192,8 +192,8 @@ def test_what_contradicts_itself_is_refused_by_path(tutorial: Any, sizes: Any, n
         MixFormerSequentialForCausalLM(MixFormerSequentialConfig(**config))
 
 
-def test_the_norm_takes_no_keywords_and_blocks_no_unknown_ones(tutorial: Any, sizes: Any) -> None:
-    for part, keyword in (("norm", "eps"), ("mlp", "gain"), ("head", "scale")):
+def test_norms_heads_and_blocks_take_no_unknown_keywords(tutorial: Any, sizes: Any) -> None:
+    for part, keyword in (("norm", "weight"), ("mlp", "gain"), ("head", "scale")):
         architecture = tutorial.architecture(sizes())
         architecture[part][keyword] = 1e-6
         with pytest.raises(ConfigurationError):
