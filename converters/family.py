@@ -1,7 +1,7 @@
 """A family of checkpoints as a value, and finding one by its name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -96,7 +96,10 @@ class Family:
     of a bare state dict to the config that they say; None where they are not this family's. unstored: fields of theirs
     that say of tensors with one constant value that they are not stored: they end with that value. outputs: ends of
     the keys of matrices whose columns lie along the width of the model; of all others rows do. sample: a small model to
-    try the family with; without one the plainest in the sizes of a sample is made.
+    try the family with; without one the plainest in the sizes of a sample is made. classes: names in `architectures`,
+    of which a config has to name one where its model_type is that of several programs. own_head: the head is never the
+    embedding, whatever the config says of another matrix. copies: a copy of another tensor that a checkpoint may store
+    -> that tensor's key; the residue keeps, as `copies`, which were stored.
     """
 
     name: str
@@ -119,6 +122,9 @@ class Family:
     unstored: frozenset[str] = frozenset()
     outputs: tuple[str, ...] = ()
     sample: Sample | None = None
+    classes: tuple[str, ...] = ()
+    own_head: bool = False
+    copies: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def head_prefix(self) -> str:
@@ -148,7 +154,7 @@ class Umbrella:
     def dialects(self) -> tuple[str, ...]:
         """Their names, without that of the umbrella."""
         start = f"{self.name}_"
-        return tuple(sorted(file.removeprefix(start) for file in _files() if file.startswith(start)))
+        return tuple(sorted(file.removeprefix(start).replace("_", "-") for file in _files() if file.startswith(start)))
 
 
 def umbrellas() -> dict[str, Umbrella]:

@@ -26,7 +26,7 @@ from converters.families.shared.transformers_fields import DTYPE_WORDS
 from converters.family import OURS, Family, get_family
 from converters.family_of import family_of
 from converters.generations.wrappers import find_wrapping
-from converters.plan.heads import find_head
+from converters.plan.heads import Head, find_head
 from converters.plan.naming import naming_in, unwrapped
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
@@ -43,7 +43,7 @@ def is_plain(source: Checkpoint, name: str | None = None, *, own_head: bool = Fa
     family = get_family(family_of(source.config, name))
     naming = naming_in(source, family)
     inside = unwrapped(source, naming, (family.head_prefix,))
-    head = find_head(inside, family.head, own=own_head, tied=family.tied)
+    head = Head() if family.own_head else find_head(inside, family.head, own=own_head, tied=family.tied)
     return (
         says_itself(source.config)
         and source.stored[0].suffix == ".safetensors"

@@ -170,6 +170,7 @@ def dims_of(resolved: Mapping[str, Any]) -> Dims:
     sizes["passing_rows"] = sizes["q_rows"] - sizes["rotary_rows"]
     sizes["kv_rotary_rows"] = sizes["n_head_kv"] * max(rotary, 0)
     sizes["kv_passing_rows"] = sizes["kv_rows"] - sizes["kv_rotary_rows"]
+    sizes["qk_rows"] = sizes["q_rows"] + sizes["kv_rows"]
     sizes["qkv_rows"] = sizes["q_rows"] + 2 * sizes["kv_rows"]
     sizes["glu_rows"] = 2 * sizes["n_inner"]
     sizes["one"] = 1
@@ -196,7 +197,7 @@ Named = Iterator[tuple[str, tuple[str, ...]]]
 
 
 def _embedding(resolved: Mapping[str, Any]) -> Named:
-    known = ("default", "positional", parts.SCALED, parts.SCALED_TABLE, parts.NORMED, parts.OFFSET)
+    known = ("default", "positional", parts.SCALED, parts.SCALED_TABLE, parts.NORMED, parts.OFFSET, "unit")
     kind = _one_of(resolved, "embd_layer", known)
     yield "layers.0.wte.weight", ("vocab_size", "n_embd")
     if kind in ("positional", parts.OFFSET):

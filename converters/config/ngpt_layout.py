@@ -14,6 +14,7 @@ NORM = "l2"
 SCALED_GLU = "glu_scaled"
 
 _MIXER, _MLP, _HEAD = "architecture.mixer.", "architecture.mlp.", "architecture.head."
+EPS = "architecture.norm.eps"
 
 # The class that a keyword belongs to: path of the class and its name.
 _OWNERS = {
@@ -21,6 +22,7 @@ _OWNERS = {
     _MIXER: (_MIXER + "mixer_cls", "mha"),
     _MLP: (_MLP + "mlp_cls", SCALED_GLU),
     _HEAD: (_HEAD + "head_cls", "causal_lm"),
+    "architecture.norm.": ("architecture.norm.norm_cls", NORM),
 }
 # Path of a scale -> its size, and whether its class can do without.
 SCALES: dict[str, tuple[str, bool]] = {
@@ -38,12 +40,28 @@ NEUTRAL: dict[str, Any] = {
     _MIXER + "attn_fn": "softmax",
     _MIXER + "masked_score": None,
     _HEAD + "use_norm": True,
+    "architecture.signed_rates": False,
+    "architecture.normalize_stream": True,
+    _MIXER + "rotary_table": "float32",
+    _MIXER + "qk_l2_span": "head",
+    _MIXER + "qk_scaled": "qk",
+    _MIXER + "qk_order": "rotary_first",
+    _MIXER + "value_residual": False,
+    _MLP + "gate_init": None,
+    **{f"{part}unit_weights": False for part in (_MIXER, _MLP, _HEAD)},
+    EPS: 0.0,  # of a norm to length 1; other norms have one as well
 }
-FLAGS = (_MIXER + "qk_l2_norm", _MLP + "bias", _HEAD + "use_norm", *(f"{scale}.used" for scale in SCALES))
+FLAGS = (
+    *(path for path, neutral in NEUTRAL.items() if isinstance(neutral, bool)),
+    _MLP + "bias",
+    *(f"{scale}.used" for scale in SCALES),
+)
+# Which heads a scale of q and k has factors for -> the size of its tensor.
+SCALED = {"qk": "q_rows", "q": "q_rows", "apart": "qk_rows", "heads": "head_dim"}
 
 # Paths that change what a model computes, so that nothing may ignore them.
 CHANGES_FUNCTION = frozenset(
-    {"architecture.residual", _MLP + "bias", *NEUTRAL}
+    {"architecture.residual", _MLP + "bias", *NEUTRAL} - {EPS}
     | {f"{scale}.{name}" for scale in SCALES for name in ("init", "scaling", "used")}
 )
 
@@ -82,10 +100,19 @@ def scale(resolved: Mapping[str, Any], path: str, prefix: str = "") -> Iterator[
         ConfigRefused: a scale that its class cannot do without is missing.
     """
     size, optional = SCALES[path]
+    if path == _MIXER + "qk_scale":
+        size = _scaled(resolved)
     if f"{path}.init" in resolved and f"{path}.scaling" in resolved:
         yield f"{prefix}{path.rpartition('.')[2]}.weight", (size,)
     elif not optional or f"{path}.init" in resolved or f"{path}.scaling" in resolved:
         raise ConfigRefused(f"{path} lacks init or scaling: write an object with both")
+
+
+def _scaled(resolved: Mapping[str, Any]) -> str:
+    said = resolved.get(_MIXER + "qk_scaled", "qk")
+    if said not in SCALED:
+        raise ConfigRefused(f"{_MIXER}qk_scaled is {said!r}; conversions know {', '.join(SCALED)}")
+    return SCALED[said]
 
 
 def alphas(resolved: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -32,7 +32,7 @@ from converters.family import SAME, Family, Rule, Sample
 
 NAME, BIAS = "ngpt-nvidia", (MIXER + "bias", MIXER + "out_bias")
 LAYER, EMBEDDING = "transformer.h.{i}.", "transformer.wte.weight"
-OWN = (".query.weight", ".att_c_proj.weight", ".sqk", ".suv")
+OWN = ("query.weight", "att_c_proj.weight", "sqk", "suv")
 INITS = {ATTN_ALPHA: 0.05, MLP_ALPHA: 0.05, QK_SCALE: 1.0, LOGIT_SCALE: 1.0}  # divided by base_scale
 SCALES = {
     LAYER + "sqk": "layers.{b}.attn.qk_scale",

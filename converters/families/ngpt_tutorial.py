@@ -82,7 +82,7 @@ def _rate(theirs: str, ours: str, *, stored: bool) -> Rule:
 
 def told(shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Any] | None:
     """The config that a state dict of this dialect says; None for another."""
-    sizes = told_sizes(shapes, "decoders.", (".atten.S_qk", ".atten.q.weight", ".mlp.S_uv"), EMBEDDING)
+    sizes = told_sizes(shapes, "decoders.", ("atten.S_qk", "atten.q.weight", "mlp.S_uv"), EMBEDDING)
     rates = any(key.endswith((".lr_atten", ".lr_mlp")) for key in shapes)
     return sizes and {"model_type": NAME, **sizes, RATES: rates}
 

@@ -19,7 +19,7 @@ from converters.config.waivers import is_said
 from converters.counts import counted
 from converters.errors import ConfigRefused
 from converters.family import OURS, Family, get_family
-from converters.plan.heads import NOTES, TIE, find_head, head_of
+from converters.plan.heads import NOTES, TIE, Head, find_head, head_of
 from converters.plan.known_buffers import Buffers, buffers_of, find_buffers, still_true, used
 from converters.plan.leaving_out import named, remaining, without
 from converters.plan.model import Model
@@ -45,7 +45,8 @@ def to_ours(stored: Checkpoint, family: Family, options: Options) -> Model:
     """
     naming = naming_in(stored, family)
     source = unwrapped(stored, naming, (family.head_prefix,))
-    head = find_head(source, family.head, own=options.own_head, tied=family.tied)
+    head = Head() if family.own_head else find_head(source, family.head, own=options.own_head, tied=family.tied)
+    copies = [key for key in family.copies if key in source.tensors]
     theirs = head.effective(source.config)
     said = {QKV_SHARDS: options.qkv_shards} if options.qkv_shards else {}
     bare = layout.resolve(family.config.to_ours(theirs, family.name, options.waive))
@@ -55,6 +56,7 @@ def to_ours(stored: Checkpoint, family: Family, options: Options) -> Model:
     names = naming.residue()
     pads = padding(bare, options)
     extra = {**head.residue(), **buffers.residue(), **({"keys": names} if names else {}), **pads, **said}
+    extra |= {"copies": copies} if copies else {}
     config = family.config.to_ours(theirs, family.name, options.waive, extra)
     if options.pad_vocab:
         config["vocab_size"] = padded(bare["vocab_size"], options.pad_vocab)

@@ -18,6 +18,7 @@ from golden.models.parts import EXPERT_DIALS, ConfigPath, Dials, Part, expert_pa
 from golden.models.sphere_parts import sphere_dials, sphere_parts
 
 NORM_KEYS = (("norm_1", "ln_1"), ("norm_2", "ln_2"), ("norm_1", "ln"), ("after_1", "after_1"), ("after_2", "after_2"))
+TURNED = ("q", "k", "v", "o", "fc1", "fc2", "up", "gate", "down")  # matrices of a style that is `transposed`
 GLUS = ("glu", "glu_bias", "glu_scaled")
 
 
@@ -106,7 +107,7 @@ _THEIR_DIALS: Dials = {
 def _named(style: Style, n_layer: int, sizes: Mapping[str, int]) -> Iterator[tuple[str, Part]]:
     for role, name, rows in style.places(n_layer):
         start, size = sum(sizes[row] for row in rows[:-1]), sizes[rows[-1]] if rows else None
-        turned = style.transposed and role.rpartition(".")[2] in ("q", "k", "v", "o", "fc1", "fc2")
+        turned = style.transposed and role.rpartition(".")[2] in TURNED
         yield role, Part(f"{name}.weight", start, size, turned)
         yield f"{role}_bias", Part(f"{name}.bias", start, size)
         yield role, Part(name, start, size)

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from golden.references import ngpt_nvidia, ngpt_tutorial
+from golden.references import ngpt_joeli, ngpt_nvidia, ngpt_tutorial
 
 Shapes = Mapping[str, tuple[int, ...]]
 REACH, RATE = 0.3, 0.4
@@ -50,6 +50,10 @@ class DialectConfig(ABC):
     def stored_in(self, key: str) -> torch.dtype:
         """The dtype of a tensor in the dialect's files."""
         return torch.float32
+
+    def copies(self) -> Mapping[str, str]:
+        """Keys of copies -> keys of what they are copies of."""
+        return {}
 
 
 class TutorialConfig(DialectConfig):
@@ -87,10 +91,34 @@ class NvidiaConfig(DialectConfig):
         return torch.bfloat16 if set(key.split(".")) & set(ngpt_nvidia.MATRICES) else torch.float32
 
 
+class JoeLiConfig(DialectConfig):
+    """nGPT in the style of Hugging Face."""
+
+    model_type = "ngpt"
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(architectures=[ngpt_joeli.CLASS], **fields)
+
+    def shapes(self) -> Shapes:
+        copy = {"lm_head.weight": (vars(self)["vocab_size"], vars(self)["n_embd"])}
+        return ngpt_joeli.shapes(vars(self)) | (copy if vars(self)["tie_word_embeddings"] else {})
+
+    def unit(self, name: str) -> float | None:
+        b = float(vars(self)["base_scale"])
+        return {"sqk": b, "sz": b, "su": 1.0, "sv": 1.0, "attn_alpha": b / 0.05, "mlp_alpha": b / 0.05}.get(name)
+
+    def rates(self) -> tuple[str, ...]:
+        return "attn_alpha", "mlp_alpha"
+
+    def copies(self) -> Mapping[str, str]:
+        return {"lm_head.weight": "transformer.wte.weight"}
+
+
 def write_dialect(config: DialectConfig, folder: Path, seed: int) -> Path:
     """Write a hot model of a dialect into ``folder``, drawn from ``seed``, and return it."""
     generator = torch.Generator().manual_seed(seed)
     drawn = {key: _values(config, key, shape, generator) for key, shape in config.shapes().items()}
+    drawn |= {key: drawn[of].clone() for key, of in config.copies().items() if key in drawn}
     weights = {key: values.to(config.stored_in(key)) for key, values in drawn.items()}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.to_json_string(), encoding="utf-8")

@@ -91,6 +91,12 @@ RECIPES: Mapping[str, Hot] = {
         _SPHERES | {"learned_rates": (True, False)},
         harmless=("rows of layers.{b}.mlp.uv_scale.weight shuffled",),  # S_uv has no effect
     ),
+    "ngpt-joeli": Hot(
+        "golden.models.hot_dialects.JoeLiConfig",
+        _SPHERE | {"n_inner": 88, "base_scale": 0.125, "n_positions": 160, "tie_word_embeddings": True},
+        _SPHERES
+        | {"base_scale": (0.02, 0.25, 48**-0.5), "n_positions": (64, 300), "tie_word_embeddings": (True, False)},
+    ),
     "ngpt-nvidia": Hot(
         "golden.models.hot_dialects.NvidiaConfig",
         _SPHERE | {"use_nGPT": 1, "base_scale": 0.125, "bias": False, "block_size": 512, "dropout": 0.0},

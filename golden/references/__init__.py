@@ -17,7 +17,7 @@ far as golden needs: logits, a cache, hidden states, eager attention.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 EAGER = "eager"
 # model types of forms that were written as safetensors
 WRITTEN_OUT = ("llama2c", "llama-meta", "nanogpt", "ngpt-nvidia", "ngpt-tutorial")
+# classes that transformers does not have, of models whose model_type is that of several programs
+OWN_CLASSES = {"NgptLMHeadModel": "ngpt-joeli"}
 
 
 def is_native(path: Path) -> bool:
@@ -58,10 +60,17 @@ def _is_dialect_folder(path: Path) -> bool:
     from converters.errors import ConversionError
 
     try:
-        said = read_json(path / "config.json").get("model_type") in WRITTEN_OUT
+        said = form_of(read_json(path / "config.json"))
     except ConversionError:
         return False
-    return said and any(path.glob("*.safetensors"))
+    return said in (*WRITTEN_OUT, *OWN_CLASSES.values()) and any(path.glob("*.safetensors"))
+
+
+def form_of(config: Mapping[str, Any]) -> str:
+    """The name of the form that a config.json is of: its model_type, or what its class says."""
+    classes = config.get("architectures")
+    named = [OWN_CLASSES[name] for name in OWN_CLASSES if isinstance(classes, list) and name in classes]
+    return named[0] if named else str(config.get("model_type"))
 
 
 def native_config(path: Path) -> dict[str, Any]:

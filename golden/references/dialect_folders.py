@@ -12,7 +12,7 @@ from torch import Tensor
 
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.weight_files import weight_files
-from golden.references import llama_files, nanogpt, ngpt_nvidia, ngpt_tutorial
+from golden.references import form_of, llama_files, nanogpt, ngpt_joeli, ngpt_nvidia, ngpt_tutorial
 
 
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
@@ -21,7 +21,7 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
     weights: dict[str, Tensor] = {}
     for file in weight_files(path)[0]:
         weights |= load_file(file)
-    return BUILDERS[config["model_type"]](config, weights, dtype)
+    return BUILDERS[form_of(config)](config, weights, dtype)
 
 
 def _of_ranks(config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype) -> Any:
@@ -37,7 +37,8 @@ BUILDERS: Mapping[str, Builder] = {
     "llama2c": lambda config, weights, dtype: llama_files.meta_model(config, [weights], dtype),
     "llama-meta": _of_ranks,
     "nanogpt": nanogpt.built,
+    "ngpt-joeli": ngpt_joeli.built,
     "ngpt-nvidia": ngpt_nvidia.built,
     "ngpt-tutorial": lambda config, weights, dtype: ngpt_tutorial.built(config["n_head"], weights, dtype),
 }
-"""model_type -> the model of a config and of weights under the names that the form has."""
+"""Name of a form -> the model of a config and of weights under the names that the form has."""

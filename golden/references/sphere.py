@@ -1,4 +1,4 @@
-"""What both dialects of nGPT share: division by the length, and vectors that stay float32 whatever a model is cast to.
+"""What dialects of nGPT share: division by the length, and vectors that stay float32 whatever a model is cast to.
 
 n(x) = x / |x| over the last axis. Such divisions, turns and scales are computed in float32, in float64 for a model in
 float64, and their result is rounded to the dtype of the stream.
@@ -45,3 +45,33 @@ def split(x: Tensor, heads: int) -> Tensor:
 def joined(x: Tensor) -> Tensor:
     """The reverse of `split`."""
     return x.transpose(1, 2).flatten(2)
+
+
+def reciprocal(head_dim: int, base: float = 10000.0) -> Tensor:
+    """1 / base ** (2i / head_dim), (head_dim / 2,), float32."""
+    return 1.0 / base ** (torch.arange(0, head_dim, 2).float() / head_dim)
+
+
+def neighbours_turned(x: Tensor, angles: Tensor) -> Tensor:
+    """(batch, heads, tokens, head_dim), each pair (2i, 2i + 1) rotated by its angle; as `wide`."""
+    pairs = wide(x).unflatten(-1, (-1, 2))
+    found = torch.view_as_complex(pairs.contiguous()) * torch.polar(torch.ones_like(angles), angles)
+    return torch.view_as_real(found).flatten(-2)
+
+
+def halves_turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(batch, heads, tokens, head_dim), each pair (i, i + head_dim / 2) rotated; as `wide`.
+
+    cos, sin: of the angles, (tokens, head_dim / 2).
+    """
+    first, second = wide(x).chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Causal attention of (batch, heads, tokens, head_dim), the mask aligned to the last key."""
+    scores = wide(q @ k.transpose(2, 3) * scale)  # (batch, heads, tokens, keys)
+    tokens, keys = scores.shape[2:]
+    seen = torch.arange(keys)[None] <= torch.arange(tokens)[:, None] + (keys - tokens)
+    found: Tensor = torch.where(seen, scores, -torch.inf).softmax(-1).type_as(v) @ v
+    return found

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from golden.errors import FolderError
-from golden.references import dialect_folders, ngpt_tutorial
+from golden.references import dialect_folders, form_of, ngpt_tutorial
 from golden.references.base import unwrapped
 
 
@@ -26,8 +26,8 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
     config = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     if ngpt_tutorial.is_state_dict(stored):
         return ngpt_tutorial.built(_heads(path, config), stored, dtype)
-    if config.get("model_type") in dialect_folders.BUILDERS:
-        return dialect_folders.BUILDERS[config["model_type"]](config, stored, dtype)
+    if (form := form_of(config)) in dialect_folders.BUILDERS:
+        return dialect_folders.BUILDERS[form](config, stored, dtype)
     return _of_transformers(path, stored, dtype, attn)
 
 

@@ -22,6 +22,10 @@ BLOCK, RESIDUAL = "architecture.block_cls", "architecture.residual"
 ATTN_ALPHA, MLP_ALPHA = "architecture.attn_alpha", "architecture.mlp_alpha"
 QK_SCALE, UV_SCALE, LOGIT_SCALE = MIXER + "qk_scale", MLP + "uv_scale", HEAD + "logit_scale"
 WIDTH_AND_HEADS = (("n_embd", "n_embd"), ("n_head", MIXER + "n_head"))
+OWN_HEAD = (
+    Ours(TIE, (False,)),
+    Theirs(TIE, (False,), "an nGPT has a head of its own, and this one is stored without", written=False),
+)
 
 
 @dataclass(frozen=True)
@@ -164,29 +168,41 @@ ROOT_OF_HEAD = root_of(MIXER + "softmax_scale", WIDTH_AND_HEADS, head_width, "n_
 ROOT_OF_WIDTH = root_of(f"{UV_SCALE}.init", (("n_embd", "n_embd"),), int, "n_embd")
 
 
-def normalised() -> tuple[Entry, ...]:
-    """The block of a normalised transformer: no norm but that to length 1, of the stream and of queries and keys."""
+def normalised(score: Entry = ROOT_OF_HEAD) -> tuple[Entry, ...]:
+    """The block of a normalised transformer: no norm but that to length 1, of the stream and of queries and keys.
+
+    score: what scores are multiplied with.
+    """
     return (
         Ours("architecture.norm.norm_cls", ("l2",)),
         Ours(MIXER + "qk_l2_norm", (True,)),
         Ours(MLP + "mlp_cls", ("glu_scaled",)),
         Ours(HEAD + "use_norm", (False,)),
-        ROOT_OF_HEAD,
+        score,
         Unsaid(("layer_norm_epsilon",)),
     )
 
 
-def ngpt(model_type: str, *, formula: str, head_bias: bool) -> tuple[Entry, ...]:
-    """What all dialects have. formula: by which the float32 frequencies of the rotary embedding are made."""
-    n_head, n_kv = MIXER + "n_head", MIXER + "n_head_kv"
+def interpolated(inits: Mapping[str, float], *, bias: bool = False) -> tuple[Entry, ...]:
+    """A normalised block whose branches are interpolated, with an MLP whose gate begins at sqrt(width).
+
+    inits: scales and where their effective values begin; of the MLP's, the half that is not the gate begins at 1.
+    """
     return (
-        *dialect(model_type),
-        Field("n_embd", ("n_embd",), POSITIVE_INT),
-        Field("n_layer", ("n_layer",), POSITIVE_INT),
-        Field("n_head", (n_head, n_kv), POSITIVE_INT, also=("n_head", "n_head_kv"), unwritten=(n_head,)),
-        even_heads("n_embd", "n_head", rotating=True),
-        WholePairs(),
-        Ours("embd_layer", ("default",)),
+        Ours(BLOCK, ("ngpt",)),
+        Ours(RESIDUAL, ("lerp",)),
+        *(Ours(f"{path}.init", (init,)) for path, init in inits.items()),
+        *scale(UV_SCALE, 1.0, 1.0),
+        root_of(MLP + "gate_init", (("n_embd", "n_embd"),), int, "n_embd"),
+        *(Ours(MIXER + name, (bias,)) for name in ("bias", "out_bias")),
+        Ours(MLP + "bias", (bias,)),
+    )
+
+
+def plain_parts(embedding: str = "default", *, head_bias: bool = False) -> tuple[Entry, ...]:
+    """What no dialect has, and the head and the activation of all."""
+    return (
+        Ours("embd_layer", (embedding,)),
         Ours(HEAD + "head_cls", ("causal_lm",)),
         Ours(HEAD + "use_bias", (head_bias,)),
         *NO_DROPOUT,
@@ -194,14 +210,27 @@ def ngpt(model_type: str, *, formula: str, head_bias: bool) -> tuple[Entry, ...]
         Ours(MIXER + "window_size", (None, [-1, -1], "(-1, -1)"), written=False),
         SAME_SCALE,
         NO_QK_NORM,
-        Ours(MIXER + "rotary_base", (10000.0,)),
         Ours(PARAMETERS, (None,), written=False),
-        Ours(MIXER + "rotary_formula", (formula,)),
         Ours(MLP + "act_fn", ("silu",)),
         Written("activation_function", "silu"),
+    )
+
+
+def ngpt(model_type: str, *, formula: str, head_bias: bool) -> tuple[Entry, ...]:
+    """What the first two dialects have. formula: by which the float32 frequencies of the rotary embedding are made."""
+    n_head, n_kv = MIXER + "n_head", MIXER + "n_head_kv"
+    return (
+        *dialect(model_type),
+        *plain_parts(head_bias=head_bias),
+        Field("n_embd", ("n_embd",), POSITIVE_INT),
+        Field("n_layer", ("n_layer",), POSITIVE_INT),
+        Field("n_head", (n_head, n_kv), POSITIVE_INT, also=("n_head", "n_head_kv"), unwritten=(n_head,)),
+        even_heads("n_embd", "n_head", rotating=True),
+        WholePairs(),
+        Ours(MIXER + "rotary_base", (10000.0,)),
+        Ours(MIXER + "rotary_formula", (formula,)),
         Implied((MLP + "n_inner",), (("n_embd", "n_embd"),), lambda width: 4 * width, "4 n_embd", ("n_inner",)),
-        Ours(TIE, (False,)),
-        Theirs(TIE, (False,), "an nGPT has a head of its own, and this one is stored without", written=False),
+        *OWN_HEAD,
         Unsaid(IDS),
     )
 
@@ -211,13 +240,14 @@ def told_sizes(
 ) -> dict[str, Any] | None:
     """Width and vocabulary as the embedding says them, depth as the keys of layers do; None for another dialect.
 
-    layers: what their keys begin with, before the number of the layer. own: what one of them has to end in.
+    layers: what their keys begin with, before the number of the layer. own: rests of keys behind that number,
+    of which there has to be one.
 
     Raises:
         ConfigRefused: there is no embedding with two axes.
     """
-    pattern = re.compile(re.escape(layers) + r"(\d{1,9})\.")
-    found = [int(number[1]) for key in shapes if key.endswith(own) and (number := pattern.match(key))]
+    pattern = re.compile(re.escape(layers) + r"(\d{1,9})\.(.*)")
+    found = [int(number[1]) for key in shapes if (number := pattern.fullmatch(key)) and number[2] in own]
     if not found:
         return None
     shape = shapes.get(embedding, ())
