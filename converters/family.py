@@ -99,7 +99,8 @@ class Family:
     try the family with; without one the plainest in the sizes of a sample is made. classes: names in `architectures`,
     of which a config has to name one where its model_type is that of several programs. own_head: the head is never the
     embedding, whatever the config says of another matrix. copies: a copy of another tensor that a checkpoint may store
-    -> that tensor's key; the residue keeps, as `copies`, which were stored.
+    -> that tensor's key; the residue keeps, as `copies`, which were stored. knows: whether a config that names neither
+    type nor class is of this family.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Family:
     classes: tuple[str, ...] = ()
     own_head: bool = False
     copies: Mapping[str, str] = field(default_factory=dict)
+    knows: Callable[[Mapping[str, Any]], bool] | None = None
 
     @property
     def head_prefix(self) -> str:

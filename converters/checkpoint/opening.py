@@ -11,7 +11,7 @@ from converters.checkpoint.json_files import read_json
 from converters.checkpoint.regular_files import check_folder, check_regular
 from converters.checkpoint.safetensors_header import read_header
 from converters.checkpoint.users_word import said_n_head, with_n_head
-from converters.checkpoint.weight_files import SINGLE, check_index, weight_files
+from converters.checkpoint.weight_files import SINGLE, check_index, distributed, holds_weights, weight_files
 from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageError
 from converters.generations.configs import SDK, WORDS, current_config, generation_of
 from converters.generations.keys import current_names, depth_of
@@ -60,6 +60,8 @@ def open_folder(source: Path) -> Checkpoint:
     folder = _folder(source)
     check_folder(folder)
     _refuse_adapter(folder)
+    if not holds_weights(folder) and (why := distributed(folder)):
+        raise UnsafeFile(f"{folder} holds no model: {why}")
     config = read_config(folder)
     stored, notes = weight_files(folder)
     files = tuple(readable(file) for file in stored)

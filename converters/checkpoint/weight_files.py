@@ -21,6 +21,11 @@ OTHER_PROGRAMS = (
     ("*.pkl", "a pickle, which may run code; load it where you trust it and save its state dict as safetensors"),
     ("*.ckpt", "a checkpoint of a trainer; save its state dict as safetensors"),
 )
+DISTRIBUTED = (
+    "shards of torch.distributed.checkpoint; make one file of them first. OLMo-core does so with"
+    " olmo_core.distributed.checkpoint.unshard_checkpoint(FOLDER, TARGET, optim=False, use_safetensors=True); then copy"
+    " its config.json to that file"
+)
 ENDINGS = (".bin", ".pt", ".pth", ".gguf", ".safetensors")
 
 
@@ -127,7 +132,13 @@ def consolidated(folder: Path) -> str:
 
 def instead_of_weights(folder: Path) -> str:
     """What a folder without readable weights holds, as a sentence that says what to do."""
-    return _dangling(folder) or _shards(folder) or consolidated(folder) or _others(folder)
+    return _dangling(folder) or distributed(folder) or _shards(folder) or consolidated(folder) or _others(folder)
+
+
+def distributed(folder: Path) -> str:
+    """Shards of torch.distributed.checkpoint, here or where OLMo-core puts them."""
+    found = sorted((*folder.glob("*.distcp"), *folder.glob("model_and_optim/*.distcp")))
+    return f"{found[0].relative_to(folder)} is one of the {DISTRIBUTED}" if found else ""
 
 
 def _dangling(folder: Path) -> str:

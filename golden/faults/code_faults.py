@@ -6,7 +6,8 @@ Nothing in a checkpoint can bring them about, so they show that L2 reads the for
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,7 @@ from torch import Tensor, nn
 
 from golden.models.modules import blocks
 
-Step = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
-"""(stream, branch, rates, whether it interpolates) -> the new stream; float64, rates as they are learned."""
+Changes = dict[str, bool]
 
 
 @dataclass(frozen=True)
@@ -28,45 +28,35 @@ class CodeFault:
 
 def code_faults() -> Iterator[CodeFault]:
     """Wrong ways in which branches of nGPT join the stream, and heads that keep their lengths."""
-    yield CodeFault("signed rates", lambda model: _step_by(model, _signed))
-    yield CodeFault("the stream joins without its length divided out", lambda model: _step_by(model, _skip_as_it_is))
-    yield CodeFault("branches join without their length divided out", lambda model: _step_by(model, _branch_as_it_is))
-    yield CodeFault("the sum keeps its length", lambda model: _step_by(model, _sum_as_it_is))
+    yield CodeFault("rates with signs for without, or without for with", lambda model: _step_by(model, "signed"))
+    yield CodeFault("the length of the stream kept for divided out, or the reverse", lambda m: _step_by(m, "stream"))
+    yield CodeFault("branches join without their length divided out", lambda model: _step_by(model, "branch"))
+    yield CodeFault("the sum keeps its length", lambda model: _step_by(model, "total"))
     yield CodeFault("heads of q and k keep their lengths", _heads_as_they_are)
 
 
-def _unit(x: Tensor) -> Tensor:
+def _unit(x: Tensor, wanted: bool = True) -> Tensor:
     found: Tensor = x / x.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-    return found
+    return found if wanted else x
 
 
-def _signed(x: Tensor, y: Tensor, rate: Tensor, lerp: bool) -> Tensor:
-    return _unit(_unit(x) + rate * (_unit(y) - _unit(x) * lerp))
-
-
-def _skip_as_it_is(x: Tensor, y: Tensor, rate: Tensor, lerp: bool) -> Tensor:
-    return _unit(x + rate.abs() * (_unit(y) - x * lerp))
-
-
-def _branch_as_it_is(x: Tensor, y: Tensor, rate: Tensor, lerp: bool) -> Tensor:
-    return _unit(_unit(x) + rate.abs() * (y - _unit(x) * lerp))
-
-
-def _sum_as_it_is(x: Tensor, y: Tensor, rate: Tensor, lerp: bool) -> Tensor:
-    return _unit(x) + rate.abs() * (_unit(y) - _unit(x) * lerp)
-
-
-def _step_by(model: nn.Module, step: Step) -> bool:
-    """Lets every block that has a step take this one."""
+def _step_by(model: nn.Module, wrong: str) -> bool:
+    """Lets every block that has a step take another, of which one thing is the reverse of what the block does."""
     stepping: list[Any] = [block for block in blocks(model) if hasattr(block, "step") and hasattr(block, "residual")]
     for block in stepping:
-        lerp = block.residual == "lerp"
-        block.step = lambda x, y, alpha, lerp=lerp: step(x, y, alpha.effective(x.dtype), lerp)
+        right = {"signed": block.signed_rates, "stream": block.normalize_stream, "branch": True, "total": True}
+        block.step = partial(_step, block.residual == "lerp", right | {wrong: not right[wrong]})
     return bool(stepping)
+
+
+def _step(lerp: bool, does: Changes, x: Tensor, y: Tensor, alpha: Any) -> Tensor:
+    """The stream x after a branch y, in float64."""
+    start, target, rate = _unit(x, does["stream"]), _unit(y, does["branch"]), alpha.effective(x.dtype)
+    return _unit(start + (rate if does["signed"] else rate.abs()) * (target - start * lerp), does["total"])
 
 
 def _heads_as_they_are(model: nn.Module) -> bool:
     normalising: list[Any] = [module for module in model.modules() if getattr(module, "qk_l2_norm", False)]
     for module in normalising:
-        module.qk_l2_norm = False
+        module.head_rule = replace(module.head_rule, l2_norm=False)
     return bool(normalising)

@@ -17,10 +17,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from golden.references import ngpt_joeli, ngpt_nvidia, ngpt_tutorial
+from golden.references import ngpt_joeli, ngpt_nvidia, ngpt_olmo, ngpt_tutorial
 
 Shapes = Mapping[str, tuple[int, ...]]
 REACH, RATE = 0.3, 0.4
+QUERIES_OR_KEYS = ("query", "key", "w_q", "w_k", "c_q", "c_k", "Wq", "Wk", "to_q", "to_k")
 
 
 class DialectConfig(ABC):
@@ -114,6 +115,26 @@ class JoeLiConfig(DialectConfig):
         return {"lm_head.weight": "transformer.wte.weight"}
 
 
+class OlmoConfig(DialectConfig):
+    """nGPT of OLMo-core; its fields are those of `ngpt_like`, and the file says them as its training does."""
+
+    model_type = "ngpt-olmo"
+
+    def to_json_string(self) -> str:
+        return json.dumps({"run_name": "hot", "model": ngpt_olmo.model_config(vars(self))}, indent=2)
+
+    def shapes(self) -> Shapes:
+        return ngpt_olmo.shapes(vars(self))
+
+    def unit(self, name: str) -> float | None:
+        b = float(vars(self)["d_model"]) ** -0.5
+        units = {"sq": b, "sk": b, "sz": b, "sw1": 1.0, "sw3": 1.0}
+        return units.get(name, b / 0.05 if name in self.rates() else None)
+
+    def rates(self) -> tuple[str, ...]:
+        return "attn_alpha", "mlp_alpha"
+
+
 def write_dialect(config: DialectConfig, folder: Path, seed: int) -> Path:
     """Write a hot model of a dialect into ``folder``, drawn from ``seed``, and return it."""
     generator = torch.Generator().manual_seed(seed)
@@ -140,5 +161,5 @@ def _values(config: DialectConfig, key: str, shape: tuple[int, ...], generator: 
         return 0.2 * noise
     if len(shape) == 1:
         return 1.0 + 0.2 * noise
-    gain = 1.5 if any(part in key for part in ("query", "key")) else 1.0
+    gain = 1.5 if any(part in key for part in QUERIES_OR_KEYS) else 1.0
     return noise * (gain / math.sqrt(shape[-1]))

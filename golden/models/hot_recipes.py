@@ -93,9 +93,16 @@ RECIPES: Mapping[str, Hot] = {
     ),
     "ngpt-joeli": Hot(
         "golden.models.hot_dialects.JoeLiConfig",
-        _SPHERE | {"n_inner": 88, "base_scale": 0.125, "n_positions": 160, "tie_word_embeddings": True},
+        _SPHERE | {"n_inner": 88, "base_scale": 0.125, "n_positions": 160, "tie_word_embeddings": False},
         _SPHERES
         | {"base_scale": (0.02, 0.25, 48**-0.5), "n_positions": (64, 300), "tie_word_embeddings": (True, False)},
+    ),
+    "ngpt-olmo": Hot(
+        "golden.models.hot_dialects.OlmoConfig",
+        {"vocab_size": 331, "d_model": 48, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "rope_theta": 500_000}
+        | {"hidden_size": 88},
+        {"vocab_size": (257, 320), "d_model": (24, 60, 120), "n_layers": (1, 2, 4), "n_heads": (2, 6)}
+        | {"n_kv_heads": (1, 2, None), "rope_theta": (10_000, 500_000), "hidden_size": (52, 90)},
     ),
     "ngpt-nvidia": Hot(
         "golden.models.hot_dialects.NvidiaConfig",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EAGER = "eager"
 # model types of forms that were written as safetensors
-WRITTEN_OUT = ("llama2c", "llama-meta", "nanogpt", "ngpt-nvidia", "ngpt-tutorial")
+WRITTEN_OUT = ("llama2c", "llama-meta", "nanogpt", "ngpt-nvidia", "ngpt-olmo", "ngpt-tutorial")
 # classes that transformers does not have, of models whose model_type is that of several programs
 OWN_CLASSES = {"NgptLMHeadModel": "ngpt-joeli"}
 
@@ -69,6 +69,9 @@ def _is_dialect_folder(path: Path) -> bool:
 def form_of(config: Mapping[str, Any]) -> str:
     """The name of the form that a config.json is of: its model_type, or what its class says."""
     classes = config.get("architectures")
+    model = config.get("model")
+    if not config.get("model_type") and isinstance(model, dict) and model.get("name") == "normalized":
+        return "ngpt-olmo"
     named = [OWN_CLASSES[name] for name in OWN_CLASSES if isinstance(classes, list) and name in classes]
     return named[0] if named else str(config.get("model_type"))
 
@@ -109,6 +112,7 @@ EMBEDDINGS = (
     "wte.weight",
     "embedding_layer.weight",
     "embed_tokens.weight",
+    "embeddings.weight",
 )
 
 

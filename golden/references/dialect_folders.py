@@ -12,7 +12,7 @@ from torch import Tensor
 
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.weight_files import weight_files
-from golden.references import form_of, llama_files, nanogpt, ngpt_joeli, ngpt_nvidia, ngpt_tutorial
+from golden.references import form_of, llama_files, nanogpt, ngpt_joeli, ngpt_nvidia, ngpt_olmo, ngpt_tutorial
 
 
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
@@ -39,6 +39,7 @@ BUILDERS: Mapping[str, Builder] = {
     "nanogpt": nanogpt.built,
     "ngpt-joeli": ngpt_joeli.built,
     "ngpt-nvidia": ngpt_nvidia.built,
+    "ngpt-olmo": ngpt_olmo.built,
     "ngpt-tutorial": lambda config, weights, dtype: ngpt_tutorial.built(config["n_head"], weights, dtype),
 }
 """Name of a form -> the model of a config and of weights under the names that the form has."""

@@ -5,7 +5,7 @@ stored, and says both numbers; so nothing is folded and nothing is lost.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ BLOCK, RESIDUAL = "architecture.block_cls", "architecture.residual"
 ATTN_ALPHA, MLP_ALPHA = "architecture.attn_alpha", "architecture.mlp_alpha"
 QK_SCALE, UV_SCALE, LOGIT_SCALE = MIXER + "qk_scale", MLP + "uv_scale", HEAD + "logit_scale"
 WIDTH_AND_HEADS = (("n_embd", "n_embd"), ("n_head", MIXER + "n_head"))
+STREAM_AS_IT_IS, SIGNED = Ours("architecture.normalize_stream", (False,)), Ours("architecture.signed_rates", (True,))
 OWN_HEAD = (
     Ours(TIE, (False,)),
     Theirs(TIE, (False,), "an nGPT has a head of its own, and this one is stored without", written=False),
@@ -57,8 +58,10 @@ class Idle:
 
 @dataclass(frozen=True)
 class WholePairs:
-    """A rotary embedding turns pairs, so a head has an even width."""
+    """A rotary embedding turns pairs, so a head has an even width; under their names of width and heads."""
 
+    width: str = "n_embd"
+    heads: str = "n_head"
     theirs: tuple[str, ...] = ()
     ours: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
@@ -69,9 +72,9 @@ class WholePairs:
         Raises:
             ConfigRefused: it has not.
         """
-        width, heads = theirs["n_embd"], theirs["n_head"]
+        width, heads = theirs[self.width], theirs[self.heads]
         if width // heads % 2:
-            raise ConfigRefused(f"n_head {heads} gives heads of width {width // heads}; pairs need an even one")
+            raise ConfigRefused(f"{self.heads} {heads} gives heads of width {width // heads}; pairs need an even one")
         return {}
 
     def write(self, ours: Config) -> dict[str, Any]:
@@ -159,6 +162,14 @@ def root_of(path: str, sizes: tuple[tuple[str, str], ...], of: Callable[..., int
     return Implied((path,), sizes, root, f"the square root of {words}")
 
 
+def inverse_root(paths: Iterable[str], width: str = "n_embd", power: float = 0.5) -> Implied:
+    """Where tensors of scales begin: 1 / sqrt(width), or 1 / width with `power` 1."""
+    words = "sqrt(width)" if power == 0.5 else "width"
+    return Implied(
+        tuple(paths), ((width, "n_embd"),), lambda size: 1.0 / size**power, f"1 / {words}, the width being {width}"
+    )
+
+
 def head_width(width: int, heads: int) -> int | None:
     """The width of a head; None where heads do not share the width evenly."""
     return None if width % heads else width // heads
@@ -183,17 +194,18 @@ def normalised(score: Entry = ROOT_OF_HEAD) -> tuple[Entry, ...]:
     )
 
 
-def interpolated(inits: Mapping[str, float], *, bias: bool = False) -> tuple[Entry, ...]:
+def interpolated(inits: Mapping[str, float], *, bias: bool = False, width: str = "n_embd") -> tuple[Entry, ...]:
     """A normalised block whose branches are interpolated, with an MLP whose gate begins at sqrt(width).
 
     inits: scales and where their effective values begin; of the MLP's, the half that is not the gate begins at 1.
+    width: their name of it.
     """
     return (
         Ours(BLOCK, ("ngpt",)),
         Ours(RESIDUAL, ("lerp",)),
         *(Ours(f"{path}.init", (init,)) for path, init in inits.items()),
         *scale(UV_SCALE, 1.0, 1.0),
-        root_of(MLP + "gate_init", (("n_embd", "n_embd"),), int, "n_embd"),
+        root_of(MLP + "gate_init", ((width, "n_embd"),), int, width),
         *(Ours(MIXER + name, (bias,)) for name in ("bias", "out_bias")),
         Ours(MLP + "bias", (bias,)),
     )
