@@ -24,6 +24,7 @@ READERS = (
     "gguf_file",
     "llama2c_file",
     "meta_shards",
+    "modded_nanogpt_file",
     "nanogpt_file",
     "nvidia_ngpt_file",
     "state_dict_file",

@@ -166,6 +166,7 @@ def dims_of(resolved: Mapping[str, Any]) -> Dims:
     if type(rotary) is not int or rotary > sizes["head_dim"]:
         raise ConfigRefused(f"{mixer}rotary_dim is {rotary!r}, expected a number up to head_dim {sizes['head_dim']}")
     sizes["half_rotary"] = max(rotary, 0) // 2
+    sizes["half_rows"] = sizes["n_head"] * sizes["half_rotary"]
     sizes["rotary_rows"] = sizes["n_head"] * max(rotary, 0)
     sizes["passing_rows"] = sizes["q_rows"] - sizes["rotary_rows"]
     sizes["kv_rotary_rows"] = sizes["n_head_kv"] * max(rotary, 0)

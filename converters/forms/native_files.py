@@ -16,7 +16,7 @@ from converters.engine.shard_layout import Shard, lay_out
 from converters.engine.shard_writing import Writing
 from converters.errors import NotInvertible, UsageError
 from converters.families.shared.sinusoids import COSINES, SINES
-from converters.forms import nanogpt_file, nvidia_ngpt_file
+from converters.forms import modded_nanogpt_file, nanogpt_file, nvidia_ngpt_file
 from converters.forms.llama2c_file import HEADERS, MAGIC, SIZES, TABLES, keys_in_order
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
@@ -113,6 +113,12 @@ def _nvidia(plan: Plan, folder: Path) -> None:
     _save(_content(plan, _loaded(folder), NVIDIA_ARGUMENTS, nvidia_ngpt_file.KEPT), folder / "ckpt.pt")
 
 
+def _modded(plan: Plan, folder: Path) -> None:
+    """Replaces the safetensors file by what the training script of alxndrTL's nGPT saves, as far as it is known."""
+    known = {name: plan.config[name] for name in modded_nanogpt_file.KEPT if name in plan.config}
+    _save({"step": 0, **known, "model": _loaded(folder)}, folder / "state_step.pt")
+
+
 def _state_dict(plan: Plan, folder: Path) -> None:
     """Replaces the safetensors file by a bare state dict."""
     _save(_loaded(folder), folder / "model.pt")
@@ -150,6 +156,9 @@ def _share(weights: "dict[str, torch.Tensor]") -> None:
 FORMS = {
     "llama2c": NativeForm("model.bin", _llama2c),
     "nanogpt": NativeForm("ckpt.pt", _one_file, _nanogpt, "the state of the optimizer"),
+    "ngpt-modded-nanogpt": NativeForm(
+        "state_step.pt", _one_file, _modded, ", ".join(modded_nanogpt_file.LEFT_OUT.values())
+    ),
     "ngpt-nvidia": NativeForm("ckpt.pt", _one_file, _nvidia, ", ".join(nvidia_ngpt_file.LEFT_OUT.values())),
     "ngpt-tutorial": NativeForm("model.pt", _one_file, _state_dict, "the number of heads, which a .pt cannot say"),
 }

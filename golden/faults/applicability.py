@@ -80,6 +80,9 @@ def uses_scale(name: str) -> Applies:
 
     def applies(patient: Patient) -> bool:
         has_effect = name != "uv_scale" or bool(patient.anatomy.layers_with("up_scale"))
+        # A factor on u alone is divided out, where a gate has its own init and no bias is added behind it.
+        if name == "uv_scale" and dial_is("gate_init")(patient) and not patient.anatomy.layers_with("down_bias"):
+            return False
         # Without a softmax the size of the scores hardly matters, see `has_softmax`.
         return has_effect and dial_is(f"{name}_init")(patient) and (name != "qk_scale" or has_softmax(patient))
 

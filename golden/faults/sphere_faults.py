@@ -21,6 +21,17 @@ from golden.models.sphere_parts import LOGIT_SCALE, SCALES
 VECTORS = ("qk_scale", "up_scale", "gate_scale", "attn_alpha", "mlp_alpha")
 ROWS, COLUMNS = ("embed", "head", "q", "k", "v", "up", "gate"), ("o", "down")
 """Matrices with the width of the model in their rows, and those with it in their columns."""
+SWITCHES = (
+    ("qk_order", "rotary_last", "rotary_first", "heads turned before they are scaled"),
+    ("qk_l2_span", "full", "head", "the length of each head for that of all"),
+    ("rotary_table", "bfloat16", "float32", "tables in float32 for bfloat16"),
+    ("qk_scaled", "q", "qk", "keys scaled as queries are"),
+    ("value_residual", True, False, "first values left out of later layers"),
+    ("unit_weights", True, False, "matrices of attention as they are stored"),
+    ("signed_rates", True, False, "rates without their signs"),
+    ("normalize_stream", False, True, "the length of the stream divided out"),
+)
+"""Dials of dialects with what they say, what a fault says, and the name of that fault."""
 FORMULAS = ("reciprocal", "pow", "exp")
 
 
@@ -67,6 +78,10 @@ def _config_faults() -> Iterator[Fault]:
     for scale in (*SCALES, LOGIT_SCALE):
         name, applies = f"init of {scale} 1 % off", can.uses_scale(scale)
         yield Fault(name, "config", applies, m.multiply_dial(f"{scale}_init", 1.01))
+    has_gate = can.dial_is("gate_init")
+    yield Fault("init of the gate 1 % off", "config", has_gate, m.multiply_dial("gate_init", 1.01))
+    for dial, right, wrong, name in SWITCHES:
+        yield Fault(name, "config", can.dial_is(dial, right), m.set_dial(dial, wrong))
     yield Fault("another base of all scales", "config", can.dial_is("scaling"), m.multiply_dial("scaling", 1.01))
 
 

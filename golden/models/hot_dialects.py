@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from golden.references import ngpt_joeli, ngpt_nvidia, ngpt_olmo, ngpt_tutorial
+from golden.references import ngpt_joeli, ngpt_modded_nanogpt, ngpt_nvidia, ngpt_olmo, ngpt_tutorial
 
 Shapes = Mapping[str, tuple[int, ...]]
 REACH, RATE = 0.3, 0.4
@@ -42,7 +42,7 @@ class DialectConfig(ABC):
 
     @abstractmethod
     def unit(self, name: str) -> float | None:
-        """What the last part of a key is divided by before it is used as a scale; None for what is no scale."""
+        """What a scale of that name, the last part of its key, is divided by before it is used; None for no scale."""
 
     def rates(self) -> tuple[str, ...]:
         """Last parts of the keys of learned rates, of which the absolute values are used."""
@@ -135,6 +135,24 @@ class OlmoConfig(DialectConfig):
         return "attn_alpha", "mlp_alpha"
 
 
+class ModdedConfig(DialectConfig):
+    """nGPT of modded-nanogpt."""
+
+    model_type = "ngpt-modded-nanogpt"
+
+    def shapes(self) -> Shapes:
+        return ngpt_modded_nanogpt.shapes(vars(self))
+
+    def unit(self, name: str) -> float | None:
+        own = vars(self)
+        b = float(own["n_embd"]) ** -0.5
+        units = {"qk_scaler": b, "logits_scaler": b, "u_scaler": 1.0, "v_scaler": 1.0}
+        return units.get(name, b * own["n_layer"] if name in self.rates() else None)
+
+    def rates(self) -> tuple[str, ...]:
+        return "attn_scaler", "mlp_scaler"
+
+
 def write_dialect(config: DialectConfig, folder: Path, seed: int) -> Path:
     """Write a hot model of a dialect into ``folder``, drawn from ``seed``, and return it."""
     generator = torch.Generator().manual_seed(seed)
@@ -148,7 +166,7 @@ def write_dialect(config: DialectConfig, folder: Path, seed: int) -> Path:
 
 
 def _values(config: DialectConfig, key: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    name = key.rpartition(".")[2]
+    name = key.removesuffix(".scale").removesuffix(".s").rpartition(".")[2]
     unit = config.unit(name)
     if unit is not None:
         uniform = 2.0 * torch.rand(shape, generator=generator) - 1.0

@@ -97,6 +97,9 @@ RECIPES: Mapping[str, Hot] = {
         _SPHERES
         | {"base_scale": (0.02, 0.25, 48**-0.5), "n_positions": (64, 300), "tie_word_embeddings": (True, False)},
     ),
+    "ngpt-modded-nanogpt": Hot(
+        "golden.models.hot_dialects.ModdedConfig", _SPHERE | {"n_inner": 88}, _SPHERES | {"n_inner": (52, 90)}
+    ),
     "ngpt-olmo": Hot(
         "golden.models.hot_dialects.OlmoConfig",
         {"vocab_size": 331, "d_model": 48, "n_layers": 3, "n_heads": 4, "n_kv_heads": 2, "rope_theta": 500_000}

@@ -15,8 +15,13 @@ SCALES: Mapping[str, ConfigPath] = {
 }
 """Learned scales of a block: name -> where the architecture says how one is used."""
 LOGIT_SCALE = "logit_scale"
-CHOICES = {"residual": ("residual",)} | {
-    name: ("mixer", name) for name in ("attn_fn", "masked_score", "rotary_style", "rotary_formula")
+_MIXER = ("attn_fn", "masked_score", "rotary_style", "rotary_formula", "rotary_table", "qk_order", "qk_scaled")
+CHOICES: Mapping[str, ConfigPath] = {
+    "residual": ("residual",),
+    "signed_rates": ("signed_rates",),
+    "normalize_stream": ("normalize_stream",),
+    "gate_init": ("mlp", "gate_init"),
+    **{name: ("mixer", name) for name in (*_MIXER, "qk_l2_span", "value_residual", "unit_weights")},
 }
 """Config fields of a block that change the function: name -> path."""
 

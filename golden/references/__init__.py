@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EAGER = "eager"
 # model types of forms that were written as safetensors
-WRITTEN_OUT = ("llama2c", "llama-meta", "nanogpt", "ngpt-nvidia", "ngpt-olmo", "ngpt-tutorial")
+WRITTEN_OUT = ("llama2c", "llama-meta", "nanogpt", "ngpt-nvidia", "ngpt-olmo", "ngpt-tutorial", "ngpt-modded-nanogpt")
 # classes that transformers does not have, of models whose model_type is that of several programs
 OWN_CLASSES = {"NgptLMHeadModel": "ngpt-joeli"}
 
@@ -130,13 +130,22 @@ def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
 
 
 def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
-    from golden.references import dialect_folders, gguf_reference, llama_files, nanogpt, ngpt_nvidia, state_dicts
+    from golden.references import (
+        dialect_folders,
+        gguf_reference,
+        llama_files,
+        nanogpt,
+        ngpt_modded_nanogpt,
+        ngpt_nvidia,
+        state_dicts,
+    )
 
     return {
         "folder": dialect_folders.load,
         "gguf": gguf_reference.load,
         "llama2c": llama_files.load_llama2c,
         "meta": llama_files.load_meta,
+        "modded-nanogpt": ngpt_modded_nanogpt.load,
         "nanogpt": nanogpt.load,
         "nvidia": ngpt_nvidia.load,
         "state_dict": state_dicts.load,

@@ -12,7 +12,16 @@ from torch import Tensor
 
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.weight_files import weight_files
-from golden.references import form_of, llama_files, nanogpt, ngpt_joeli, ngpt_nvidia, ngpt_olmo, ngpt_tutorial
+from golden.references import (
+    form_of,
+    llama_files,
+    nanogpt,
+    ngpt_joeli,
+    ngpt_modded_nanogpt,
+    ngpt_nvidia,
+    ngpt_olmo,
+    ngpt_tutorial,
+)
 
 
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
@@ -38,6 +47,7 @@ BUILDERS: Mapping[str, Builder] = {
     "llama-meta": _of_ranks,
     "nanogpt": nanogpt.built,
     "ngpt-joeli": ngpt_joeli.built,
+    "ngpt-modded-nanogpt": ngpt_modded_nanogpt.built,
     "ngpt-nvidia": ngpt_nvidia.built,
     "ngpt-olmo": ngpt_olmo.built,
     "ngpt-tutorial": lambda config, weights, dtype: ngpt_tutorial.built(config["n_head"], weights, dtype),

@@ -1,7 +1,7 @@
 """Rotary embeddings: the table `inv_freq` that old checkpoints hold, and the moves between the two orders of pairs."""
 
 from converters.algebra.moves import Concat, Rows, Split
-from converters.algebra.views import Each, Same, Then
+from converters.algebra.views import Each, Reorder, Same, Then
 from converters.plan.our_buffers import inv_freq as inv_freq
 
 
@@ -21,6 +21,14 @@ def _halves(heads: str, rows: tuple[str, str]) -> Then:
 
 HALVES = _halves("n_head", ("rotary_rows", "passing_rows"))
 KV_HALVES = _halves("n_head_kv", ("kv_rotary_rows", "kv_passing_rows"))
+
+
+# The two halves of each head in the other order: heads that turn the other way, in all heads or in one vector for all.
+_HALF_ROWS = Then((Split(("half_rows", "half_rows")), Reorder((1, 0)), Concat(("half_rows", "half_rows"))))
+SWAPPED = Then(
+    (Rows(("n_head", 2, "half_rotary"), (1, 0, 2)), _HALF_ROWS, Rows((2, "n_head", "half_rotary"), (1, 0, 2)))
+)
+SWAPPED_IN_ONE = Then((Split(("half_rotary", "half_rotary")), Reorder((1, 0)), Concat(("half_rotary", "half_rotary"))))
 
 
 def halves_of(heads: str) -> Rows:

@@ -228,6 +228,29 @@ def plain_parts(embedding: str = "default", *, head_bias: bool = False) -> tuple
     )
 
 
+def flat_sizes(positions: int = 2048) -> tuple[Entry, ...]:
+    """Sizes of dialects whose files hold tensors alone, under our names; `positions`: of no effect in ours."""
+    n_head, n_kv = MIXER + "n_head", MIXER + "n_head_kv"
+    return (
+        Field("n_embd", ("n_embd",), POSITIVE_INT),
+        Field("n_layer", ("n_layer",), POSITIVE_INT),
+        Field("n_head", (n_head, n_kv), POSITIVE_INT, also=("n_head", "n_head_kv"), unwritten=(n_head,)),
+        Field("n_inner", (MLP + "n_inner",), POSITIVE_INT, also=("n_inner",)),
+        Ours(MIXER + "rotary_base", (10000.0,)),
+        Written("n_positions", positions),
+        Unsaid(IDS),
+    )
+
+
+WHOLE_HEADS = (even_heads("n_embd", "n_head", rotating=True), WholePairs())
+ONE_OVER_LAYERS = Implied(
+    tuple(f"{path}.init" for path in (ATTN_ALPHA, MLP_ALPHA)),
+    (("n_layer", "n_layer"),),
+    lambda n: 1.0 / n,
+    "1 / n_layer",
+)
+
+
 def ngpt(model_type: str, *, formula: str, head_bias: bool) -> tuple[Entry, ...]:
     """What the first two dialects have. formula: by which the float32 frequencies of the rotary embedding are made."""
     n_head, n_kv = MIXER + "n_head", MIXER + "n_head_kv"
