@@ -20,7 +20,7 @@ from converters.engine.output_folder import check_target, copy_file, make_folder
 from converters.engine.shard_layout import Shard, index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
 from converters.errors import HeadDiffers, NotInvertible, TargetRefused
-from converters.family import OURS, dialect_of
+from converters.family import OURS, dialect_of, get_family
 from converters.family_of import target_family
 from converters.paging import pager_of
 from converters.plan.options import DEFAULTS, Options
@@ -115,7 +115,7 @@ def convert(
         plan = checked_plan(checkpoint.unpacked(_place(target)), family, to, options)
     shards = form.lay_out(plan) if form else lay_out(plan, request.max_shard_size)
     _check_space(target, sum(shard.nbytes for shard in shards))
-    small = _small(plan, shards, code, native=form is not None)
+    small = form.small(plan) if form else _small(plan, shards, code)
     files = _write(plan, shards, target, request, asked, form, small)
     report = _report(plan, target, files)
     notes = (*report.notes, *_form_notes(plan.to, form))
@@ -164,7 +164,7 @@ def _form_notes(to: str, form: "NativeForm | None") -> list[str]:
     """What a native form leaves out, or that one was not written."""
     if form:
         return [f"not in {form.name}: {form.left_out}"] if form.left_out else []
-    if not dialect_of(to):
+    if not dialect_of(to) or get_family(to).is_folder:
         return []
     from converters.forms.native_files import FORMS
 
@@ -240,10 +240,8 @@ def _streamed(source: Checkpoint) -> dict[str, object]:
     return {"streamed": dict(pager.report())} if pager else {}
 
 
-def _small(plan: Plan, shards: tuple[Shard, ...], code: Mapping[str, bytes], *, native: bool) -> dict[str, bytes]:
-    """The files that are made here: config.json, the index, the code. A native form holds its config itself."""
-    if native:
-        return {}
+def _small(plan: Plan, shards: tuple[Shard, ...], code: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files that are made here: config.json, the index, the code."""
     index = index_json(shards)
     config = {**plan.config, AUTO_MAP: dict(CLASSES)} if code else plan.config
     found = {"config.json": as_bytes(config), **code}

@@ -129,6 +129,11 @@ class Family:
     knows: Callable[[Mapping[str, Any]], bool] | None = None
 
     @property
+    def is_folder(self) -> bool:
+        """Whether a dialect's own form is a folder with config.json and safetensors, as of a family of transformers."""
+        return bool(self.classes or self.knows)
+
+    @property
     def head_prefix(self) -> str:
         """The prefix of all keys of the head."""
         return self.head.rpartition(".")[0] + "."

@@ -1,5 +1,5 @@
-"""The six moves, each with its inverse: transpose, order of rows, concat and split, pad and crop, tie and untie, fill
-and vanish. A seventh needs a decision record."""
+"""Six of the seven moves, each with its inverse: transpose, order of rows, concat and split, pad and crop, tie and
+untie, fill and vanish. The seventh is in `flatten.py`; an eighth needs a decision record."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

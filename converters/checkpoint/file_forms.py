@@ -21,6 +21,7 @@ from converters.errors import UnsafeFile
 FORMS = "converters.forms"  # found by its name, so that imports go down only
 READERS = (
     "deepspeed_folder",
+    "evintunador_file",
     "gguf_file",
     "llama2c_file",
     "meta_shards",

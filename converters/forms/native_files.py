@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converters.checkpoint.json_files import as_bytes
 from converters.engine.shard_layout import Shard, lay_out
 from converters.engine.shard_writing import Writing
 from converters.errors import NotInvertible, UsageError
 from converters.families.shared.sinusoids import COSINES, SINES
 from converters.forms import modded_nanogpt_file, nanogpt_file, nvidia_ngpt_file
+from converters.forms.evintunador_file import CONFIG
 from converters.forms.llama2c_file import HEADERS, MAGIC, SIZES, TABLES, keys_in_order
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
@@ -32,13 +34,18 @@ NVIDIA_ARGUMENTS = ("use_nGPT", *ARGUMENTS[:4], "base_scale", *ARGUMENTS[4:])
 class NativeForm:
     """A form that is written: its one file, how the engine lays it out, and what is done to that afterwards.
 
-    left_out: what the programs of that form write beside a model, and we do not.
+    left_out: what the programs of that form write beside a model, and we do not. beside: small files that they do.
     """
 
     name: str
     lay_out: Callable[[Plan], tuple[Shard, ...]]
     finish: Callable[[Plan, Path], None] | None = None
     left_out: str = ""
+    beside: Callable[[Plan], dict[str, bytes]] | None = None
+
+    def small(self, plan: Plan) -> dict[str, bytes]:
+        """The files beside the one of the form."""
+        return self.beside(plan) if self.beside else {}
 
     def finished(
         self, plan: Plan, folder: Path, digests: Mapping[str, str | None], how: Writing
@@ -124,6 +131,16 @@ def _state_dict(plan: Plan, folder: Path) -> None:
     _save(_loaded(folder), folder / "model.pt")
 
 
+def _pth(plan: Plan, folder: Path) -> None:
+    """Replaces the safetensors file by the model.pth of evintunador's nGPT."""
+    _save(_loaded(folder), folder / "model.pth")
+
+
+def _own_config(plan: Plan) -> bytes:
+    """Its model_config.json, which does not say what it is a config of."""
+    return as_bytes({name: value for name, value in plan.config.items() if name not in ("model_type", "dtype")})
+
+
 def _content(
     plan: Plan, weights: "dict[str, torch.Tensor]", arguments: Sequence[str], kept: Sequence[str]
 ) -> dict[str, Any]:
@@ -154,6 +171,7 @@ def _share(weights: "dict[str, torch.Tensor]") -> None:
 
 
 FORMS = {
+    "ngpt-evintunador": NativeForm("model.pth", _one_file, _pth, "", lambda plan: {CONFIG: _own_config(plan)}),
     "llama2c": NativeForm("model.bin", _llama2c),
     "nanogpt": NativeForm("ckpt.pt", _one_file, _nanogpt, "the state of the optimizer"),
     "ngpt-modded-nanogpt": NativeForm(

@@ -80,6 +80,7 @@ def uses_scale(name: str) -> Applies:
 
     def applies(patient: Patient) -> bool:
         has_effect = name != "uv_scale" or bool(patient.anatomy.layers_with("up_scale"))
+        has_effect = has_effect and (name != "logit_scale" or has_whole(name)(patient))
         # A factor on u alone is divided out, where a gate has its own init and no bias is added behind it.
         if name == "uv_scale" and dial_is("gate_init")(patient) and not patient.anatomy.layers_with("down_bias"):
             return False
@@ -87,6 +88,11 @@ def uses_scale(name: str) -> Applies:
         return has_effect and dial_is(f"{name}_init")(patient) and (name != "qk_scale" or has_softmax(patient))
 
     return applies
+
+
+def adds_eps(patient: Patient) -> bool:
+    """Norms add eps to a mean of squares. One that divides by a length only keeps the length above it."""
+    return dial_is("eps")(patient) and not dial_is("norm_cls", "l2")(patient)
 
 
 def is_float32(patient: Patient) -> bool:

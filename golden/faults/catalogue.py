@@ -90,8 +90,8 @@ _ACTIVATIONS = (("silu", "gelu"), ("gelu_new", "gelu"), ("gelu_pytorch_tanh", "g
 def _config_faults() -> Iterator[Fault]:
     yield Fault("rope theta 4 % off", "config", can.dial_is("theta"), m.multiply_dial("theta", 1.04))
     yield Fault("rope theta x 50", "config", can.dial_is("theta"), m.multiply_dial("theta", 50.0))
-    yield Fault("norm eps a tenth", "config", can.dial_is("eps"), m.multiply_dial("eps", 0.1))
-    yield Fault("norm eps x 10", "config", can.dial_is("eps"), m.multiply_dial("eps", 10.0))
+    yield Fault("norm eps a tenth", "config", can.adds_eps, m.multiply_dial("eps", 0.1))
+    yield Fault("norm eps x 10", "config", can.adds_eps, m.multiply_dial("eps", 10.0))
     for right, wrong in _ACTIVATIONS:
         applies = can.dial_is("activation", right)
         yield Fault(f"{right} taken for {wrong}", "config", applies, m.set_dial("activation", wrong))

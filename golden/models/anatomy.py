@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from golden.models.key_styles import LLAMA, STYLES, Style
+from golden.models.key_styles import LLAMA, STYLES, Style, said_sizes
 from golden.models.loading import MIXFORMER
 from golden.models.parts import EXPERT_DIALS, ConfigPath, Dials, Part, expert_parts
 from golden.models.sphere_parts import sphere_dials, sphere_parts
+from golden.references import form_of
 
 NORM_KEYS = (("norm_1", "ln_1"), ("norm_2", "ln_2"), ("norm_1", "ln"), ("after_1", "after_1"), ("after_2", "after_2"))
 TURNED = ("q", "k", "v", "o", "fc1", "fc2", "up", "gate", "down")  # matrices of a style that is `transposed`
@@ -81,14 +82,13 @@ def _has(value: Any, step: str | int) -> bool:
 
 def _theirs(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
     """A model under transformers' names: LLaMA's for sizes, or GPT-2's."""
-    style = STYLES.get(config["model_type"], LLAMA)
-    n_head = int(config.get("num_attention_heads") or config["n_head"])
-    n_head_kv = int(config.get("num_key_value_heads") or n_head)
-    width = int(config.get("hidden_size") or config["n_embd"])
-    head_dim = int(config.get("head_dim") or width // n_head)
-    inner = int(config.get("intermediate_size") or config.get("n_inner") or 4 * width)
+    style = STYLES.get(form_of(config), LLAMA)
+    said = said_sizes(config)
+    n_head, width, n_layer = said["n_head"], said["n_embd"], said["n_layer"]
+    n_head_kv = said.get("n_head_kv") or n_head
+    head_dim = said.get("head_dim") or width // n_head
+    inner = said.get("n_inner") or 4 * width
     sizes = {"q": n_head * head_dim, "kv": n_head_kv * head_dim, "inner": inner}
-    n_layer = int(config.get("num_hidden_layers") or config["n_layer"])
     parts = _present(_named(style, n_layer, sizes), keys)
     return Anatomy(n_layer, n_head, n_head_kv, head_dim, parts, _dials(config, _THEIR_DIALS))
 
@@ -118,6 +118,7 @@ def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
     places: list[ConfigPath] = [("architecture", i) for i in range(len(said))] if isinstance(said, list) else []
     architecture = said[0] if places else said
     mixer, mlp = architecture.get("mixer", {}), architecture.get("mlp", {})
+    head = (config if places else architecture).get("head") or {}
     n_head = int(mixer.get("n_head") or config["n_head"])
     n_head_kv = int(mixer.get("n_head_kv") or config.get("n_head_kv") or n_head)
     head_dim = int(mixer.get("head_dim") or config["n_embd"] // n_head)
@@ -148,7 +149,7 @@ def _mixformer(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
     dials |= {name: tuple((*at, name) for at in head_places) for name in ("logit_multiplier", "logit_softcap")}
     heads = (n_head * head_dim, n_head_kv * head_dim)
     parts = _mixformer_parts(n_layer, heads, n_inner if mlp.get("mlp_cls") in GLUS else None)
-    found = _present(chain(parts, sphere_parts(n_layer, n_inner, mlp), expert_parts(n_layer)), keys)
+    found = _present(chain(parts, sphere_parts(n_layer, n_inner, mlp, head), expert_parts(n_layer)), keys)
     return Anatomy(n_layer, n_head, n_head_kv, head_dim, found, _dials(config, dials))
 
 

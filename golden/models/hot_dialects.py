@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from golden.references import ngpt_joeli, ngpt_modded_nanogpt, ngpt_nvidia, ngpt_olmo, ngpt_tutorial
+from golden.references import ngpt_evintunador, ngpt_joeli, ngpt_modded_nanogpt, ngpt_nvidia, ngpt_olmo, ngpt_tutorial
+from golden.references.sphere import reciprocal
 
 Shapes = Mapping[str, tuple[int, ...]]
 REACH, RATE = 0.3, 0.4
@@ -51,6 +52,10 @@ class DialectConfig(ABC):
     def stored_in(self, key: str) -> torch.dtype:
         """The dtype of a tensor in the dialect's files."""
         return torch.float32
+
+    def computed(self) -> Mapping[str, Tensor]:
+        """Tensors that a formula gives."""
+        return {}
 
     def copies(self) -> Mapping[str, str]:
         """Keys of copies -> keys of what they are copies of."""
@@ -153,12 +158,33 @@ class ModdedConfig(DialectConfig):
         return "attn_scaler", "mlp_scaler"
 
 
+class EvintunadorConfig(DialectConfig):
+    """nGPT of evintunador, with the frequencies that its file holds."""
+
+    model_type = "ngpt-evintunador"
+
+    def shapes(self) -> Shapes:
+        return ngpt_evintunador.shapes(vars(self))
+
+    def unit(self, name: str) -> float | None:
+        b = float(vars(self)["dim"]) ** -0.5
+        units = {"s_qk": b, "s_z": b, "s_u": 1.0, "s_v": 1.0}
+        return units.get(name, b / 0.05 if name in self.rates() else None)
+
+    def rates(self) -> tuple[str, ...]:
+        return "alpha_A", "alpha_M"
+
+    def computed(self) -> Mapping[str, Tensor]:
+        own = vars(self)
+        return {"precompute_freqs.inv_freq": reciprocal(own["dim"] // own["num_heads"], own["theta"])}
+
+
 def write_dialect(config: DialectConfig, folder: Path, seed: int) -> Path:
     """Write a hot model of a dialect into ``folder``, drawn from ``seed``, and return it."""
     generator = torch.Generator().manual_seed(seed)
     drawn = {key: _values(config, key, shape, generator) for key, shape in config.shapes().items()}
     drawn |= {key: drawn[of].clone() for key, of in config.copies().items() if key in drawn}
-    weights = {key: values.to(config.stored_in(key)) for key, values in drawn.items()}
+    weights = {key: values.to(config.stored_in(key)) for key, values in drawn.items()} | dict(config.computed())
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.to_json_string(), encoding="utf-8")
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

@@ -91,6 +91,13 @@ RECIPES: Mapping[str, Hot] = {
         _SPHERES | {"learned_rates": (True, False)},
         harmless=("rows of layers.{b}.mlp.uv_scale.weight shuffled",),  # S_uv has no effect
     ),
+    "ngpt-evintunador": Hot(
+        "golden.models.hot_dialects.EvintunadorConfig",
+        {"vocab_len": 331, "dim": 48, "num_layers": 3, "num_heads": 4, "max_seq_len": 160, "theta": 10000.0}
+        | {"mlp_hidden_mult": 3, "dtype": "float32"},
+        {"vocab_len": (257, 320), "dim": (24, 60, 120), "num_layers": (1, 2, 4), "num_heads": (2, 6)}
+        | {"max_seq_len": (64, 300), "theta": (10000.0, 5e5), "mlp_hidden_mult": (4, 2.5)},
+    ),
     "ngpt-joeli": Hot(
         "golden.models.hot_dialects.JoeLiConfig",
         _SPHERE | {"n_inner": 88, "base_scale": 0.125, "n_positions": 160, "tie_word_embeddings": False},

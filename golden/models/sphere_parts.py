@@ -18,6 +18,7 @@ LOGIT_SCALE = "logit_scale"
 _MIXER = ("attn_fn", "masked_score", "rotary_style", "rotary_formula", "rotary_table", "qk_order", "qk_scaled")
 CHOICES: Mapping[str, ConfigPath] = {
     "residual": ("residual",),
+    "norm_cls": ("norm", "norm_cls"),
     "signed_rates": ("signed_rates",),
     "normalize_stream": ("normalize_stream",),
     "gate_init": ("mlp", "gate_init"),
@@ -26,14 +27,17 @@ CHOICES: Mapping[str, ConfigPath] = {
 """Config fields of a block that change the function: name -> path."""
 
 
-def sphere_parts(n_layer: int, n_inner: int, mlp: Mapping[str, Any]) -> Iterator[tuple[str, Part]]:
-    """(role, part) of every learned scale: for u, then for g, in that of the MLP, unless it has no effect.
+def sphere_parts(
+    n_layer: int, n_inner: int, mlp: Mapping[str, Any], head: Mapping[str, Any]
+) -> Iterator[tuple[str, Part]]:
+    """(role, part) of every learned scale: for u, then for g, in that of the MLP. One without effect is `idle_...`.
 
     Args:
-        mlp: what the architecture says of it.
+        mlp, head: what the architecture says of them.
     """
     idle = (mlp.get("uv_scale") or {}).get("used") is False
-    yield LOGIT_SCALE, Part(f"layers.{n_layer + 1}.logit_scale.weight")
+    unused = (head.get(LOGIT_SCALE) or {}).get("used") is False
+    yield "idle_logit_scale" if unused else LOGIT_SCALE, Part(f"layers.{n_layer + 1}.logit_scale.weight")
     for i in range(n_layer):
         block = f"layers.{i + 1}"
         yield f"{i}.qk_scale", Part(f"{block}.attn.qk_scale.weight")

@@ -30,7 +30,16 @@ if TYPE_CHECKING:
 
 EAGER = "eager"
 # model types of forms that were written as safetensors
-WRITTEN_OUT = ("llama2c", "llama-meta", "nanogpt", "ngpt-nvidia", "ngpt-olmo", "ngpt-tutorial", "ngpt-modded-nanogpt")
+WRITTEN_OUT = (
+    "llama2c",
+    "llama-meta",
+    "nanogpt",
+    "ngpt-nvidia",
+    "ngpt-olmo",
+    "ngpt-tutorial",
+    "ngpt-modded-nanogpt",
+    "ngpt-evintunador",
+)
 # classes that transformers does not have, of models whose model_type is that of several programs
 OWN_CLASSES = {"NgptLMHeadModel": "ngpt-joeli"}
 
@@ -113,6 +122,7 @@ EMBEDDINGS = (
     "embedding_layer.weight",
     "embed_tokens.weight",
     "embeddings.weight",
+    "token_embedder.weight",
 )
 
 
@@ -135,6 +145,7 @@ def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
         gguf_reference,
         llama_files,
         nanogpt,
+        ngpt_evintunador,
         ngpt_modded_nanogpt,
         ngpt_nvidia,
         state_dicts,
@@ -142,6 +153,7 @@ def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
 
     return {
         "folder": dialect_folders.load,
+        "evintunador": ngpt_evintunador.load,
         "gguf": gguf_reference.load,
         "llama2c": llama_files.load_llama2c,
         "meta": llama_files.load_meta,

@@ -63,7 +63,7 @@ class NGPTBlock(nn.Module):
         if residual not in RESIDUALS:
             raise invalid(f"{path}.residual", residual, f"one of {list(RESIDUALS)}")
         self.residual, self.signed_rates, self.normalize_stream = residual, signed_rates, normalize_stream
-        self.eps = get_norm(config.n_embd, norm, config=config, block_idx=block_idx).eps
+        self.least = get_norm(config.n_embd, norm, config=config, block_idx=block_idx).eps
         self.attn = get_mixer(config, mixer_config=mixer, mixer_idx=block_idx)
         self.mlp = get_mlp(config, mlp_config=mlp, block_idx=block_idx)
         self.attn_alpha = LearnedScale(config.n_embd, scale_spec(attn_alpha, f"{path}.attn_alpha"))
@@ -89,7 +89,7 @@ class NGPTBlock(nn.Module):
     def step(self, x: Tensor, branch: Tensor, alpha: LearnedScale) -> Tensor:
         """The stream x moved towards a branch, (B, S, n_embd) of length 1, rounded to the dtype of x once."""
         acc = accumulation_dtype(x.dtype)
-        start, target, rate = x.to(acc), unit(branch.to(acc), eps=self.eps), alpha.effective(acc)
-        start = unit(start, eps=self.eps) if self.normalize_stream else start
+        start, target, rate = x.to(acc), unit(branch.to(acc), eps=self.least), alpha.effective(acc)
+        start = unit(start, eps=self.least) if self.normalize_stream else start
         move = target - start if self.residual == "lerp" else target
-        return unit(start + (rate if self.signed_rates else rate.abs()) * move, eps=self.eps).to(x.dtype)
+        return unit(start + (rate if self.signed_rates else rate.abs()) * move, eps=self.least).to(x.dtype)
