@@ -33,6 +33,12 @@ NHead = Annotated[
 QkvShards = Annotated[
     int | None, typer.Option("--qkv-shards", min=1, max=64, help="Shards of qkv_proj in a CodeGen2 with its own code.")
 ]
+ValueResidual = Annotated[
+    bool | None,
+    typer.Option(
+        "--value-residual/--no-value-residual", help="Whether later layers take the first one's values (lucidrains)."
+    ),
+]
 Dialect = Annotated[str | None, typer.Option("--dialect", help="Which dialect is meant, such as tutorial (ngpt).")]
 
 UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3, "TIB": 2**40, "GIB": 2**30, "MIB": 2**20, "KIB": 2**10}

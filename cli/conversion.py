@@ -25,6 +25,7 @@ from cli.console import (
     PadVocab,
     QkvShards,
     Quiet,
+    ValueResidual,
     Waive,
     must_be_file,
     show,
@@ -104,6 +105,7 @@ def verb(family: str | None) -> Callable[..., None]:
         dtype: Dtype = None,
         dequantize: Dequantize = False,
         n_head: NHead = None,
+        value_residual: ValueResidual = None,
         qkv_shards: QkvShards = None,
         dialect: Dialect = None,
         format: Format = "safetensors",
@@ -116,7 +118,7 @@ def verb(family: str | None) -> Callable[..., None]:
         quiet: Quiet = False,
         debug: Debug = False,
     ) -> None:
-        from converters.checkpoint.users_word import heads_said, shards_said
+        from converters.checkpoint.users_word import heads_said, shards_said, values_said
         from converters.conversion import Request
         from converters.engine.shard_writing import Writing
         from converters.plan.options import Options
@@ -130,10 +132,15 @@ def verb(family: str | None) -> Callable[..., None]:
         waived = tuple(waive or ())
         options = Options(waived, drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
         options = replace(
-            options, drop=tuple(drop or ()), crop_vocab=crop_vocab, pad_low=pad_low, qkv_shards=qkv_shards
+            options,
+            drop=tuple(drop or ()),
+            crop_vocab=crop_vocab,
+            pad_low=pad_low,
+            qkv_shards=qkv_shards,
+            value_residual=value_residual,
         )
         request = Request(options, limit, force, writing, native=format == "native", code=code, update=update)
-        with heads_said(n_head), shards_said(qkv_shards):
+        with heads_said(n_head), values_said(value_residual), shards_said(qkv_shards):
             if to is None:
                 return _described(family, source, options, output or push or max_shard_size or force, json, quiet)
             judge = Judge(device if parity else None, golden, quiet=quiet or json)

@@ -26,9 +26,10 @@ def source_name(source: Path) -> str:
 
 def judge_words(report: "ConversionReport", source: str) -> str:
     """The command that judges an output later."""
-    from converters.checkpoint.users_word import said_n_head, said_qkv_shards
+    from converters.checkpoint.users_word import flag_of, said_n_head, said_qkv_shards, said_value_residual
 
     word = f" --n-head {said_n_head()}" if said_n_head() is not None else ""
+    word += f" {flag_of(said)}" if (said := said_value_residual()) is not None else ""
     word += f" --qkv-shards {said_qkv_shards()}" if said_qkv_shards() is not None else ""
     return f"convert parity {quote(str(report.output))} --reference {quote(source)}{word}"
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import All, Debug, Json, NHead, Quiet, show
+from cli.console import All, Debug, Json, NHead, Quiet, ValueResidual, show
 from cli.terminal.folding import natural
 from cli.terminal.progress import following
 from converters.counts import counted
@@ -19,6 +19,7 @@ def diff(
     one: One,
     other: Other,
     n_head: NHead = None,
+    value_residual: ValueResidual = None,
     all: All = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -30,9 +31,10 @@ def diff(
     """
     from cli.hub.sources import folder_of
     from converters.alignment import equal_folders
-    from converters.checkpoint.users_word import heads_said
+    from converters.checkpoint.users_word import heads_said, values_said
 
-    with heads_said(n_head), following("reading headers", wanted=not quiet and not json) as follow:
+    wanted = not quiet and not json
+    with heads_said(n_head), values_said(value_residual), following("reading headers", wanted=wanted) as follow:
         found = equal_folders(folder_of(one), folder_of(other), partial(follow, "comparing, bytes"))
     shown = sorted(found, key=natural)[: None if all else SHOWN]
     lines = [f"{counted(len(found), 'difference')}:", *shown] if found else [f"{one} and {other} are equal"]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import Debug, Json, NHead, Quiet, error, in_words, must_be_file, must_exist, show
+from cli.console import Debug, Json, NHead, Quiet, ValueResidual, error, in_words, must_be_file, must_exist, show
 from cli.parity import wait_without_spinning
 from cli.terminal.progress import following
 from cli.words import Verbs
@@ -42,6 +42,7 @@ def record(
     hidden: Hidden = False,
     force: Force = False,
     n_head: NHead = None,
+    value_residual: ValueResidual = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -53,10 +54,11 @@ def record(
     if not (quiet or json):
         error("running the reference ...", prefix="")
     wait_without_spinning()
-    from converters.checkpoint.users_word import heads_said
+    from converters.checkpoint.users_word import heads_said, values_said
     from golden import check_inputs
 
-    with heads_said(n_head), following("loading torch", wanted=not quiet and not json) as follow:
+    wanted = not quiet and not json
+    with heads_said(n_head), values_said(value_residual), following("loading torch", wanted=wanted) as follow:
         check_inputs(folder)  # before torch is imported
         from golden import describe
         from golden import record as write

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.console import All, Debug, Json, NHead, Quiet, in_words, show
+from cli.console import All, Debug, Json, NHead, Quiet, ValueResidual, in_words, show
 from cli.terminal.folding import folded, natural
 from cli.terminal.layout import columns, table
 from converters.counts import counted
@@ -25,6 +25,7 @@ def inspect(
     path: Where,
     norms: Norms = False,
     n_head: NHead = None,
+    value_residual: ValueResidual = None,
     all: All = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -32,10 +33,10 @@ def inspect(
 ) -> None:
     """Show the family, config, files and tensors of a checkpoint. Reads headers only, weights where asked for norms."""
     from cli.hub.sources import folder_of, headers_of
-    from converters.checkpoint.users_word import heads_said
+    from converters.checkpoint.users_word import heads_said, values_said
 
     opened = nullcontext((folder_of(path), path)) if norms else headers_of(path)  # norms need the weights
-    with heads_said(n_head), opened as (found, name):
+    with heads_said(n_head), values_said(value_residual), opened as (found, name):
         alone = found.suffix == ".safetensors" and found.is_file() and not norms
         content = _file(found) if alone else _folder(found, norms=norms)
     content["path"] = name

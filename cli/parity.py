@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import All, Debug, Device, Json, NHead, QkvShards, Quiet, error, must_be_file, must_exist, show
+from cli.console import (
+    All,
+    Debug,
+    Device,
+    Json,
+    NHead,
+    QkvShards,
+    Quiet,
+    ValueResidual,
+    error,
+    must_be_file,
+    must_exist,
+    show,
+)
 from cli.terminal.layout import columns
 from cli.terminal.progress import following
 
@@ -42,6 +55,7 @@ def parity(
     self_test: SelfTest = False,
     seeds: Seeds = 1,
     n_head: NHead = None,
+    value_residual: ValueResidual = None,
     qkv_shards: QkvShards = None,
     all: All = False,
     json: Json = False,
@@ -61,13 +75,18 @@ def parity(
     must_be_file(golden)
     from cli.reports.forms import check_reports, write_reports
     from cli.reports.hashes import hashes_of
-    from converters.checkpoint.users_word import heads_said, shards_said
+    from converters.checkpoint.users_word import heads_said, shards_said, values_said
     from golden import verdict_lines
 
     check_reports(report or ())
     wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
     told = quiet or json
-    with heads_said(n_head), shards_said(qkv_shards), _reported(report or (), ours, theirs or golden, wanted, device):
+    with (
+        heads_said(n_head),
+        values_said(value_residual),
+        shards_said(qkv_shards),
+        _reported(report or (), ours, theirs or golden, wanted, device),
+    ):
         verdict = judged(ours, theirs, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
         from cli.cards.card import write_card
         from converters.checkpoint.cache_folders import snapshot_of

@@ -20,6 +20,7 @@ from cli.console import (
     PadVocab,
     QkvShards,
     Quiet,
+    ValueResidual,
     Waive,
     in_words,
     show,
@@ -54,6 +55,7 @@ def plan(
     dtype: Dtype = None,
     dequantize: Dequantize = False,
     n_head: NHead = None,
+    value_residual: ValueResidual = None,
     qkv_shards: QkvShards = None,
     dialect: Dialect = None,
     all: All = False,
@@ -63,15 +65,23 @@ def plan(
 ) -> None:
     """Show what a conversion would do: every key, bytes, pieces, disk and memory. Reads headers only."""
     from cli.hub.sources import headers_of
+    from converters.checkpoint.users_word import values_said
     from converters.plan.options import Options
     from converters.plan.plan import make_plan
 
     options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
-    options = replace(options, drop=tuple(drop or ()), crop_vocab=crop_vocab, pad_low=pad_low, qkv_shards=qkv_shards)
+    options = replace(
+        options,
+        drop=tuple(drop or ()),
+        crop_vocab=crop_vocab,
+        pad_low=pad_low,
+        qkv_shards=qkv_shards,
+        value_residual=value_residual,
+    )
     from converters.provenance import read_record
 
     family, source = _named(words)
-    with headers_of(source) as (path, name):
+    with values_said(value_residual), headers_of(source) as (path, name):
         read_record(path)
         made = make_plan(path, *named_pair(family, to, dialect), options)
         show(_lines(made, name, every=all), _content(made, name), as_json=json, quiet=quiet)

@@ -97,10 +97,10 @@ class Family:
     that say of tensors with one constant value that they are not stored: they end with that value. outputs: ends of
     the keys of matrices whose columns lie along the width of the model; of all others rows do. sample: a small model to
     try the family with; without one the plainest in the sizes of a sample is made. classes: names in `architectures`,
-    of which a config has to name one where its model_type is that of several programs. own_head: the head is never the
-    embedding, whatever the config says of another matrix. copies: a copy of another tensor that a checkpoint may store
-    -> that tensor's key; the residue keeps, as `copies`, which were stored. knows: whether a config that names neither
-    type nor class is of this family.
+    of which a config has to name one where its model_type is that of several programs. own_head: whether the head is
+    the embedding is what the family's table says, and nothing is concluded from tensors that are there or not. copies:
+    a copy of another tensor that a checkpoint may store -> that tensor's key; the residue keeps, as `copies`, which
+    were stored. knows: whether a config that names neither type nor class is of this family.
     """
 
     name: str

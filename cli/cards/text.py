@@ -61,6 +61,8 @@ def command(record: Record) -> str:
     words += [switch for name, switch in SWITCHES.items() if options.get(name)]
     for name, option in VALUES.items():
         words += [option, str(options[name])] if options.get(name) is not None else []
+    if (values := options.get("value_residual")) is not None:
+        words.append("--value-residual" if values else "--no-value-residual")
     for option in ("waive", "drop"):
         words += [word for name in _list(options.get(option)) for word in (f"--{option}", str(name))]
     words += ["--max-shard-size", str(record["max_shard_size"])] if record.get("max_shard_size") else []

@@ -174,6 +174,7 @@ FORMS = {
     "ngpt-evintunador": NativeForm("model.pth", _one_file, _pth, "", lambda plan: {CONFIG: _own_config(plan)}),
     "llama2c": NativeForm("model.bin", _llama2c),
     "nanogpt": NativeForm("ckpt.pt", _one_file, _nanogpt, "the state of the optimizer"),
+    "ngpt-lucidrains": NativeForm("model.pt", _one_file, _state_dict, "value_residual, which a .pt cannot say"),
     "ngpt-modded-nanogpt": NativeForm(
         "state_step.pt", _one_file, _modded, ", ".join(modded_nanogpt_file.LEFT_OUT.values())
     ),

@@ -11,7 +11,7 @@ from typing import Any
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.checkpoint.file_forms import Form
 from converters.checkpoint.opening import read_config, readable, tensors_of
-from converters.checkpoint.users_word import N_HEAD
+from converters.checkpoint.users_word import N_HEAD, VALUE_RESIDUAL
 from converters.errors import ConfigRefused, CoverageRefused
 from converters.family import list_families
 from converters.forms.ckpt_content import widest_dtype
@@ -41,6 +41,9 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
         return Checkpoint(path.parent, read_config(path.parent), tensors, (file,), (path,), states=states)
     config = {**_told(path, tensors), "dtype": widest_dtype(tensors)}
     unsaid = () if N_HEAD in config else (N_HEAD,)
+    if config.get(VALUE_RESIDUAL, False) is None:
+        del config[VALUE_RESIDUAL]
+        unsaid = (*unsaid, VALUE_RESIDUAL)
     said_by = f"the shapes in {path.name}"
     return Checkpoint(path, config, tensors, (file,), (path,), states=states, said_by=said_by, unsaid=unsaid)
 

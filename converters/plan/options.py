@@ -14,6 +14,7 @@ class Options:
     it. trained: tensors that the source did not store, because all of their values were equal, have other values now.
     drop: patterns of keys of tensors that are no part of the model. crop_vocab: rows of the vocabulary that are kept.
     pad_low: padded rows of a head's bias get a very low value. qkv_shards: what the user says of a CodeGen.
+    value_residual: what the user says of an nGPT of lucidrains.
     """
 
     waive: tuple[str, ...] = ()
@@ -28,6 +29,7 @@ class Options:
     crop_vocab: int | None = None
     pad_low: bool = False
     qkv_shards: int | None = None
+    value_residual: bool | None = None
 
 
 DEFAULTS = Options()

@@ -90,6 +90,11 @@ def uses_scale(name: str) -> Applies:
     return applies
 
 
+def begins_anywhere(patient: Patient) -> bool:
+    """The stream as it comes from the embedding has any length. Where it has length 1, it keeps that."""
+    return patient.config.get("embd_layer") != "unit"
+
+
 def adds_eps(patient: Patient) -> bool:
     """Norms add eps to a mean of squares. One that divides by a length only keeps the length above it."""
     return dial_is("eps")(patient) and not dial_is("norm_cls", "l2")(patient)

@@ -42,6 +42,8 @@ def _unit(x: Tensor, wanted: bool = True) -> Tensor:
 
 def _step_by(model: nn.Module, wrong: str) -> bool:
     """Lets every block that has a step take another, of which one thing is the reverse of what the block does."""
+    if wrong == "stream" and getattr(model.config, "embd_layer", "") == "unit":
+        return False  # the stream begins with length 1 and keeps it, so that to divide it out changes nothing
     stepping: list[Any] = [block for block in blocks(model) if hasattr(block, "step") and hasattr(block, "residual")]
     for block in stepping:
         right = {"signed": block.signed_rates, "stream": block.normalize_stream, "branch": True, "total": True}

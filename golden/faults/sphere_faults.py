@@ -81,7 +81,9 @@ def _config_faults() -> Iterator[Fault]:
     has_gate = can.dial_is("gate_init")
     yield Fault("init of the gate 1 % off", "config", has_gate, m.multiply_dial("gate_init", 1.01))
     for dial, right, wrong, name in SWITCHES:
-        yield Fault(name, "config", can.dial_is(dial, right), m.set_dial(dial, wrong))
+        applies = can.dial_is(dial, right)
+        applies = can.both(applies, can.begins_anywhere) if dial == "normalize_stream" else applies
+        yield Fault(name, "config", applies, m.set_dial(dial, wrong))
     yield Fault("another base of all scales", "config", can.dial_is("scaling"), m.multiply_dial("scaling", 1.01))
 
 

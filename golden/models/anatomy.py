@@ -109,6 +109,7 @@ def _named(style: Style, n_layer: int, sizes: Mapping[str, int]) -> Iterator[tup
         start, size = sum(sizes[row] for row in rows[:-1]), sizes[rows[-1]] if rows else None
         turned = style.transposed and role.rpartition(".")[2] in TURNED
         yield role, Part(f"{name}.weight", start, size, turned)
+        yield role, Part(f"{name}.parametrizations.weight.original", start, size, turned)
         yield f"{role}_bias", Part(f"{name}.bias", start, size)
         yield role, Part(name, start, size)
 

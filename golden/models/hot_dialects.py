@@ -17,7 +17,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from golden.references import ngpt_evintunador, ngpt_joeli, ngpt_modded_nanogpt, ngpt_nvidia, ngpt_olmo, ngpt_tutorial
+from golden.references import (
+    ngpt_evintunador,
+    ngpt_joeli,
+    ngpt_lucidrains,
+    ngpt_modded_nanogpt,
+    ngpt_nvidia,
+    ngpt_olmo,
+    ngpt_tutorial,
+)
 from golden.references.sphere import reciprocal
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -177,6 +185,27 @@ class EvintunadorConfig(DialectConfig):
     def computed(self) -> Mapping[str, Tensor]:
         own = vars(self)
         return {"precompute_freqs.inv_freq": reciprocal(own["dim"] // own["num_heads"], own["theta"])}
+
+
+class LucidrainsConfig(DialectConfig):
+    """nGPT of lucidrains, with the frequencies that its file holds."""
+
+    model_type = "ngpt-lucidrains"
+
+    def shapes(self) -> Shapes:
+        return ngpt_lucidrains.shapes(vars(self))
+
+    def unit(self, name: str) -> float | None:
+        own = vars(self)
+        d = float(own["n_embd"])
+        units = {"qk_scale": 1.0 / d, "logit_scale": d**-0.5, "hidden_scale": 1.0, "gate_scale": 1.0}
+        return units.get(name, d**-0.5 * own["n_layer"] if name in self.rates() else None)
+
+    def rates(self) -> tuple[str, ...]:
+        return ("branch_scale",)
+
+    def computed(self) -> Mapping[str, Tensor]:
+        return {ngpt_lucidrains.FREQUENCIES: reciprocal(vars(self)["head_dim"])}
 
 
 def write_dialect(config: DialectConfig, folder: Path, seed: int) -> Path:

@@ -104,6 +104,13 @@ RECIPES: Mapping[str, Hot] = {
         _SPHERES
         | {"base_scale": (0.02, 0.25, 48**-0.5), "n_positions": (64, 300), "tie_word_embeddings": (True, False)},
     ),
+    "ngpt-lucidrains": Hot(
+        "golden.models.hot_dialects.LucidrainsConfig",
+        _SPHERE
+        | {"head_dim": 10, "n_inner": 88, "parametrized": True, "value_residual": True, "tie_word_embeddings": False},
+        {"n_embd": (24, 60, 120), "n_head": (2, 6), "head_dim": (6, 16), "n_inner": (52, 90)}
+        | {"parametrized": (True, False), "value_residual": (False, True)},
+    ),
     "ngpt-modded-nanogpt": Hot(
         "golden.models.hot_dialects.ModdedConfig", _SPHERE | {"n_inner": 88}, _SPHERES | {"n_inner": (52, 90)}
     ),

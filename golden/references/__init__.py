@@ -39,6 +39,7 @@ WRITTEN_OUT = (
     "ngpt-tutorial",
     "ngpt-modded-nanogpt",
     "ngpt-evintunador",
+    "ngpt-lucidrains",
 )
 # classes that transformers does not have, of models whose model_type is that of several programs
 OWN_CLASSES = {"NgptLMHeadModel": "ngpt-joeli"}
@@ -123,6 +124,8 @@ EMBEDDINGS = (
     "embed_tokens.weight",
     "embeddings.weight",
     "token_embedder.weight",
+    "token_embed.linear.weight",
+    "token_embed.linear.parametrizations.weight.original",
 )
 
 

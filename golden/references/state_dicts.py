@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from golden.errors import FolderError
-from golden.references import dialect_folders, form_of, ngpt_tutorial
+from golden.references import dialect_folders, form_of, ngpt_lucidrains, ngpt_tutorial
 from golden.references.base import unwrapped
 
 
@@ -26,6 +26,8 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
     config = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     if ngpt_tutorial.is_state_dict(stored):
         return ngpt_tutorial.built(_heads(path, config), stored, dtype)
+    if ngpt_lucidrains.is_state_dict(stored):
+        return ngpt_lucidrains.built({"value_residual": _values(path, config)}, stored, dtype)
     if (form := form_of(config)) in dialect_folders.BUILDERS:
         return dialect_folders.BUILDERS[form](config, stored, dtype)
     return _of_transformers(path, stored, dtype, attn)
@@ -38,6 +40,17 @@ def _heads(path: Path, config: Mapping[str, Any]) -> int:
     if found is None:
         raise FolderError(f"{path}: nothing says how many heads the model has: say it with --n-head N")
     return int(found)
+
+
+def _values(path: Path, config: Mapping[str, Any]) -> bool:
+    from converters.checkpoint.users_word import said_value_residual
+
+    found = config.get("value_residual", said_value_residual())
+    if found is None:
+        raise FolderError(
+            f"{path}: nothing says whether later layers take the values of the first: say --value-residual"
+        )
+    return bool(found)
 
 
 def _of_transformers(path: Path, stored: Mapping[str, Tensor], dtype: torch.dtype, attn: str | None) -> Any:

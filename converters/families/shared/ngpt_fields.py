@@ -6,14 +6,16 @@ stored, and says both numbers; so nothing is folded and nothing is lost.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from converters.config.cannot_hold import CannotHold, cannot_hold, uses
-from converters.config.entries import Config, Entry, Field, Ours, Theirs, Written
-from converters.config.kinds import POSITIVE_INT, Kind, same
+from converters.config.entries import Entry, Field, Ours, Theirs, Written
+from converters.config.kinds import POSITIVE_INT
 from converters.errors import ConfigRefused
 from converters.families.shared.dialect_fields import IDS, Implied, Unsaid, dialect, even_heads
+from converters.families.shared.ngpt_entries import Either as Either
+from converters.families.shared.ngpt_entries import Idle as Idle
+from converters.families.shared.ngpt_entries import Switch as Switch
+from converters.families.shared.ngpt_entries import WholePairs as WholePairs
 from converters.families.shared.rope import PARAMETERS
 from converters.families.shared.transformers_fields import HEAD, MIXER, MLP, NO_DROPOUT, NO_QK_NORM, SAME_SCALE
 from converters.plan.heads import TIE
@@ -27,124 +29,6 @@ OWN_HEAD = (
     Ours(TIE, (False,)),
     Theirs(TIE, (False,), "an nGPT has a head of its own, and this one is stored without", written=False),
 )
-
-
-@dataclass(frozen=True)
-class Idle:
-    """A field of theirs that has to be sound and says nothing about the function; `default` is written."""
-
-    name: str
-    kind: Kind
-    default: Any
-    ours: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
-
-    def read(self, theirs: Config) -> dict[str, Any]:
-        """Nothing, if the value is sound."""
-        value = theirs.get(self.name, self.default)
-        if not self.kind.holds(value):
-            raise ConfigRefused(f"{self.name} is {value!r}, expected {self.kind.words}")
-        return {}
-
-    def write(self, ours: Config) -> dict[str, Any]:
-        """The default."""
-        return {self.name: self.default}
-
-
-@dataclass(frozen=True)
-class WholePairs:
-    """A rotary embedding turns pairs, so a head has an even width; under their names of width and heads."""
-
-    width: str = "n_embd"
-    heads: str = "n_head"
-    theirs: tuple[str, ...] = ()
-    ours: tuple[str, ...] = ()
-    also: tuple[str, ...] = ()
-
-    def read(self, theirs: Config) -> dict[str, Any]:
-        """Nothing, if it has.
-
-        Raises:
-            ConfigRefused: it has not.
-        """
-        width, heads = theirs[self.width], theirs[self.heads]
-        if width // heads % 2:
-            raise ConfigRefused(f"{self.heads} {heads} gives heads of width {width // heads}; pairs need an even one")
-        return {}
-
-    def write(self, ours: Config) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-
-@dataclass(frozen=True)
-class Either:
-    """A field of theirs that chooses between kinds of models, as a path of ours does; each has entries of its own.
-
-    kinds: (value of theirs, value of ours, entries).
-    """
-
-    name: str
-    path: str
-    kinds: tuple[tuple[Any, str, tuple[Entry, ...]], ...]
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field, and those of all kinds."""
-        return (self.name, *dict.fromkeys(name for _, _, entries in self.kinds for e in entries for name in e.theirs))
-
-    @property
-    def ours(self) -> tuple[str, ...]:
-        """The path, and those of all kinds."""
-        return (self.path, *dict.fromkeys(path for _, _, entries in self.kinds for e in entries for path in e.ours))
-
-    @property
-    def also(self) -> tuple[str, ...]:
-        """Those of all kinds."""
-        return tuple(dict.fromkeys(path for _, _, entries in self.kinds for e in entries for path in e.also))
-
-    def read(self, theirs: Config) -> dict[str, Any]:
-        """What the entries of the chosen kind read.
-
-        Raises:
-            ConfigRefused: there is no such kind, or an entry refuses.
-        """
-        for value, ours, entries in self.kinds:
-            if same(theirs.get(self.name), value):
-                return {self.path: ours, **_merged(entry.read(theirs) for entry in entries)}
-        known = " or ".join(repr(value) for value, _, _ in self.kinds)
-        raise ConfigRefused(f"{self.name} is {theirs.get(self.name)!r}, expected {known}")
-
-    def write(self, ours: Config) -> dict[str, Any]:
-        """The field, and what the entries of the kind that ours is write.
-
-        Raises:
-            CannotHold: ours is of no kind, an entry refuses, or ours says what only another kind can say.
-        """
-        for value, kind, entries in self.kinds:
-            if ours.get(self.path) != kind:
-                continue
-            said = {self.path, *(path for entry in entries for path in (*entry.ours, *entry.also))}
-            for path in self.ours:
-                if path not in said and ours.get(path) is not None:
-                    raise CannotHold(uses((path, ours[path])), f"none where {self.path} is {kind!r}", path)
-            return {self.name: value, **_merged(entry.write(ours) for entry in entries)}
-        raise cannot_hold(self.path, ours.get(self.path), [kind for _, kind, _ in self.kinds])
-
-
-def _merged(parts: Any) -> dict[str, Any]:
-    """All parts as one; those that say the same field agree."""
-    merged: dict[str, Any] = {}
-    for part in parts:
-        for name, value in part.items():
-            if not same(merged.setdefault(name, value), value):
-                raise ConfigRefused(f"{name} would have to be {merged[name]!r} and {value!r} at once")
-    return merged
 
 
 def scale(path: str, init: float, scaling: float) -> tuple[Entry, ...]:
@@ -211,10 +95,10 @@ def interpolated(inits: Mapping[str, float], *, bias: bool = False, width: str =
     )
 
 
-def plain_parts(embedding: str = "default", *, head_bias: bool = False) -> tuple[Entry, ...]:
-    """What no dialect has, and the head and the activation of all."""
+def plain_parts(embedding: str | None = "default", *, head_bias: bool = False) -> tuple[Entry, ...]:
+    """What no dialect has, and the head and the activation of all. embedding: None where another entry says it."""
     return (
-        Ours("embd_layer", (embedding,)),
+        *((Ours("embd_layer", (embedding,)),) if embedding else ()),
         Ours(HEAD + "head_cls", ("causal_lm",)),
         Ours(HEAD + "use_bias", (head_bias,)),
         *NO_DROPOUT,
