@@ -39,6 +39,9 @@ ValueResidual = Annotated[
         "--value-residual/--no-value-residual", help="Whether later layers take the first one's values (lucidrains)."
     ),
 ]
+Bake = Annotated[
+    bool, typer.Option("--bake", help="Store parametrised matrices as they are used (lucidrains); lossy and recorded.")
+]
 Dialect = Annotated[str | None, typer.Option("--dialect", help="Which dialect is meant, such as tutorial (ngpt).")]
 
 UNITS = {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3, "TIB": 2**40, "GIB": 2**30, "MIB": 2**20, "KIB": 2**10}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.console import (
+    Bake,
     CropVocab,
     Debug,
     Dequantize,
@@ -106,6 +107,7 @@ def verb(family: str | None) -> Callable[..., None]:
         dequantize: Dequantize = False,
         n_head: NHead = None,
         value_residual: ValueResidual = None,
+        bake: Bake = False,
         qkv_shards: QkvShards = None,
         dialect: Dialect = None,
         format: Format = "safetensors",
@@ -138,6 +140,7 @@ def verb(family: str | None) -> Callable[..., None]:
             pad_low=pad_low,
             qkv_shards=qkv_shards,
             value_residual=value_residual,
+            bake=bake,
         )
         request = Request(options, limit, force, writing, native=format == "native", code=code, update=update)
         with heads_said(n_head), values_said(value_residual), shards_said(qkv_shards):

@@ -7,6 +7,7 @@ import typer
 
 from cli.console import (
     All,
+    Bake,
     CropVocab,
     Debug,
     Dequantize,
@@ -56,6 +57,7 @@ def plan(
     dequantize: Dequantize = False,
     n_head: NHead = None,
     value_residual: ValueResidual = None,
+    bake: Bake = False,
     qkv_shards: QkvShards = None,
     dialect: Dialect = None,
     all: All = False,
@@ -77,6 +79,7 @@ def plan(
         pad_low=pad_low,
         qkv_shards=qkv_shards,
         value_residual=value_residual,
+        bake=bake,
     )
     from converters.provenance import read_record
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.algebra.boxes import whole
+from converters.checkpoint.baking import with_bake
 from converters.checkpoint.checkpoint import Checkpoint, StoredTensor
 from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import differing_side_files
@@ -31,7 +32,7 @@ from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
 from converters.plan.translation import as_it_is, without_copies
 from converters.plan.vocabulary import cropped_config, is_padded_low
-from converters.provenance import read_record, recorded_dequantisation, recorded_options
+from converters.provenance import read_record, recorded_baking, recorded_dequantisation, recorded_options
 from converters.remote_code.exported import AUTO_MAP, differing_code, is_ours
 
 WIDER = {"BF16": ("F32", "F64"), "F16": ("F32", "F64"), "F32": ("F64",)}  # dtypes that hold every number of another
@@ -188,12 +189,14 @@ def _bare(side: Checkpoint) -> Checkpoint:
 
 
 def _reference(path: Path, candidate: Checkpoint) -> Checkpoint:
-    """The reference, dequantised where the candidate's record says that it was."""
-    if not recorded_dequantisation(candidate.folder):
+    """The reference, dequantised or baked where the candidate's record says that it was."""
+    baked = recorded_baking(candidate.folder)
+    if not recorded_dequantisation(candidate.folder) and not baked:
         return open_checkpoint(path)
     beside = candidate.folder.absolute().parent
     place = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
-    return open_checkpoint(path, dequantize=True).unpacked(place)
+    found = open_checkpoint(path, dequantize=True)
+    return (with_bake(found) if baked else found).unpacked(place)
 
 
 def _translated(one: Checkpoint, other: Checkpoint, families: tuple[str, str], cast: Options) -> Alignment:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters import provenance
+from converters.checkpoint.baking import with_bake
 from converters.checkpoint.cache_folders import snapshot_of
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.json_files import as_bytes
@@ -99,7 +100,7 @@ def convert(
     options = request.options
     if not isinstance(source, Checkpoint):
         source = open_checkpoint(Path(source), dequantize=options.dequantize)
-    checkpoint = source
+    checkpoint = with_bake(source) if options.bake else source
     provenance.read_record(checkpoint.folder)  # a broken one is refused, as in every command
     target = Path(output) if output else default_output(checkpoint.folder, to)
     plan = (make_plan if checkpoint.unpack else checked_plan)(checkpoint, family, to, options)
@@ -175,6 +176,11 @@ def _form_notes(to: str, form: "NativeForm | None") -> list[str]:
 def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: bool = False) -> ConversionReport:
     source, dropped = plan.source.folder, tuple(f"{key} was left out (--drop-buffers)" for key in plan.dropped)
     for step in plan.source.lossy:
+        if step["step"] == "bake":
+            dropped += (
+                f"lossy step: {step['tensors']} parametrised matrices were divided by their lengths (recorded)",
+            )
+            continue
         dropped += (f"lossy step: quantised tensors ({', '.join(step['types'])}) were converted to float32 (recorded)",)
     if plan.left_out:
         dropped += (f"lossy step: {', '.join(plan.left_out)} left out (--drop, recorded)",)

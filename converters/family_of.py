@@ -79,7 +79,7 @@ def _fits(family: Family, config: Mapping[str, Any], *, named: bool = False) -> 
     model_type, classes = config.get("model_type"), config.get("architectures")
     if not model_type:
         return family.config.names_own_class(classes) or bool(family.knows and family.knows(config))
-    own = not family.classes or _named(config, family.classes) or (named and not classes)
+    own = not family.classes or bool(_named(config, family.classes)) or (named and not classes)
     return model_type in family.model_types and own
 
 

@@ -125,6 +125,15 @@ def _steps(record: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     return [step for step in record.get("lossy_steps") or [] if step.get("step") == name]
 
 
+def recorded_baking(folder: Path) -> bool:
+    """Whether a folder's conversion.json says that parametrised matrices were baked.
+
+    Raises:
+        UnsafeFile: it cannot be read; see `read_record`.
+    """
+    return bool(_steps(read_record(folder), "bake"))
+
+
 def recorded_options(folder: Path) -> Options:
     """What a folder's conversion.json says was asked of its conversion: the cast, waived fields, dropped buffers
     and tensors, and rows that were cut off.

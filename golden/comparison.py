@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from converters.checkpoint.baking import STEP, bake_said
 from golden.case import ATTENTION, WIDE, Case
 from golden.errors import MissingReferenceError, UnknownLevelError
 from golden.evidence.calibration import LOW_PRECISION
@@ -78,7 +79,8 @@ def compare(
         lossy_steps=recorded_steps(judged),
         watch=Watch(reached),
     )
-    with enough_memory(f"{judged} cannot be judged"):
+    baked = any(step.get("step") == STEP for step in case.lossy_steps)
+    with bake_said(baked), enough_memory(f"{judged} cannot be judged"):
         return _judge(case)
 
 

@@ -9,7 +9,7 @@ from converters.family import OURS
 
 Record = Mapping[str, Any]
 FOLDER = "path/to/this/folder"
-SWITCHES = {"drop_buffers": "--drop-buffers", "dequantize": "--dequantize", "pad_low": "--pad-low"}
+SWITCHES = {"drop_buffers": "--drop-buffers", "dequantize": "--dequantize", "pad_low": "--pad-low", "bake": "--bake"}
 VALUES = {
     "dtype": "--dtype",
     "pad_vocab": "--pad-vocab",

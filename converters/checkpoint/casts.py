@@ -46,7 +46,7 @@ def cast(data: bytes | memoryview, was: str, to: str, key: str) -> Casted:
 
     wide = as_float(data, was)
     with np.errstate(over="ignore", invalid="ignore"):
-        narrow = _from_float(wide, to)
+        narrow = from_float(wide, to)
         back = as_float(narrow, to)
         lost = np.isfinite(wide) & ~np.isfinite(back)
         if lost.any():
@@ -66,7 +66,7 @@ def as_float(data: bytes | memoryview, dtype: str) -> "np.ndarray[Any, np.dtype[
     )
 
 
-def _from_float(numbers: "np.ndarray[Any, np.dtype[np.floating[Any]]]", dtype: str) -> bytes:
+def from_float(numbers: "np.ndarray[Any, np.dtype[np.floating[Any]]]", dtype: str) -> bytes:
     if dtype == "F64":
         return numbers.astype("<f8").tobytes()
     single = numbers.astype("<f4")

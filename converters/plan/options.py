@@ -14,7 +14,8 @@ class Options:
     it. trained: tensors that the source did not store, because all of their values were equal, have other values now.
     drop: patterns of keys of tensors that are no part of the model. crop_vocab: rows of the vocabulary that are kept.
     pad_low: padded rows of a head's bias get a very low value. qkv_shards: what the user says of a CodeGen.
-    value_residual: what the user says of an nGPT of lucidrains.
+    value_residual: what the user says of an nGPT of lucidrains. bake: its matrices are stored as they are
+    used, divided by their lengths.
     """
 
     waive: tuple[str, ...] = ()
@@ -30,6 +31,7 @@ class Options:
     pad_low: bool = False
     qkv_shards: int | None = None
     value_residual: bool | None = None
+    bake: bool = False
 
 
 DEFAULTS = Options()

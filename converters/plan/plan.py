@@ -7,6 +7,7 @@ from typing import Any
 
 from converters.algebra.proof import Box, fault, source_box, target_box
 from converters.algebra.views import Check
+from converters.checkpoint.baking import STEP, with_bake
 from converters.checkpoint.casts import header_dtype
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.opening import open_checkpoint
@@ -64,7 +65,9 @@ def make_plan(
     checkpoint = (
         source if isinstance(source, Checkpoint) else open_checkpoint(Path(source), dequantize=options.dequantize)
     )
-    checkpoint = _with_word(checkpoint, options)
+    checkpoint = _with_word(with_bake(checkpoint) if options.bake else checkpoint, options)
+    if options.bake and not any(step.get("step") == STEP for step in checkpoint.lossy):
+        raise UsageError(f"--bake: {checkpoint.folder} holds no parametrised matrices, so there is nothing to bake")
     found, to = family_of(checkpoint.config, family), target_family(to, checkpoint.config)
     if family not in (None, found) and family != dialect_of(found):
         by = "its form" if checkpoint.said_by else "its model_type"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from golden.models.sphere_parts import LOGIT_SCALE, SCALES
 VECTORS = ("qk_scale", "up_scale", "gate_scale", "attn_alpha", "mlp_alpha")
 ROWS, COLUMNS = ("embed", "head", "q", "k", "v", "up", "gate"), ("o", "down")
 """Matrices with the width of the model in their rows, and those with it in their columns."""
-SWITCHES = (
+SWITCHES: tuple[tuple[str, Any, Any, str], ...] = (
     ("qk_order", "rotary_last", "rotary_first", "heads turned before they are scaled"),
     ("qk_l2_span", "full", "head", "the length of each head for that of all"),
     ("rotary_table", "bfloat16", "float32", "tables in float32 for bfloat16"),
@@ -80,10 +81,10 @@ def _config_faults() -> Iterator[Fault]:
         yield Fault(name, "config", applies, m.multiply_dial(f"{scale}_init", 1.01))
     has_gate = can.dial_is("gate_init")
     yield Fault("init of the gate 1 % off", "config", has_gate, m.multiply_dial("gate_init", 1.01))
-    for dial, right, wrong, name in SWITCHES:
-        applies = can.dial_is(dial, right)
-        applies = can.both(applies, can.begins_anywhere) if dial == "normalize_stream" else applies
-        yield Fault(name, "config", applies, m.set_dial(dial, wrong))
+    for dial, said, other, called in SWITCHES:
+        has = can.dial_is(dial, said)
+        shows = can.both(has, can.begins_anywhere) if dial == "normalize_stream" else has
+        yield Fault(called, "config", shows, m.set_dial(dial, other))
     yield Fault("another base of all scales", "config", can.dial_is("scaling"), m.multiply_dial("scaling", 1.01))
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from golden.references.base import Cache, Output, Reference, config_of, extended, unwrapped
+from converters.checkpoint.baking import said_bake
+from golden.references.base import Cache, Output, Reference, config_of, embedding, extended, unwrapped
 from golden.references.sphere import cast, causal, joined, neighbours_turned, positions, reciprocal, split, wide
 
 ORIGINAL, FREQUENCIES = "parametrizations.weight.original", "rotary_embed.freqs"
@@ -43,8 +44,19 @@ def built(config: Mapping[str, Any], stored: Mapping[str, Tensor], dtype: torch.
     """The model of a state dict, whatever wraps its keys; `value_residual` of the config, sizes from the shapes."""
     weights = unwrapped(stored)
     head_dim = 2 * len(weights[FREQUENCIES]) if FREQUENCIES in weights else int(config["head_dim"])
+    if said_bake():
+        weights = dict(map(baked, weights.items()))
     kept = {key: weight for key, weight in weights.items() if key != FREQUENCIES}
     return LucidrainsNGPT(bool(config["value_residual"]), head_dim, cast(kept, dtype)).eval()
+
+
+def baked(item: tuple[str, Tensor]) -> tuple[str, Tensor]:
+    """A parametrised matrix as it is used, by the key of one that is not, in its stored dtype; others as they are."""
+    key, weight = item
+    if not key.endswith(ORIGINAL):
+        return item
+    used = F.normalize(weight.double(), dim=0 if ".to_out." in key else -1)
+    return key.replace(ORIGINAL, "weight"), used.to(weight.dtype)
 
 
 class NormLinear(nn.Module):
@@ -54,7 +66,7 @@ class NormLinear(nn.Module):
         super().__init__()
         self.parametrised, self.dim = f"{name}.linear.{ORIGINAL}" in weights, dim
         stored = weights[f"{name}.linear.{ORIGINAL if self.parametrised else 'weight'}"]
-        self.table = nn.Embedding(*stored.shape, _weight=stored)  # an embedding too, where it is one of tokens
+        self.table = embedding(stored)  # of tokens, where it is that
 
     @property
     def weight(self) -> Tensor:

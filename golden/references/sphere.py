@@ -54,8 +54,8 @@ def reciprocal(head_dim: int, base: float = 10000.0) -> Tensor:
 
 def neighbours_turned(x: Tensor, angles: Tensor) -> Tensor:
     """(batch, heads, tokens, head_dim), each pair (2i, 2i + 1) rotated by its angle; as `wide`."""
-    pairs = wide(x).unflatten(-1, (-1, 2))
-    found = torch.view_as_complex(pairs.contiguous()) * torch.polar(torch.ones_like(angles), angles)
+    pairs = wide(x).reshape(*x.shape[:-1], -1, 2)
+    found = torch.view_as_complex(pairs) * torch.polar(torch.ones_like(angles), angles)
     return torch.view_as_real(found).flatten(-2)
 
 
