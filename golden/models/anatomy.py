@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from golden.models.key_styles import LLAMA, STYLES, Style, said_sizes
+from golden.models.key_styles import LLAMA, STYLES, Style
 from golden.models.loading import MIXFORMER
 from golden.models.parts import EXPERT_DIALS, ConfigPath, Dials, Part, expert_parts
 from golden.models.sphere_parts import sphere_dials, sphere_parts
+from golden.models.sphere_styles import SPHERE_STYLES, said_sizes
 from golden.references import form_of
 
 NORM_KEYS = (("norm_1", "ln_1"), ("norm_2", "ln_2"), ("norm_1", "ln"), ("after_1", "after_1"), ("after_2", "after_2"))
@@ -82,7 +83,7 @@ def _has(value: Any, step: str | int) -> bool:
 
 def _theirs(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
     """A model under transformers' names: LLaMA's for sizes, or GPT-2's."""
-    style = STYLES.get(form_of(config), LLAMA)
+    style = {**STYLES, **SPHERE_STYLES}.get(form_of(config), LLAMA)
     said = said_sizes(config)
     n_head, width, n_layer = said["n_head"], said["n_embd"], said["n_layer"]
     n_head_kv = said.get("n_head_kv") or n_head

@@ -34,7 +34,7 @@ class Style:
                 yield f"{i}.{role}", f"{self.prefix.format(i=i)}{name}", rows
 
 
-def _whole(names: Mapping[str, str]) -> dict[str, tuple[str, Rows]]:
+def whole(names: Mapping[str, str]) -> dict[str, tuple[str, Rows]]:
     return {role: (name, ()) for role, name in names.items()}
 
 
@@ -46,12 +46,12 @@ _GPT_TOP = {
     "head": "lm_head",
 }
 _SEPARATE = {f"{name}": f"self_attn.{name}_proj" for name in "qkv"}
-_QKV_ROWS = {"q": ("q",), "k": ("q", "kv"), "v": ("q", "kv", "kv")}
+QKV_ROWS = {"q": ("q",), "k": ("q", "kv"), "v": ("q", "kv", "kv")}
 
 LLAMA = Style(
     "model.layers.{i}.",
     _LLAMA_TOP,
-    _whole(
+    whole(
         _SEPARATE
         | {
             "o": "self_attn.o_proj",
@@ -68,7 +68,7 @@ LLAMA = Style(
 PHI = Style(
     "model.layers.{i}.",
     _LLAMA_TOP | {"final_norm": "model.final_layernorm"},
-    _whole(
+    whole(
         _SEPARATE
         | {
             "o": "self_attn.dense",
@@ -83,9 +83,9 @@ PHI = Style(
 PHI3 = Style(
     "model.layers.{i}.",
     _LLAMA_TOP,
-    {role: ("self_attn.qkv_proj", rows) for role, rows in _QKV_ROWS.items()}
+    {role: ("self_attn.qkv_proj", rows) for role, rows in QKV_ROWS.items()}
     | {"gate": ("mlp.gate_up_proj", ("inner",)), "up": ("mlp.gate_up_proj", ("inner", "inner"))}
-    | _whole(
+    | whole(
         {
             "o": "self_attn.o_proj",
             "down": "mlp.down_proj",
@@ -97,20 +97,20 @@ PHI3 = Style(
 GPT2 = Style(
     "transformer.h.{i}.",
     _GPT_TOP,
-    {role: ("attn.c_attn", rows) for role, rows in _QKV_ROWS.items()}
-    | _whole({"o": "attn.c_proj", "fc1": "mlp.c_fc", "fc2": "mlp.c_proj", "norm_1": "ln_1", "norm_2": "ln_2"}),
+    {role: ("attn.c_attn", rows) for role, rows in QKV_ROWS.items()}
+    | whole({"o": "attn.c_proj", "fc1": "mlp.c_fc", "fc2": "mlp.c_proj", "norm_1": "ln_1", "norm_2": "ln_2"}),
     transposed=True,
 )
 _GPTJ_LAYER = {"o": "attn.out_proj", "fc1": "mlp.fc_in", "fc2": "mlp.fc_out", "norm_1": "ln_1"}
-GPTJ = Style("transformer.h.{i}.", _GPT_TOP, _whole({f"{n}": f"attn.{n}_proj" for n in "qkv"} | _GPTJ_LAYER))
+GPTJ = Style("transformer.h.{i}.", _GPT_TOP, whole({f"{n}": f"attn.{n}_proj" for n in "qkv"} | _GPTJ_LAYER))
 # The rows of qkv_proj lie in four shards, so the rows of q, k or v are not contiguous.
-CODEGEN = Style("transformer.h.{i}.", _GPT_TOP, _whole({"qkv": "attn.qkv_proj"} | _GPTJ_LAYER))
+CODEGEN = Style("transformer.h.{i}.", _GPT_TOP, whole({"qkv": "attn.qkv_proj"} | _GPTJ_LAYER))
 
-_UP_AND_GATE = {"up": ("inner",), "gate": ("inner", "inner")}
+UP_AND_GATE = {"up": ("inner",), "gate": ("inner", "inner")}
 NVIDIA = Style(
     "transformer.h.{i}.",
     {"embed": "transformer.wte", "final_norm": "rmsnorm_f", "head": "lm_head", "logit_scale": "sz"},
-    _whole(
+    whole(
         {
             "q": "query",
             "k": "key",
@@ -124,24 +124,24 @@ NVIDIA = Style(
             "mlp_alpha": "mlp_alpha",
         }
     )
-    | {role: ("c_fc", rows) for role, rows in _UP_AND_GATE.items()}
-    | {f"{role}_scale": ("suv", rows) for role, rows in _UP_AND_GATE.items()},
+    | {role: ("c_fc", rows) for role, rows in UP_AND_GATE.items()}
+    | {f"{role}_scale": ("suv", rows) for role, rows in UP_AND_GATE.items()},
 )
 TUTORIAL = Style(
     "decoders.{i}.",
     {"embed": "embedding_layer", "head": "outlayer"},
-    _whole(
+    whole(
         {name: f"atten.{name}" for name in "qkvo"}
         | {"qk_scale": "atten.S_qk", "idle_scale": "mlp.S_uv", "down": "mlp.fc2"}
         | {"attn_alpha": "lr_atten", "mlp_alpha": "lr_mlp"}
     )
-    | {role: ("mlp.fc1", rows) for role, rows in _UP_AND_GATE.items()},
+    | {role: ("mlp.fc1", rows) for role, rows in UP_AND_GATE.items()},
 )
 
 
 def _llama_but(**names: str) -> Style:
     """LLaMA's names, but for these."""
-    return Style(LLAMA.prefix, _LLAMA_TOP, dict(LLAMA.layer) | _whole(names))
+    return Style(LLAMA.prefix, _LLAMA_TOP, dict(LLAMA.layer) | whole(names))
 
 
 def _plain_mlp(**names: str) -> Style:
@@ -149,7 +149,7 @@ def _plain_mlp(**names: str) -> Style:
     kept = {role: place for role, place in LLAMA.layer.items() if role not in ("gate", "up", "down")}
     mlp = {"fc1": "mlp.up_proj", "fc2": "mlp.down_proj"}
     learned = {f"act_{name}": f"mlp.act_fn.{name}" for name in ("alpha_p", "alpha_n", "beta", "eps")}
-    return Style(LLAMA.prefix, _LLAMA_TOP, kept | _whole(mlp | learned | names))
+    return Style(LLAMA.prefix, _LLAMA_TOP, kept | whole(mlp | learned | names))
 
 
 _AFTER = {"after_1": "post_attention_layernorm", "after_2": "post_feedforward_layernorm"}
@@ -168,7 +168,7 @@ STYLES: Mapping[str, Style] = {
     **dict.fromkeys(("gemma2", "gemma3_text"), _GEMMA),
     **dict.fromkeys(("olmo2", "exaone4"), _GEMMA),
     "glm": Style(LLAMA.prefix, _LLAMA_TOP, dict(LLAMA.layer) | _GATE_UP),
-    "glm4": Style(LLAMA.prefix, _LLAMA_TOP, dict(LLAMA.layer) | _GATE_UP | _whole(_GLM4_NORMS)),
+    "glm4": Style(LLAMA.prefix, _LLAMA_TOP, dict(LLAMA.layer) | _GATE_UP | whole(_GLM4_NORMS)),
     **dict.fromkeys(("arcee", "nemotron"), _plain_mlp()),
     "apertus": _plain_mlp(norm_1="attention_layernorm", norm_2="feedforward_layernorm"),
     "starcoder2": _plain_mlp(fc1="mlp.c_fc", fc2="mlp.c_proj"),
