@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from converters.algebra.boxes import whole
-from converters.checkpoint.baking import with_bake
 from converters.checkpoint.checkpoint import Checkpoint, StoredTensor
 from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import differing_side_files
@@ -26,6 +25,7 @@ from converters.engine.checks import run_checks
 from converters.errors import Refused
 from converters.family import OURS, dialect_of
 from converters.family_of import family_of, is_unnamed
+from converters.plan.baking import with_bake
 from converters.plan.leaving_out import found_patterns
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan

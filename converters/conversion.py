@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters import provenance
-from converters.checkpoint.baking import with_bake
 from converters.checkpoint.cache_folders import snapshot_of
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.json_files import as_bytes
@@ -24,6 +23,7 @@ from converters.errors import HeadDiffers, NotInvertible, TargetRefused
 from converters.family import OURS, dialect_of, get_family
 from converters.family_of import target_family
 from converters.paging import pager_of
+from converters.plan.baking import with_bake
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan, make_plan
 from converters.plan.translation import unstored

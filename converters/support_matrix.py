@@ -88,6 +88,10 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "norms over all of q and k": {MIXER + "qk_norm": True, OVER: "width"},
         "norms of each head": {MIXER + "qk_norm": True, OVER: "each_head"},
         "plain q and k": {MIXER + "qk_norm": False, MIXER + "qk_l2_norm": False},
+        "q and k of length 1 over all heads": {MIXER + "qk_l2_span": "full"},
+        "a learned scale on q alone": {MIXER + "qk_scaled": "q"},
+        "one learned scale for all heads": {MIXER + "qk_scaled": "heads"},
+        "first values in later layers": {MIXER + "value_residual": True},
         "q and k of length 1, with a learned scale": {MIXER + "qk_l2_norm": True, MIXER + "qk_scale.init": 1.0},
     },
     "positions": {
@@ -100,6 +104,9 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "ALiBi of BLOOM": {MIXER + "use_alibi": True, ALIBI_FORMULA: "bloom", MIXER + "rotary_dim": 0},
         "ALiBi of MPT": {MIXER + "use_alibi": True, ALIBI_FORMULA: "mpt", MIXER + "rotary_dim": 0},
         "layers without positions": {MIXER + "rotary_dim": PerLayer((8, 0))},
+        "learned and rotary positions": {"embd_layer": "positional", MIXER + "qk_l2_norm": True},
+        "rotary after norm and scale": {MIXER + "qk_order": "rotary_last"},
+        "rotary tables in bfloat16": {MIXER + "rotary_table": "bfloat16"},
         "NVIDIA's odd turn": {MIXER + "rotary_style": "ngpt_nvidia"},
         "longrope": _rope("longrope", **FACTORS, original_max_position_embeddings=32),
     },
@@ -139,6 +146,7 @@ COLUMNS: dict[str, dict[str, Flat]] = {
         "parallel blocks with two norms": {"architecture.block_cls": "parallel_two_norms"},
         "dropout of residuals": {"resid_pdrop": 0.1},
         "normalised, branches added": {"architecture.block_cls": "ngpt", "architecture.residual": "add"},
+        "normalised, rates with signs": {"architecture.signed_rates": True},
         "normalised, branches interpolated": {"architecture.block_cls": "ngpt", "architecture.residual": "lerp"},
     },
     "output head": {
@@ -173,7 +181,8 @@ def plainest(family: Family) -> Flat | None:
     if own:
         flat = resolve(family.config.read(own))
         same = {path: value[0] if isinstance(value, PerLayer) else value for path, value in flat.items()}
-        return {**{path: value for path, value in same.items() if path != SOURCE_VOCAB}, "n_layer": PLAIN["n_layer"]}
+        layers = flat["n_layer"] if "architecture.residual" in flat else PLAIN["n_layer"]  # rates may begin at 1 / n_layer
+        return {**{path: value for path, value in same.items() if path != SOURCE_VOCAB}, "n_layer": layers}
     found: Iterator[Flat] = ({**PLAIN, **_merged(parts)} for parts in product(*BODIES))
     return next((flat for flat in found if expresses(family, flat)), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from converters.checkpoint.baking import STEP, bake_said
+from converters.plan.baking import STEP, bake_said
 from golden.case import ATTENTION, WIDE, Case
 from golden.errors import MissingReferenceError, UnknownLevelError
 from golden.evidence.calibration import LOW_PRECISION

@@ -235,4 +235,4 @@ def test_the_check_for_heavy_modules_would_notice(tmp_path):
 def test_family_files_hold_facts_and_little_else():
     files = list((ROOT / "converters" / "families").glob("*.py"))
     assert len(files) > 10
-    assert all(len(file.read_text().splitlines()) <= 120 for file in files)
+    assert all(len(file.read_text().splitlines()) <= 150 for file in files)

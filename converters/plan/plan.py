@@ -7,7 +7,6 @@ from typing import Any
 
 from converters.algebra.proof import Box, fault, source_box, target_box
 from converters.algebra.views import Check
-from converters.checkpoint.baking import STEP, with_bake
 from converters.checkpoint.casts import header_dtype
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.opening import open_checkpoint
@@ -15,6 +14,7 @@ from converters.checkpoint.users_word import N_HEAD, check_n_head, with_n_head, 
 from converters.errors import NotProved, Refused, UsageError
 from converters.family import OURS, dialect_of, get_family
 from converters.family_of import family_of, target_family
+from converters.plan.baking import STEP, with_bake
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.rules import TargetTensor, casted, in_order
 from converters.plan.translation import as_it_is, to_ours, to_theirs

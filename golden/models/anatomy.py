@@ -15,9 +15,8 @@ from typing import Any
 from golden.models.key_styles import LLAMA, STYLES, Style
 from golden.models.loading import MIXFORMER
 from golden.models.parts import EXPERT_DIALS, ConfigPath, Dials, Part, expert_parts
-from golden.models.sphere_parts import sphere_dials, sphere_parts
-from golden.models.sphere_styles import SPHERE_STYLES, said_sizes
-from golden.references import form_of
+from golden.models.sphere_parts import SPHERE_STYLES, said_sizes, sphere_dials, sphere_parts
+from golden.references.form_names import form_of
 
 NORM_KEYS = (("norm_1", "ln_1"), ("norm_2", "ln_2"), ("norm_1", "ln"), ("after_1", "after_1"), ("after_2", "after_2"))
 TURNED = ("q", "k", "v", "o", "fc1", "fc2", "up", "gate", "down")  # matrices of a style that is `transposed`

@@ -17,11 +17,12 @@ far as golden needs: logits, a cache, hidden states, eager attention.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from golden.errors import FolderError
+from golden.references.form_names import OWN_CLASSES, form_of
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +42,6 @@ WRITTEN_OUT = (
     "ngpt-evintunador",
     "ngpt-lucidrains",
 )
-# classes that transformers does not have, of models whose model_type is that of several programs
-OWN_CLASSES = {"NgptLMHeadModel": "ngpt-joeli"}
 
 
 def is_native(path: Path) -> bool:
@@ -74,16 +73,6 @@ def _is_dialect_folder(path: Path) -> bool:
     except ConversionError:
         return False
     return said in (*WRITTEN_OUT, *OWN_CLASSES.values()) and any(path.glob("*.safetensors"))
-
-
-def form_of(config: Mapping[str, Any]) -> str:
-    """The name of the form that a config.json is of: its model_type, or what its class says."""
-    classes = config.get("architectures")
-    model = config.get("model")
-    if not config.get("model_type") and isinstance(model, dict) and model.get("name") == "normalized":
-        return "ngpt-olmo"
-    named = [OWN_CLASSES[name] for name in OWN_CLASSES if isinstance(classes, list) and name in classes]
-    return named[0] if named else str(config.get("model_type"))
 
 
 def native_config(path: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from torch import Tensor
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.weight_files import weight_files
 from golden.references import (
-    form_of,
     llama_files,
     nanogpt,
     ngpt_evintunador,
@@ -24,6 +23,7 @@ from golden.references import (
     ngpt_olmo,
     ngpt_tutorial,
 )
+from golden.references.form_names import form_of
 
 
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:

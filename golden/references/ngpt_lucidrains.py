@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from converters.checkpoint.baking import said_bake
+from converters.plan.baking import said_bake
 from golden.references.base import Cache, Output, Reference, config_of, embedding, extended, unwrapped
 from golden.references.sphere import cast, causal, joined, neighbours_turned, positions, reciprocal, split, wide
 

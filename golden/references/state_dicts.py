@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from golden.errors import FolderError
-from golden.references import dialect_folders, form_of, ngpt_lucidrains, ngpt_tutorial
+from golden.references import dialect_folders, ngpt_lucidrains, ngpt_tutorial
 from golden.references.base import unwrapped
+from golden.references.form_names import form_of
 
 
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
