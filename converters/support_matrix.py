@@ -181,7 +181,7 @@ def plainest(family: Family) -> Flat | None:
     if own:
         flat = resolve(family.config.read(own))
         same = {path: value[0] if isinstance(value, PerLayer) else value for path, value in flat.items()}
-        layers = flat["n_layer"] if "architecture.residual" in flat else PLAIN["n_layer"]  # rates may begin at 1 / n_layer
+        layers = (flat if "architecture.residual" in flat else PLAIN)["n_layer"]  # rates may begin at 1 / n_layer
         return {**{path: value for path, value in same.items() if path != SOURCE_VOCAB}, "n_layer": layers}
     found: Iterator[Flat] = ({**PLAIN, **_merged(parts)} for parts in product(*BODIES))
     return next((flat for flat in found if expresses(family, flat)), None)

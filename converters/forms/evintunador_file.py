@@ -36,7 +36,7 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     except UnsafeFile as error:
         raise ConfigRefused(str(error)) from None
     config = {**said, "model_type": "ngpt-evintunador", "dtype": widest_dtype(tensors)}
-    states = (FileState.of(file), FileState.of(path.parent / CONFIG))
+    states = (FileState.of(file),)
     return Checkpoint(path, config, tensors, (file,), (path,), states=states, said_by=f"{CONFIG} beside it")
 
 
