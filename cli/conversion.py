@@ -33,7 +33,7 @@ from cli.console import (
     size_in_bytes,
 )
 from cli.conversion_words import as_content, as_lines, judge_words, source_name
-from cli.dialects import named_pair
+from cli.dialects import gguf_pair, named_pair
 from cli.interrupts import saying
 from cli.parity import exit_code, judged
 from cli.samples import removed_samples, sample
@@ -55,9 +55,9 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Target fold
 ShardSize = Annotated[
     str | None, typer.Option("--max-shard-size", help="Largest file, like 5GB [default: files like the source's].")
 ]
-FORMATS = ("safetensors", "native")
+FORMATS = ("safetensors", "native", "gguf")
 Format = Annotated[
-    str, typer.Option("--format", help="safetensors, or native: the file of llama2c, nanogpt or a dialect of ngpt.")
+    str, typer.Option("--format", help="safetensors; gguf, for llama and gpt2; or native: the target's own file form.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing target.")]
 Update = Annotated[bool, typer.Option("--update", help="Replace an output of this program that is not up to date.")]
@@ -127,7 +127,7 @@ def verb(family: str | None) -> Callable[..., None]:
 
         writing = Writing(hash=hash, fsync=fsync, threads=1 if stream else threads)  # pages are given back in order
         if format not in FORMATS:
-            raise typer.BadParameter(f"--format is {format!r}, expected {' or '.join(FORMATS)}")
+            raise typer.BadParameter(f"--format is {format!r}, expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
         check_streaming(source, golden, stream=stream)
         must_be_file(golden)
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
@@ -142,12 +142,13 @@ def verb(family: str | None) -> Callable[..., None]:
             value_residual=value_residual,
             bake=bake,
         )
-        request = Request(options, limit, force, writing, native=format == "native", code=code, update=update)
+        request = Request(options, limit, force, writing, native=format != "safetensors", code=code, update=update)
         with heads_said(n_head), values_said(value_residual), shards_said(qkv_shards):
             if to is None:
                 return _described(family, source, options, output or push or max_shard_size or force, json, quiet)
             judge = Judge(device if parity else None, golden, quiet=quiet or json)
             pair = named_pair(family, to, dialect)
+            pair = gguf_pair(*pair) if format == "gguf" else pair
             raise typer.Exit(_convert(pair, source, output, request, judge, push, stream, json, quiet))
 
     return run

@@ -24,3 +24,18 @@ def named_pair(family: str | None, to: str, dialect: str | None) -> tuple[str | 
         return source.family(dialect), to
     named = f"neither {family} nor {to} has dialects" if family else f"no family has a dialect of that name for {to}"
     raise UsageError(f"--dialect {dialect}: {named}; {', '.join(umbrellas())} has")
+
+
+def gguf_pair(family: str | None, to: str) -> tuple[str | None, str]:
+    """(family, to) of a conversion to a GGUF file: the target's dialect that is one.
+
+    Raises:
+        UsageError: the target has none.
+    """
+    from converters.errors import UsageError
+    from converters.family import find_family
+
+    dialect = to if to.endswith("-gguf") else f"{to}-gguf"
+    if find_family(dialect) is None:
+        raise UsageError(f"--format gguf is for --to llama and --to gpt2; {to} is written as a safetensors folder")
+    return family, dialect

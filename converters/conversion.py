@@ -119,7 +119,7 @@ def convert(
     small = form.small(plan) if form else _small(plan, shards, code)
     files = _write(plan, shards, target, request, asked, form, small)
     report = _report(plan, target, files)
-    notes = (*report.notes, *_form_notes(plan.to, form))
+    notes = (*report.notes, *_form_notes(plan, form))
     return replace(report, notes=notes, nonfinite=request.writing.nonfinite)
 
 
@@ -161,10 +161,12 @@ def _native(family: str) -> "NativeForm":
     return native_form(family)
 
 
-def _form_notes(to: str, form: "NativeForm | None") -> list[str]:
+def _form_notes(plan: Plan, form: "NativeForm | None") -> list[str]:
     """What a native form leaves out, or that one was not written."""
     if form:
-        return [f"not in {form.name}: {form.left_out}"] if form.left_out else []
+        left_out = (form.left_out, *form.notes(plan))
+        return [f"not in {form.name}: {name}" for name in left_out if name]
+    to = plan.to
     if not dialect_of(to) or get_family(to).is_folder:
         return []
     from converters.forms.native_files import FORMS

@@ -1,6 +1,7 @@
-"""Writing native files: llama2.c's `model.bin`, and what torch.save writes.
+"""Writing native files: llama2.c's `model.bin`, GGUF, and what torch.save writes.
 
-A llama2.c file is a header and float32 tensors in a row, which is what the engine writes anyway. A ckpt.pt and a bare
+A llama2.c file is a header and float32 tensors in a row, which is what the engine writes anyway; so is a GGUF file, of
+other dtypes. A ckpt.pt and a bare
 state dict are zips that torch.save makes, of the safetensors file that was written first; torch is imported for that.
 """
 
@@ -17,7 +18,7 @@ from converters.engine.shard_layout import Shard, lay_out
 from converters.engine.shard_writing import Writing
 from converters.errors import NotInvertible, UsageError
 from converters.families.shared.sinusoids import COSINES, SINES
-from converters.forms import modded_nanogpt_file, nanogpt_file, nvidia_ngpt_file
+from converters.forms import gguf_writing, modded_nanogpt_file, nanogpt_file, nvidia_ngpt_file
 from converters.forms.evintunador_file import CONFIG
 from converters.forms.llama2c_file import HEADERS, MAGIC, SIZES, TABLES, keys_in_order
 from converters.plan.plan import Plan
@@ -34,13 +35,15 @@ NVIDIA_ARGUMENTS = ("use_nGPT", *ARGUMENTS[:4], "base_scale", *ARGUMENTS[4:])
 class NativeForm:
     """A form that is written: its one file, how the engine lays it out, and what is done to that afterwards.
 
-    left_out: what the programs of that form write beside a model, and we do not. beside: small files that they do.
+    left_out: what the programs of that form write beside a model, and we do not. notes: what of this model is left out.
+    beside: small files that they do.
     """
 
     name: str
     lay_out: Callable[[Plan], tuple[Shard, ...]]
     finish: Callable[[Plan, Path], None] | None = None
     left_out: str = ""
+    notes: Callable[[Plan], Sequence[str]] = lambda plan: ()
     beside: Callable[[Plan], dict[str, bytes]] | None = None
 
     def small(self, plan: Plan) -> dict[str, bytes]:
@@ -170,7 +173,10 @@ def _share(weights: "dict[str, torch.Tensor]") -> None:
         weights[head] = weights[f"{head.removesuffix('lm_head.weight')}transformer.wte.weight"]
 
 
+GGUF = NativeForm(gguf_writing.NAME, gguf_writing.lay_out, notes=gguf_writing.notes)
 FORMS = {
+    "gpt2-gguf": GGUF,
+    "llama-gguf": GGUF,
     "ngpt-evintunador": NativeForm("model.pth", _one_file, _pth, "", lambda plan: {CONFIG: _own_config(plan)}),
     "llama2c": NativeForm("model.bin", _llama2c),
     "nanogpt": NativeForm("ckpt.pt", _one_file, _nanogpt, "the state of the optimizer"),
