@@ -16,6 +16,7 @@ from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import differing_side_files
 from converters.checkpoint.users_word import RECORD, check_n_head
 from converters.config.kinds import same
+from converters.config.layout import resolve
 from converters.config.table import RESIDUE
 from converters.config.waivers import is_said
 from converters.config_alignment import DTYPES, UNNAMED, compare_configs, families_of
@@ -23,9 +24,10 @@ from converters.conversion import checked_plan
 from converters.engine.bytewise import Difference, differing_element
 from converters.engine.checks import run_checks
 from converters.errors import Refused
-from converters.family import OURS, dialect_of
+from converters.family import OURS, dialect_of, get_family
 from converters.family_of import family_of, is_unnamed
 from converters.plan.baking import with_bake
+from converters.plan.known_buffers import find_buffers
 from converters.plan.leaving_out import found_patterns
 from converters.plan.options import DEFAULTS, Options
 from converters.plan.plan import Plan
@@ -165,12 +167,23 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
 
 
 def _other_way(one: Checkpoint, other: Checkpoint, families: tuple[str, str]) -> Alignment | None:
-    """A candidate that is what the mapping gives for ours, with tensors that ours does not have (biases of zero)."""
+    """A candidate that is what the mapping gives for the reference, and that the way back cannot tell.
+
+    It has tensors that the reference does not have (biases of zero), or holds some in a wider dtype. Tables that a
+    formula gives are checked and left out.
+    """
     try:
-        found = _aligned(checked_plan(other, families[1], families[0], DEFAULTS), one, swapped=False)
+        held = _without_buffers(one, families[0])
+        found = _aligned(checked_plan(other, families[1], families[0], DEFAULTS), held, swapped=False)
     except Refused:
         return None
     return None if found.problems else found
+
+
+def _without_buffers(side: Checkpoint, name: str) -> Checkpoint:
+    family = get_family(name)
+    known = find_buffers(side, family.buffers, resolve(family.config.to_ours(side.config, name))).keys()
+    return replace(side, tensors={key: tensor for key, tensor in side.tensors.items() if key not in known})
 
 
 def _bare(side: Checkpoint) -> Checkpoint:
@@ -211,7 +224,8 @@ def _translated(one: Checkpoint, other: Checkpoint, families: tuple[str, str], c
     except Refused as error:
         why = f"{family_of(source.config)} cannot be converted to {to}: {error}"
         return Alignment(False, (why,), unplanned=len(one.tensors))
-    return _aligned(plan, held, swapped=swapped)
+    found = _aligned(plan, held, swapped=swapped)
+    return (_other_way(one, other, families) or found) if swapped and found.problems else found
 
 
 def _waived(source: Checkpoint, asked: Sequence[str], *sides: Checkpoint) -> tuple[str, ...]:

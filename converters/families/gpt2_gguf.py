@@ -10,9 +10,9 @@ from converters.config.entries import Field, Ours, Written
 from converters.config.kinds import POSITIVE_INT
 from converters.config.layout import dims_of
 from converters.config.table import ConfigTable
-from converters.families.shared.dialect_fields import TIE, dialect, even_heads, gpt2_block, sizes
+from converters.families.shared.dialect_fields import TIE, TrainingOnly, dialect, even_heads, gpt2_block, sizes
 from converters.families.shared.gguf_fields import gguf_tokens
-from converters.families.shared.transformers_fields import MIXER, MLP, NO_DROPOUT, eps
+from converters.families.shared.transformers_fields import MIXER, MLP, eps
 from converters.families.shared.transformers_rules import linear, mlp_of, norm, vocabulary
 from converters.family import Family, Rule
 
@@ -29,8 +29,7 @@ CONFIG = ConfigTable(
         Ours(MLP + "act_fn", ("gelu_new",)),
         Written("activation_function", "gelu_new"),
         eps("gpt2.attention.layer_norm_epsilon", 1e-5),
-        *NO_DROPOUT,
-        Ours(MIXER + "dropout", (0.0,)),
+        TrainingOnly(("embd_pdrop", "resid_pdrop", MIXER + "dropout")),
         *gguf_tokens(),
     )
 )

@@ -1,4 +1,4 @@
-"""The tokenizer of a model folder as the arrays that a GGUF file has for it, where llama.cpp makes the same tokens of it.
+"""The tokenizer of a model folder as the arrays that a GGUF file has for it, if llama.cpp makes the same tokens of it.
 
 Two kinds of tokenizer.json are held: byte-level BPE with a split that llama.cpp knows by a name, and BPE with bytes as
 a last resort, as made of a sentencepiece model (LLaMA 2). Everything else is left out, and the reason is said.
@@ -137,7 +137,9 @@ def _scores(tokens: Sequence[str], kinds: Sequence[int], merges: Sequence[tuple[
     for token in known:
         if any(pair not in given for pair in _halves(token, known)):
             raise Unheld(f"it has no merge for a way to make {token!r}, and llama.cpp would make it so")
-    return tuple(-float(order[t]) if kind == NORMAL and t in order else 0.0 for t, kind in zip(tokens, kinds, strict=True))
+    return tuple(
+        -float(order[t]) if kind == NORMAL and t in order else 0.0 for t, kind in zip(tokens, kinds, strict=True)
+    )
 
 
 def _halves(token: str, known: set[str]) -> Iterator[tuple[str, str]]:

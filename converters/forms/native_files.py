@@ -177,7 +177,7 @@ GGUF = NativeForm(gguf_writing.NAME, gguf_writing.lay_out, notes=gguf_writing.no
 FORMS = {
     "gpt2-gguf": GGUF,
     "llama-gguf": GGUF,
-    "ngpt-evintunador": NativeForm("model.pth", _one_file, _pth, "", lambda plan: {CONFIG: _own_config(plan)}),
+    "ngpt-evintunador": NativeForm("model.pth", _one_file, _pth, beside=lambda plan: {CONFIG: _own_config(plan)}),
     "llama2c": NativeForm("model.bin", _llama2c),
     "nanogpt": NativeForm("ckpt.pt", _one_file, _nanogpt, "the state of the optimizer"),
     "ngpt-lucidrains": NativeForm("model.pt", _one_file, _state_dict, "value_residual, which a .pt cannot say"),

@@ -1,12 +1,14 @@
 """GGUF files through transformers' own support for them, dequantised.
 
-transformers 5.23 overlooks scaled rotary embeddings and biases in them, and the rows of a file without vocabulary. Those
-are read here by the `gguf` package: the factors of `rope_freqs.weight` divide the frequencies, as in llama.cpp.
+transformers 5.23 overlooks scaled rotary embeddings and biases in them, and the rows of a file without vocabulary.
+Those are read here by the `gguf` package. `rope_freqs.weight`, by which llama.cpp divides the frequencies, is held
+against the rotary embedding that transformers builds for its largest number.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -15,6 +17,13 @@ from typing import Any
 import torch
 
 from golden.errors import FolderError
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 
 
 def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
@@ -39,7 +48,8 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
             dtype=dtype,
             **options,
         )
-    return _turning(model, reader).eval()
+    _check_factors(model, reader, file)
+    return model.eval()
 
 
 def _reader(file: Path) -> Any:
@@ -51,28 +61,39 @@ def _reader(file: Path) -> Any:
 def _completed(config: Any, reader: Any) -> Any:
     """The config with what transformers does not read."""
     said = {field.name: field.contents() for field in reader.fields.values() if field.name.startswith("llama.rope.")}
-    shapes = {tensor.name: tuple(int(n) for n in tensor.shape) for tensor in reader.tensors}
-    config.vocab_size = shapes["token_embd.weight"][1]
-    if "blk.0.attn_q.bias" in shapes:
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    config.vocab_size = int(tensors["token_embd.weight"].shape[1])
+    if "blk.0.attn_q.bias" in tensors:
         config.attention_bias = True
-    factor = said.get("llama.rope.scaling.factor", said.get("llama.rope.scale_linear"))
-    kind = said.get("llama.rope.scaling.type", "none" if factor is None else "linear")
-    if kind != "none":
-        scaled = {"rope_type": kind, "factor": shortest(factor)}
-        if kind == "yarn":
-            scaled["original_max_position_embeddings"] = said["llama.rope.scaling.original_context_length"]
+    scaled = _scaling(said)
+    if "rope_freqs.weight" in tensors:
+        scaled = {**LLAMA3, "factor": shortest(float(tensors["rope_freqs.weight"].data.max()))}
+    if scaled:
         config.rope_parameters = {**config.rope_parameters, **scaled}
     return config
 
 
-def _turning(model: Any, reader: Any) -> Any:
-    """The model with its frequencies divided by the factors in the file, if there are any."""
+def _scaling(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The scaling that metadata name, empty where they name none."""
+    factor = said.get("llama.rope.scaling.factor", said.get("llama.rope.scale_linear"))
+    kind = said.get("llama.rope.scaling.type", "none" if factor is None else "linear")
+    if kind == "none":
+        return {}
+    original = said.get("llama.rope.scaling.original_context_length")
+    more = {} if original is None or kind != "yarn" else {"original_max_position_embeddings": original}
+    return {"rope_type": kind, "factor": shortest(factor), **more}
+
+
+def _check_factors(model: Any, reader: Any, path: Path) -> None:
+    """Raises FolderError where the divisors in the file are not those of the rotary embedding that was built."""
     for tensor in reader.tensors:
         if tensor.name == "rope_freqs.weight":
-            rotary = model.model.rotary_emb
-            rotary.inv_freq = rotary.inv_freq / torch.tensor(tensor.data, dtype=rotary.inv_freq.dtype)
-            rotary.original_inv_freq = rotary.inv_freq
-    return model
+            found = model.model.rotary_emb.inv_freq.double()
+            theta = model.config.rope_parameters["rope_theta"]
+            plain = theta ** -(torch.arange(0, 2 * len(found), 2).double() / (2 * len(found)))
+            wanted = plain / torch.tensor(tensor.data).double()
+            if wanted.shape != found.shape or not torch.allclose(found, wanted, rtol=1e-5, atol=0):
+                raise FolderError(f"{path}: rope_freqs.weight is not that of LLaMA 3.1 with theta {theta}")
 
 
 def _spelled(config: Any) -> Any:

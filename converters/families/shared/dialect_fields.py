@@ -47,6 +47,23 @@ class Unsaid:
 
 
 @dataclass(frozen=True)
+class TrainingOnly:
+    """Rates of dropout, which change training alone and which the form does not store: read as none."""
+
+    also: tuple[str, ...]
+    theirs: tuple[str, ...] = ()
+    ours: tuple[str, ...] = ()
+
+    def read(self, theirs: Config) -> dict[str, Any]:
+        """No dropout."""
+        return dict.fromkeys(self.also, 0.0)
+
+    def write(self, ours: Config) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+
+@dataclass(frozen=True)
 class Implied:
     """Paths of ours that theirs has no field for, because other sizes give the value. They must agree with it.
 

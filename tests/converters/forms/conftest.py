@@ -1,5 +1,6 @@
 """Hot models in their native forms, written by code that knows nothing of converters."""
 
+import importlib.util
 import json
 import struct
 from collections.abc import Callable, Mapping
@@ -306,3 +307,14 @@ def same_tensors(one: Path, other: Path) -> bool:
 def equal_tensors() -> Callable[[Path, Path], bool]:
     """Compares the tensors of two folders bit for bit."""
     return same_tensors
+
+
+@pytest.fixture(scope="session")
+def llama_cpp() -> Any:
+    """The functions of llama_cpp.py; skips where cyllama is not installed."""
+    spec = importlib.util.spec_from_file_location("llama_cpp", Path(__file__).with_name("llama_cpp.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    pytest.importorskip("cyllama", reason=module.REASON)
+    return module
