@@ -99,6 +99,8 @@ def _is_copied(checkpoint: "Checkpoint", family: str | None, *, is_candidate: bo
     from converters.family_of import family_of
     from converters.plain_copy import is_plain, says_itself
 
+    if checkpoint.stored[0].suffix == ".distcp":
+        return False  # torch puts its pieces together by itself
     try:
         name = family_of(checkpoint.config, family)
         if is_candidate and name != OURS:

@@ -137,7 +137,7 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     Raises:
         ConversionError: one of the two cannot be read, or the reference itself is not a sound checkpoint.
     """
-    one = open_checkpoint(Path(candidate))
+    one = _readable(open_checkpoint(Path(candidate)), Path(candidate))
     other = _reference(Path(reference), one)
     for side in (one, other):
         check_n_head(side)
@@ -204,12 +204,16 @@ def _bare(side: Checkpoint) -> Checkpoint:
 def _reference(path: Path, candidate: Checkpoint) -> Checkpoint:
     """The reference, dequantised or baked where the candidate's record says that it was."""
     baked = recorded_baking(candidate.folder)
-    if not recorded_dequantisation(candidate.folder) and not baked:
-        return open_checkpoint(path)
-    beside = candidate.folder.absolute().parent
-    place = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
-    found = open_checkpoint(path, dequantize=True)
-    return (with_bake(found) if baked else found).unpacked(place)
+    found = open_checkpoint(path, dequantize=recorded_dequantisation(candidate.folder) or baked)
+    return _readable(with_bake(found) if baked else found, candidate.folder)
+
+
+def _readable(checkpoint: Checkpoint, beside: Path) -> Checkpoint:
+    """The checkpoint with its tensors in files, those that have to be made first in one on the disk of a folder."""
+    if checkpoint.unpack is None:
+        return checkpoint
+    place = beside.absolute().parent
+    return checkpoint.unpacked(place if os.access(place, os.W_OK) else Path(tempfile.gettempdir()))
 
 
 def _translated(one: Checkpoint, other: Checkpoint, families: tuple[str, str], cast: Options) -> Alignment:

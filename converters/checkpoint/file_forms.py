@@ -20,6 +20,7 @@ from converters.errors import UnsafeFile
 
 FORMS = "converters.forms"  # found by its name, so that imports go down only
 READERS = (
+    "dcp_folder",
     "deepspeed_folder",
     "evintunador_file",
     "gguf_file",

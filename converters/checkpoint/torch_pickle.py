@@ -68,7 +68,7 @@ def unpickled(data: bytes, begin: int = 0, unneeded: Collection[tuple[str, str]]
         UnpicklingError: it asks for a name or an opcode that a state dict does not need, or for too many steps.
         ValueError, LookupError, TypeError, AttributeError, struct.error: it is broken.
     """
-    machine = _Machine(data, begin, frozenset(unneeded))
+    machine = Machine(data, begin, frozenset(unneeded))
     return machine.run(), machine.at
 
 
@@ -81,14 +81,16 @@ class _StorageKind:
 
 
 @dataclass(frozen=True, slots=True)
-class _Function:
+class Function:
     """Stands for a function that a pickle may call."""
 
     call: Callable[..., Any]
 
 
-class _Machine:
-    """A stack, the places of marks on it, and a memo."""
+class Machine:
+    """A stack, the places of marks on it, and a memo. Pickles of other kinds have machines of their own below it."""
+
+    most_steps = MOST_STEPS
 
     def __init__(self, data: bytes, begin: int, unneeded: frozenset[tuple[str, str]]) -> None:
         self.data, self.at, self.steps, self.unneeded = data, begin, 0, unneeded
@@ -106,7 +108,7 @@ class _Machine:
                     f"its pickle has the opcode {bytes([opcode])!r}, which a state dict does not need"
                 )
             self.steps += 1
-            if self.steps > MOST_STEPS:
+            if self.steps > self.most_steps:
                 self.count(0)
             step(self)
         self.at += 1
@@ -114,8 +116,8 @@ class _Machine:
 
     def count(self, steps: int) -> None:
         self.steps += steps
-        if self.steps > MOST_STEPS:
-            raise pickle.UnpicklingError(f"its pickle takes more than {MOST_STEPS} steps")
+        if self.steps > self.most_steps:
+            raise pickle.UnpicklingError(f"its pickle takes more than {self.most_steps} steps")
 
     def number(self, form: str, width: int) -> Any:
         (value,) = unpack_from(f"<{form}", self.data, self.at)
@@ -160,11 +162,18 @@ class _Machine:
         if not isinstance(target, dict):
             raise TypeError("its pickle sets items of what is no dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_key(key)] = value
+            target[self.key(key)] = value
+
+    def key(self, key: Any) -> Any:
+        return _key(key)
+
+    def build(self) -> None:
+        """Attributes, such as the versions that torch keeps beside a state dict."""
+        self.stack.pop()
 
     def call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        if not isinstance(function, _Function) or not isinstance(arguments, tuple):
+        if not isinstance(function, Function) or not isinstance(arguments, tuple):
             raise pickle.UnpicklingError("its pickle calls what is no function")
         if arguments and isinstance(arguments[0], list | tuple | dict | str | bytes):
             self.count(len(arguments[0]))  # it may be copied
@@ -194,11 +203,11 @@ def _key(key: Any) -> Any:
     return key
 
 
-def _named(module: str, name: str) -> _Function | _StorageKind:
+def _named(module: str, name: str) -> Function | _StorageKind:
     """What stands for a name from the file; no code is looked up by it."""
     found = FUNCTIONS.get((module, name))
     if found is not None:
-        return _Function(found)
+        return Function(found)
     if module == "torch" and name in DTYPES:
         return _StorageKind(*DTYPES[name])
     asked = "".join(sign if sign.isprintable() else "?" for sign in f"{module}.{name}"[:120])
@@ -237,7 +246,7 @@ def _storage(pid: Any) -> Storage:
     return Storage(name, kind.dtype, kind.width, count)
 
 
-FORGET = _Function(lambda *_: NOTHING)
+FORGET = Function(lambda *_: NOTHING)
 FUNCTIONS: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): _dict,
     ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
@@ -245,7 +254,7 @@ FUNCTIONS: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("torch._utils", "_rebuild_parameter_with_state"): _rebuild_parameter,
 }
-STEPS: Mapping[bytes, Callable[[_Machine], Any]] = {
+STEPS: Mapping[bytes, Callable[[Machine], Any]] = {
     pickle.PROTO: lambda m: m.bytes(1),
     pickle.FRAME: lambda m: m.bytes(8),
     pickle.NONE: lambda m: m.push(None),
@@ -285,6 +294,6 @@ STEPS: Mapping[bytes, Callable[[_Machine], Any]] = {
     pickle.BINPERSID: lambda m: m.push(_storage(m.stack.pop())),
     pickle.REDUCE: lambda m: m.call(),
     pickle.NEWOBJ: lambda m: m.new(),
-    pickle.BUILD: lambda m: m.stack.pop(),  # attributes, such as the versions that torch keeps beside a state dict
+    pickle.BUILD: lambda m: m.build(),
 }
 TABLE = [STEPS.get(bytes([opcode])) for opcode in range(256)]

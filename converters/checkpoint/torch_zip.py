@@ -93,24 +93,63 @@ def pickle_bytes(path: Path) -> bytes | None:
         return None
 
 
-def read_saved(path: Path, unneeded: Collection[tuple[str, str]] = ()) -> Saved:
+def read_saved(path: Path, unneeded: Collection[tuple[str, str]] = (), part: tuple[int, int] | None = None) -> Saved:
     """All that a zip written by `torch.save` holds; no element of a tensor is read.
 
     unneeded: names (module, name) that the pickle may ask for although nothing of them is wanted: `NOTHING` stands for
-    what they make.
+    what they make. part: the first byte and the number of bytes of the zip, where a file holds several.
 
     Raises:
         UnsafeFile: the file is broken, or its pickle asks for a name that tensors in containers do not need.
     """
     try:
-        with opened(path) as archive:
+        with opened(path, part) as archive:
             root, data = pickle_of(archive)
             content, _ = unpickled(data, unneeded=unneeded)
-            return Saved(path, content, _starts(path, archive, root))
+            return Saved(path, content, _starts(path, archive, root, part))
     except pickle.UnpicklingError as error:
         raise UnsafeFile(f"{path} cannot be unpickled safely: {error}") from None
     except Exception as error:  # broken zips and pickles raise many errors; no code in them has run
         raise UnsafeFile(f"{path} is not a valid torch file, or cannot be read safely: {error}") from None
+
+
+class _Part(io.RawIOBase):
+    """Some bytes of a file, as a file."""
+
+    def __init__(self, file: io.RawIOBase, begin: int, length: int) -> None:
+        self.file, self.begin, self.length, self.at = file, begin, length, 0
+        if not 0 <= begin <= begin + length <= os.fstat(file.fileno()).st_size:
+            raise ValueError(f"its bytes {begin}..{begin + length} are not in the file")
+
+    def readinto(self, into: Any) -> int:
+        """Fills a buffer as far as there are bytes."""
+        wanted = max(0, min(len(into), self.length - self.at))
+        data = os.pread(self.file.fileno(), wanted, self.begin + self.at)
+        into[: len(data)] = data
+        self.at += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Moves within these bytes."""
+        self.at = max(0, (0, self.at, self.length)[whence] + offset)
+        return self.at
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def close(self) -> None:
+        """The file is closed too."""
+        super().close()
+        self.file.close()
+
+
+def _size(raw: io.RawIOBase) -> int:
+    return raw.length if isinstance(raw, _Part) else os.fstat(raw.fileno()).st_size
 
 
 class _Bounded(io.BufferedReader):
@@ -122,7 +161,7 @@ class _Bounded(io.BufferedReader):
         Raises:
             ValueError: these are more than the directory of an honest file.
         """
-        left = os.fstat(self.fileno()).st_size - self.tell()
+        left = _size(self.raw) - self.tell()
         wanted = left if size is None or size < 0 else min(size, left)
         if wanted > LARGEST_PICKLE:
             raise ValueError(f"its directory or pickle has {wanted} bytes, at most {LARGEST_PICKLE} are allowed")
@@ -130,15 +169,17 @@ class _Bounded(io.BufferedReader):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def opened(path: Path, part: tuple[int, int] | None = None) -> Iterator[zipfile.ZipFile]:
     """A zip as torch writes it: every entry lies uncompressed in the file, apart from the others.
+
+    part: the first byte and the number of bytes of the zip, where a file holds several.
 
     Raises:
         UnsafeFile, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError: it is something else.
     """
-    raw = open_regular(path).detach()
-    with _Bounded(raw) as file, zipfile.ZipFile(file) as archive:
-        size = os.fstat(file.fileno()).st_size
+    raw: io.RawIOBase = open_regular(path).detach()
+    with raw, _Bounded(_Part(raw, *part) if part else raw) as file, zipfile.ZipFile(file) as archive:
+        size = _size(file.raw)
         infos = archive.infolist()
         if len({info.filename for info in infos}) != len(infos):
             raise ValueError("an entry of the zip appears twice")
@@ -168,15 +209,17 @@ def pickle_of(archive: zipfile.ZipFile) -> tuple[str, bytes]:
     return root, archive.read(names[0])
 
 
-def _starts(path: Path, archive: zipfile.ZipFile, root: str) -> dict[str, tuple[int, int]]:
+def _starts(
+    path: Path, archive: zipfile.ZipFile, root: str, part: tuple[int, int] | None = None
+) -> dict[str, tuple[int, int]]:
     """Storage number -> (first byte in the file, bytes), from the local headers."""
     starts = {}
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        first, size = part or (0, os.fstat(file.fileno()).st_size)
         for info in archive.infolist():
             if not info.filename.startswith(root + "data/"):
                 continue
-            file.seek(info.header_offset)
+            file.seek(first + info.header_offset)
             header = file.read(LOCAL_HEADER)
             if header[:4] != b"PK\x03\x04":
                 raise ValueError(f"{info.filename} is not where the directory says")
@@ -185,7 +228,7 @@ def _starts(path: Path, archive: zipfile.ZipFile, root: str) -> dict[str, tuple[
             begin = info.header_offset + LOCAL_HEADER + extra
             if begin + info.file_size > size:
                 raise ValueError(f"{info.filename} reaches beyond the end of the file")
-            starts[name] = (begin, info.file_size)
+            starts[name] = (first + begin, info.file_size)
     return starts
 
 

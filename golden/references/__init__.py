@@ -12,6 +12,7 @@ far as golden needs: logits, a cache, hidden states, eager attention.
 | NVIDIA's ckpt.pt of nGPT | torch.load, stand-ins for what is no tensor | `ngpt_nvidia` |
 | a bare state dict | torch.load | `ngpt_tutorial`, `ngpt_nvidia`, else transformers by the config.json beside it |
 | GGUF | transformers' `gguf_file` | transformers |
+| a folder of torch.distributed.checkpoint | torch's reader | MixFormer or transformers, by its config.json |
 | these but GGUF, written as safetensors | safetensors | the same code |
 """
 
@@ -133,6 +134,7 @@ def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
 
 def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
     from golden.references import (
+        dcp_folders,
         dialect_folders,
         gguf_reference,
         llama_files,
@@ -144,6 +146,7 @@ def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
     )
 
     return {
+        "dcp": dcp_folders.load,
         "folder": dialect_folders.load,
         "evintunador": ngpt_evintunador.load,
         "gguf": gguf_reference.load,

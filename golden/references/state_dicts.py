@@ -31,7 +31,7 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
         return ngpt_lucidrains.built({"value_residual": _values(path, config)}, stored, dtype)
     if (form := form_of(config)) in dialect_folders.BUILDERS:
         return dialect_folders.BUILDERS[form](config, stored, dtype)
-    return _of_transformers(path, stored, dtype, attn)
+    return of_transformers(path, stored, dtype, attn)
 
 
 def _heads(path: Path, config: Mapping[str, Any]) -> int:
@@ -54,7 +54,12 @@ def _values(path: Path, config: Mapping[str, Any]) -> bool:
     return bool(found)
 
 
-def _of_transformers(path: Path, stored: Mapping[str, Tensor], dtype: torch.dtype, attn: str | None) -> Any:
+def of_transformers(path: Path, stored: Mapping[str, Tensor], dtype: torch.dtype, attn: str | None) -> Any:
+    """The model of the config.json beside a file, with weights by the keys of its own state dict.
+
+    Raises:
+        FolderError: the keys are not those of that model.
+    """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     config = AutoConfig.from_pretrained(path.parent, local_files_only=True, trust_remote_code=False)

@@ -74,7 +74,7 @@ def test_a_wrong_weight_is_found(place, tmp_path):
         (["llama", "text.bin", "--to", "mixformer"], 2, "not a file that can be read"),
         (["llama", "x.gguf", "--to", "mixformer"], 3, "valid GGUF"),
         (["llama", "tiny.bin", "--to", "mixformer", "--format", "native", "-o", "x"], 2, "--to llama2c"),
-        (["llama", "tiny.bin", "--to", "mixformer", "--format", "zip", "-o", "x"], 2, "safetensors or native"),
+        (["llama", "tiny.bin", "--to", "mixformer", "--format", "zip", "-o", "x"], 2, "safetensors, native or gguf"),
         (["llama", "tiny.bin", "--to", "llama2c"], 2, "already"),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",

@@ -24,7 +24,11 @@ MISUSES = [
     (["llama", "--to"], "--to needs a value", "convert llama"),
     (["llama", "--json=3"], "--json takes no value", "convert llama"),
     (["llama", "--to", "c", "--threads", "0"], "--threads: expected a whole number of 1 or more", "convert llama"),
-    (["llama", "--to", "c", "--format", "gg"], "--format is 'gg', expected safetensors or native", "convert llama"),
+    (
+        ["llama", "--to", "c", "--format", "gg"],
+        "--format is 'gg', expected safetensors, native or gguf",
+        "convert llama",
+    ),
     (["parity", "x"], "give CANDIDATE, and what it is compared with", "convert parity"),
 ]
 
