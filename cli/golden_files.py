@@ -25,6 +25,12 @@ BELONGS = {
     None: "whether {file} belongs to {reference} cannot be told from hashes",
 }
 CODES = {True: 0, False: 4, None: 5}
+Tokens = Annotated[
+    int | None,
+    typer.Option(
+        "--tokens", min=32, help="Tokens of a prompt at most, for a smaller file [default: 256, less for large models]."
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace an existing file.")]
 
 app = typer.Typer(
@@ -40,6 +46,7 @@ def record(
     output: Output,
     form: Form = "auto",
     hidden: Hidden = False,
+    tokens: Tokens = None,
     force: Force = False,
     n_head: NHead = None,
     value_residual: ValueResidual = None,
@@ -63,7 +70,9 @@ def record(
         from golden import describe
         from golden import record as write
 
-        content = describe(write(folder, output, form=form, hidden=hidden, force=force, progress=follow))
+        content = describe(
+            write(folder, output, form=form, hidden=hidden, tokens=tokens, force=force, progress=follow)
+        )
     show(_lines(content), content, as_json=json, quiet=quiet)
 
 

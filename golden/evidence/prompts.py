@@ -69,7 +69,13 @@ def context_of(config: Any) -> int:
 
 
 def make_prompts(
-    folder: Path, config: Any, vocab: int, elements: int, seed: int = 0, other: Any = None
+    folder: Path,
+    config: Any,
+    vocab: int,
+    elements: int,
+    seed: int = 0,
+    other: Any = None,
+    most: int | None = None,
 ) -> tuple[Prompt, ...]:
     """The default prompts for the reference in ``folder``, at most 4k tokens in all but for lengths to be reached.
 
@@ -78,10 +84,11 @@ def make_prompts(
         vocab: ids run from 0 to ``vocab - 1``.
         elements: its number of weights; large models get shorter prompts.
         other: config of the candidate, whose own changes of behaviour are to be reached, too.
+        most: tokens of a prompt at most, but for lengths to be reached.
     """
     rng = random.Random(seed)
     context = context_of(config)
-    length = min(prompt_length(elements), context)
+    length = min(prompt_length(elements), context, most or context)
     prompts = list(_text_prompts(folder, vocab, length))
     prompts.append(Prompt("random", tuple(rng.randrange(vocab) for _ in range(length))))
     prompts += _edge_prompts(vocab, min(EDGE, context) if length >= 128 else length, rng)
@@ -100,9 +107,11 @@ def unreached(configs: Iterable[Any], prompts: tuple[Prompt, ...]) -> list[str]:
     return [f"no prompt is longer than the {name} tokens" for name, size in known.items() if longest <= size]
 
 
-def reference_prompts(folder: Path, config: Any, vocab: int, other: Any = None) -> tuple[Prompt, ...]:
-    """The default prompts for a reference folder, sized by what its headers say; ``other`` as in `make_prompts`."""
-    return make_prompts(folder, config, vocab, stored_elements(folder), other=other)
+def reference_prompts(
+    folder: Path, config: Any, vocab: int, other: Any = None, most: int | None = None
+) -> tuple[Prompt, ...]:
+    """The default prompts for a folder, sized by what its headers say; ``other`` and ``most`` as in `make_prompts`."""
+    return make_prompts(folder, config, vocab, stored_elements(folder), other=other, most=most)
 
 
 def _text_prompts(folder: Path, vocab: int, length: int) -> Iterator[Prompt]:

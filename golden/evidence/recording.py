@@ -36,6 +36,8 @@ from golden.references import is_native, native_files
 from golden.watching import Progress
 
 SEED = 0
+FEWEST_TOKENS = 32
+"""The greedy text starts from so many, and a shorter prompt hides faults of positions."""
 FULL_LIMIT = 64 * 2**20
 """Form ``auto`` takes the full form up to this many bytes of logits."""
 
@@ -47,6 +49,7 @@ def record(
     form: str = "auto",
     dtypes: Iterable[str] = tuple(LOW_PRECISION),
     hidden: bool = False,
+    tokens: int | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -57,30 +60,41 @@ def record(
         form: ``full`` keeps all logits, ``compact`` a few columns made of them; ``auto`` takes full up to 64 MiB.
         dtypes: low precisions to measure the floor of L3 in.
         hidden: also keep hidden states of one short prompt, for the diagnosis of a failure.
+        tokens: length of a prompt at most, for a smaller file; what a model does at a length of its own (a window, a
+            change of its rotary frequencies) is reached all the same.
         force: replace an existing file.
 
     Raises:
         GoldenError: ``output`` exists or cannot be written.
-        UnknownLevelError: ``form`` is not known.
+        UnknownLevelError: ``form`` is not known, or ``tokens`` is below 32.
         FolderError, UnusableReferenceError, NondeterministicReferenceError: the source cannot be a reference.
         UnverifiableError: the source does not fit into memory, or its model cannot be built or run.
     """
     folder, target = Path(source), Path(output)
     if form not in ("auto", "full", "compact"):
         raise UnknownLevelError(f"form {form!r} is not one of auto, full, compact")
+    if tokens is not None and tokens < FEWEST_TOKENS:
+        raise UnknownLevelError(f"prompts of {tokens} tokens show too little; give {FEWEST_TOKENS} or more")
     _check_target(target, force)
     check_folder(folder)
     with enough_memory(f"{folder} cannot be recorded"):
-        header, tensors = _recorded(folder, form, tuple(dtypes), hidden, progress)
+        live = _reference(folder, tokens)
+        header, tensors = _recorded(live, folder, form, tuple(dtypes), hidden, progress)
     _write(target, header | {"version": VERSION}, tensors)
     return target
 
 
+def _reference(folder: Path, tokens: int | None) -> LiveEvidence:
+    """The opened reference, with prompts of that many tokens at most."""
+    return open_reference(
+        folder, lambda r, used: reference_prompts(folder, r.model.config, used, most=tokens), _dtype(folder)
+    )
+
+
 def _recorded(
-    folder: Path, form: str, dtypes: tuple[str, ...], hidden: bool, progress: Progress | None
+    live: LiveEvidence, folder: Path, form: str, dtypes: tuple[str, ...], hidden: bool, progress: Progress | None
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of the golden file."""
-    live = open_reference(folder, lambda r, used: reference_prompts(folder, r.model.config, used), _dtype(folder))
     header, tensors = _logits(live, form, progress)
     evidence = GoldenEvidence(header, tensors.__getitem__)
     _add_text(live, header, tensors)

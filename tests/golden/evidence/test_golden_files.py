@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from golden import GoldenError, Status, compare, describe, record
-from golden.errors import GoldenFileError, GoldenMismatchError
+from golden.errors import GoldenFileError, GoldenMismatchError, UnknownLevelError
 from golden.evidence.golden_file import read_golden
 from golden.evidence.recording import SEED
 from golden.evidence.sketch import Sketch, coarse_divergence, project
@@ -73,6 +73,26 @@ def test_a_compact_golden_of_a_large_vocabulary_is_small(tmp_path: Path) -> None
     source = make_hot("llama", tmp_path / "source", vocab_size=8009)
     sizes = {form: record(source, tmp_path / form, form=form).stat().st_size for form in ("full", "compact")}
     assert sizes["compact"] <= 0.02 * sizes["full"]
+
+
+def test_a_golden_of_short_prompts_is_small_and_still_finds_faults(
+    reference: Path, mixformer: Path, tmp_path: Path
+) -> None:
+    short = record(reference, tmp_path / "short", tokens=32, dtypes=())
+    assert {prompt["tokens"] for prompt in describe(short)["prompts"]} == {32}
+    assert short.stat().st_size < 0.5 * record(reference, tmp_path / "long", dtypes=()).stat().st_size
+    assert compare(mixformer, golden=short, levels=["L0", "L2", "L4"]).verdict is Status.PASS
+    patient = admit(mixformer)
+    patient.turn("eps", 1e-6)
+    sick = discharge(patient, mixformer, tmp_path / "sick")
+    assert compare(sick, golden=short, levels=["L2"]).verdict is Status.FAIL
+
+
+@pytest.mark.parametrize("tokens", [0, 31, -5])
+def test_prompts_that_show_too_little_are_refused(tokens: int, reference: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownLevelError, match="32 or more"):
+        record(reference, tmp_path / "short", tokens=tokens)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_form_follows_the_size_of_the_logits(

@@ -1,0 +1,146 @@
+"""Trains the built-in samples: one tiny model of each family, in the family's own form, on English prose.
+
+    python scripts/train_zoo.py [FAMILY ...] [--text FILE] [--steps N]
+
+One token is one byte. Each model is trained by its reference implementation on one thread, from a fixed seed, and is
+written to converters/samples_data/FAMILY, with training.json beside it: what was measured on the stored weights.
+Another machine or release of torch can give other last digits. A model that has not learned enough is not written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import random
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from zoo_models import CONTEXT, RECIPES, Recipe
+from zoo_text import PACKAGE, fetch, parts, prose
+
+from golden.models.loading import load_model
+
+ROOT = Path(__file__).parents[1]
+MODELS, EXCERPT = ROOT / "converters" / "samples_data", ROOT / "tests" / "samples" / "held_out.txt"
+SEED, BATCH, STEPS, WARM_UP = 20, 4, 2000, 100
+MEASURED, IN_REPO = 65536, 16384  # bytes of the held-out text: those measured, and those that the tests keep
+MOST_LOSS, SHUFFLED_WORSE = 1.9, 1.5  # nats a byte
+
+
+def batch(ids: Tensor) -> Tensor:
+    """Windows from anywhere in the text, (BATCH, CONTEXT + 1), int64."""
+    starts = torch.randint(len(ids) - CONTEXT - 1, (BATCH,))
+    return torch.stack([ids[start : start + CONTEXT + 1] for start in starts]).long()
+
+
+def loss_of(model: nn.Module, rows: Tensor) -> Tensor:
+    """Mean cross-entropy of each byte given those before it in its row, in nats."""
+    logits = model(rows[:, :-1]).logits  # (rows, tokens, vocabulary)
+    return cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
+
+
+def rate(step: int, steps: int) -> float:
+    """A linear warm-up, then a cosine to zero; as a factor of the learning rate."""
+    return min(1.0, (step + 1) / WARM_UP) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+
+
+def train(recipe: Recipe, text: bytes, steps: int) -> nn.Module:
+    """A trained model."""
+    torch.manual_seed(SEED)
+    model, ids = recipe.make().train(), torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, steps))
+    recipe.after_step(model)
+    for step in range(steps):
+        optimiser.zero_grad()
+        loss = loss_of(model, batch(ids))
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        recipe.after_step(model)
+        if step % 100 == 0:
+            print(f"  step {step}: {loss.item():.3f}", flush=True)
+    return model.eval()
+
+
+@torch.no_grad()
+def measured(model: nn.Module, text: bytes) -> float:
+    """Nats a byte, over whole windows of the text."""
+    ids = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+    rows = ids[: len(ids) // CONTEXT * CONTEXT].view(-1, CONTEXT)
+    return sum(loss_of(model, chunk).item() * len(chunk) for chunk in rows.split(32)) / len(rows)
+
+
+def shuffled(text: bytes) -> bytes:
+    """The same bytes in a random order, by a fixed seed."""
+    return bytes(random.Random(SEED).sample(list(text), len(text)))
+
+
+def figures(folder: Path, held_out: bytes) -> dict[str, float]:
+    """Losses of a stored model in float32.
+
+    Raises:
+        SystemExit: it has not learned enough.
+    """
+    model, small = load_model(folder, torch.float32, "eager").model, held_out[:IN_REPO]
+    found = {
+        "held_out": measured(model, held_out[:MEASURED]),
+        "shuffled": measured(model, shuffled(held_out[:MEASURED])),
+        "excerpt": measured(model, small),
+        "excerpt_shuffled": measured(model, shuffled(small)),
+    }
+    print(f"  {found}")
+    if found["held_out"] > MOST_LOSS or found["shuffled"] - found["held_out"] < SHUFFLED_WORSE:
+        raise SystemExit(f"{folder.name} has not learned enough; it is not written")
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def write(family: str, text: bytes, steps: int) -> None:
+    """Trains, measures and writes one model."""
+    learned, held_out = parts(text)
+    began = time.process_time()
+    model = train(RECIPES[family], learned, steps)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / family
+        folder.mkdir()
+        RECIPES[family].save(model, folder)
+        found = {
+            "text": {"package": PACKAGE, "bytes": len(text), "sha256": hashlib.sha256(text).hexdigest()},
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "training": {"seed": SEED, "steps": steps, "tokens": steps * BATCH * CONTEXT},
+            "nats_a_byte": figures(folder, held_out),
+        }
+        (folder / "training.json").write_text(json.dumps(found, indent=2) + "\n")
+        for name in ("config.json", "model.safetensors", "training.json"):
+            (MODELS / family).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, MODELS / family / name)
+    print(f"{family}: {time.process_time() - began:.0f} s of CPU")
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("family", nargs="*", choices=[*RECIPES, []], default=list(RECIPES))
+    parser.add_argument("--text", type=Path, help=f"the data file of {PACKAGE}, if it is at hand")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    text = prose(asked.text.read_bytes() if asked.text else fetch())
+    EXCERPT.parent.mkdir(parents=True, exist_ok=True)
+    EXCERPT.write_bytes(parts(text)[1][:IN_REPO])
+    for family in asked.family:
+        print(family, flush=True)
+        write(family, text, asked.steps)
+
+
+if __name__ == "__main__":
+    main()
