@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 TRAINING := .venv/.training
+DOCS := .venv/.docs
 
-.PHONY: setup demo test test-all zoo-configs lint format bench real clean
+.PHONY: setup demo test test-all zoo-configs lint format bench real gpu docs clean
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -40,6 +41,19 @@ real: $(STAMP)
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --only-binary cyllama \
 		--editable ".[oracle]"
 	$(BIN)/python -m pytest -s -m real
+
+# On a GPU, name a Python whose torch has CUDA: make gpu GPU_PYTHON=python3. The one in .venv may be for CPUs alone.
+GPU_PYTHON ?= $(BIN)/python
+gpu: $(STAMP)
+	PYTHONPATH=. $(GPU_PYTHON) scripts/gpu_report.py
+
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
+	@touch $(DOCS)
+
+# The site, in .cache/site/index.html.
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

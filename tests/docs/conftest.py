@@ -37,6 +37,8 @@ REASONS = {
     "needs minutes",
     "needs an installed plug-in",
     "needs vLLM and llama.cpp",
+    "needs Lightning",
+    "needs DeepSpeed",
     "part of a file",
 }
 BLOCK = re.compile(r"^(?:<!-- not run: ([^\n]*?) -->\n)?```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

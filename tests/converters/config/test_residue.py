@@ -64,6 +64,7 @@ def test_a_spoiled_residue_never_makes_an_output_that_cannot_be_read(case, sourc
     convert(back, output=tmp_path / "again")
 
 
+HEAD_DIM = 16  # of the sample
 TABLE = "model.layers.{}.self_attn.rotary_emb.inv_freq"
 
 
