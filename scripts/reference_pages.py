@@ -55,7 +55,7 @@ def command_lines(name: str, command: click.Command) -> Iterator[str]:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     usage = " ".join([name, *(str(p.name).upper() for p in arguments)])
     yield from ("```text", f"{usage} [OPTIONS]", "```", "", "| option | what it does |", "| --- | --- |")
-    for param in command.params:
+    for param in sorted(command.params, key=lambda param: param not in arguments):
         words = ", ".join(f"`{word}`" for word in [*param.opts, *param.secondary_opts])
         said = f"`{str(param.name).upper()}`" if param in arguments else words
         yield f"| {said} | {cell(getattr(param, 'help', '') or '')}{default_of(param)} |"
