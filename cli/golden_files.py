@@ -70,9 +70,7 @@ def record(
         from golden import describe
         from golden import record as write
 
-        content = describe(
-            write(folder, output, form=form, hidden=hidden, tokens=tokens, force=force, progress=follow)
-        )
+        content = describe(write(folder, output, form=form, hidden=hidden, tokens=tokens, force=force, progress=follow))
     show(_lines(content), content, as_json=json, quiet=quiet)
 
 
