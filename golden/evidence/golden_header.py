@@ -34,7 +34,7 @@ REQUIRED = (
 )
 ROW_COLUMNS = 4
 """Columns of a row of an embedding table."""
-ROLES = ("norm_1", "activation", "attention")
+ROLES = ("norm_1", "activation", "attention", "mlp")
 FLOATS, WHOLE = ("F64", "F32", "BF16", "F16"), ("I64", "I32")
 Shape = tuple[int | None, ...]
 ANY: Shape = (-1,)

@@ -118,11 +118,15 @@ def _check_complete(stored: Iterable[tuple[Path, object]]) -> None:
 def _check_stored_as_loaded(folder: Path, model: Any) -> None:
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-    if get_checkpoint_conversion_mapping(model.config.model_type):
+    if not get_checkpoint_conversion_mapping(model.config.model_type):
+        return
+    joined = "transformers joins or renames its tensors while loading"
+    if pager_of(folder):
         raise UnverifiableError(
-            f"{folder}: the model does not fit into memory, and cannot be run layer by layer: transformers joins or "
-            "renames its tensors while loading"
+            f"{model.config.model_type}: {joined}, and with --stream they are read one at a time; record the model "
+            "where there is room (convert golden record) and give --golden FILE"
         )
+    raise UnverifiableError(f"{folder}: the model does not fit into memory, and cannot be run layer by layer: {joined}")
 
 
 def _current_name(model: Any, key: str) -> str:

@@ -20,7 +20,7 @@ from converters.conversion import Request, convert
 from converters.sample import write_sample
 from converters.verdict_record import obstacle
 
-FAMILIES = ("gpt2", "codegen", "phi", "phi3", "qwen3", "mixformer")
+FAMILIES = ("gpt2", "codegen", "phi", "phi3", "qwen3", "mixtral", "mixformer")
 SMALL = {"PAGE": 1 << 14, "SLACK": 1 << 16}  # bytes: as much smaller than usual as the sample is
 
 
@@ -338,6 +338,18 @@ def test_a_golden_file_stands_for_the_second_download_of_models_and_one_of_other
     done = stream("--force", "--golden", "wrong.safetensors", "--push", "me/m", parity=True)
     assert done.code == 5 and "recorded from other files" in done.error
     assert record_of("ours")["verdict"] == "UNVERIFIED" and "me/m" not in hub.store.repos
+
+
+@pytest.mark.usefixtures("small")
+def test_experts_that_transformers_joins_are_judged_by_a_golden_file(hub: Hub, place: Path):
+    whole = write_sample(place / "experts", "mixtral")
+    hub.upload("hub/tiny", whole)
+    words = ("mixtral", "hub/tiny", "--to", "mixformer", "--stream", "-o", "ours")
+    done = run(*words)
+    assert done.code == 5 and "--golden FILE" in done.error and record_of("ours")["verdict"] == "UNVERIFIED"
+    assert run("golden", "record", whole, "-o", "g.safetensors").code == 0
+    done = run(*words, "--golden", "g.safetensors")
+    assert done.code == 0 and record_of("ours")["verdict"] == "PASS", done
 
 
 @pytest.mark.usefixtures("small")
