@@ -7,7 +7,7 @@ from typer import Option
 from cli.console import Debug, Json, Quiet, show
 from cli.terminal.layout import columns, table
 
-Coverage = Annotated[bool, Option("--coverage", help="list the causal model types of transformers: held, or why not.")]
+Coverage = Annotated[bool, Option("--coverage", help="List the causal model types of transformers: held, or why not.")]
 
 
 def families(coverage: Coverage = False, json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:

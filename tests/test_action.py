@@ -44,6 +44,7 @@ class Runner:
         program.parent.mkdir()
         program.write_text(STARTER)
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        (program.parent / "python").symlink_to(sys.executable)
 
     def run(self, **given):
         """The exit code of the first step that fails, else 0; outputs and the job's summary are kept."""
@@ -166,9 +167,17 @@ def test_outputs_are_those_that_the_step_writes(runner):
     assert named == set(runner.outputs) == set(ACTION["outputs"])
 
 
-def test_our_own_workflow_judges_every_family():
-    families = {family.name for family in list_families(plugins=False) if not family.dialect_of} | set(umbrellas())
-    assert set(WORKFLOW["jobs"]["families"]["strategy"]["matrix"]["family"]) == families
+def test_our_own_workflow_judges_every_family(runner):
+    """A new family needs no line there: the first job asks the command."""
+    jobs = WORKFLOW["jobs"]
+    (step,) = (step for step in jobs["list"]["steps"] if step.get("id") == "list")
+    files = {"GITHUB_OUTPUT": str(runner.folder / "listed")}
+    assert runner.step({**step, "shell": "bash"}, {}, files) == 0, runner.told
+    name, _, listed = (runner.folder / "listed").read_text().partition("=")
+    families = {family.name for family in list_families() if not family.dialect_of} | set(umbrellas())
+    assert name == "families" and set(json.loads(listed)) == families
+    assert jobs["families"]["strategy"]["matrix"]["family"] == "${{ fromJSON(needs.list.outputs.families) }}"
+    assert jobs["list"]["outputs"]["families"] == "${{ steps.list.outputs.families }}"
 
 
 def test_flash_is_run_where_a_gpu_is_and_said_not_to_be_elsewhere():
