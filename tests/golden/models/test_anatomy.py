@@ -21,6 +21,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "mlp": GLU,
     },
     "sequential fused": {"block_cls": "sequential", "norm": {"norm_cls": "torch"}, "mlp": {"mlp_cls": "fused_mlp"}},
+    "glu with biases": {
+        "block_cls": "sequential",
+        "norm": {"norm_cls": "rms"},
+        "mlp": {"mlp_cls": "glu_bias", "n_inner": 24},
+    },
     "parallel": {"block_cls": "parallel", "norm": {"norm_cls": "torch"}, "mlp": {"mlp_cls": "mlp", "n_inner": 40}},
     "qk norm": {
         "block_cls": "sequential",
