@@ -153,10 +153,21 @@ class Bench:
             return None
         before, self.runner = self.runner, ModelRunner(loaded)
         try:
-            usable = self._fill(loaded.problems) and all([self._write(edit) for edit in self.edits])
+            usable = self._fill(loaded.problems) and self._tie(config)
+            usable = usable and all([self._write(edit) for edit in self.edits])
             return self.runner if usable else None
         finally:
             self.runner = before
+
+    def _tie(self, config: dict[str, Any]) -> bool:
+        """Read the head from the embedding where the config says so: transformers takes one that is stored instead."""
+        sides = self.sides
+        if not config.get("tie_word_embeddings") or sides is None or "embed" not in sides.parts:
+            return True
+        embed = sides.parts["embed"]
+        heads = [lack.key for lack in sides.lacks if lack.why == "extra" and lack.key in self.weights]
+        alike = [key for key in heads if self.weights[key].shape == self.weights[embed.key].shape]
+        return all([self._write(Edit(Part(key), lambda: sides.found.part(embed))) for key in (*alike, embed.key)])
 
     def _fill(self, problems: tuple[str, ...]) -> bool:
         """Take what is missing from the reference. False where anything else is wrong."""
