@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from golden.weights.census import Census
-from golden.weights.orders import HEADED, TURNED, Order, head_orders, reverse, rolled, rotary_orders
+from golden.weights.orders import HEADED, TURNED, Order, halves_exchanged, head_orders, reverse, rolled, rotary_orders
 from golden.weights.sides import Sides, split_role
 
 
@@ -21,6 +21,9 @@ def likely_orders(sides: Sides, census: Census, role: str) -> Iterator[Order]:
         if other not in (0, head):  # k permuted with the number of query heads
             for order in rotary_orders(rows, other, other):
                 yield Order(f"{order.said}, by {sides.n_head} heads of {other} rows", order.undo, order.index)
+    router = role.removesuffix(name) + "router"
+    if name == "experts_fc1" and router in census.shapes and not rows % (2 * census.shapes[router][0]):
+        yield halves_exchanged(rows, census.shapes[router][0])
     if name == "q":
         yield from head_orders(sides.n_head, sides.n_head_kv, head)
     if columns > 1 or name in HEADED:

@@ -46,6 +46,12 @@ def rotary_orders(rows: int, head: int, turned: int) -> Iterator[Order]:
     yield Order("put into half-split order twice", "the reverse of that order", twice)
 
 
+def halves_exchanged(rows: int, blocks: int) -> Order:
+    """The second half of every block before the first."""
+    index = np.arange(rows).reshape(blocks, 2, -1)[:, ::-1].reshape(-1)
+    return Order("ordered with gate and up of every expert exchanged", "the swap", index)
+
+
 def tiled(n_head: int, n_head_kv: int) -> Index:
     """The head at each place where heads of one group are ``n_head_kv`` apart."""
     return np.arange(n_head).reshape(n_head // n_head_kv, n_head_kv).T.reshape(-1)

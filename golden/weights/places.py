@@ -13,14 +13,15 @@ _STAGE = (
     | dict.fromkeys(_MLP, 4)
 )
 _TOP = {"embed": "embeddings", "positions": "positions"}
+_OF_MLP = ("act_", "router", "experts_", "shared_")
 
 
 def place_of(role: str) -> str:
     """The stage, as `golden.evidence.stages` names it, that a part belongs to."""
     layer, name = split_role(role)
     if layer is None:
-        return _TOP.get(name, "logits")
-    stage = 4 if name.startswith("act_") else _STAGE.get(name.removesuffix("_bias"))
+        return "layer 0, norm 1" if name.startswith("embed_norm") else _TOP.get(name, "logits")
+    stage = 4 if name.startswith(_OF_MLP) else _STAGE.get(name.removesuffix("_bias"))
     return f"layer {layer}" if stage is None else f"layer {layer}, {STAGES[stage]}"
 
 

@@ -38,6 +38,12 @@ def mistakes(patient: Patient) -> Iterator[Mistake]:
 
 
 PATTERNS = (
+    (r"router rows swapped", r"rows \d+ and \d+ of router are exchanged"),
+    (r"experts rotated", r"rows of experts_fc1 and experts_fc2 are rolled by \d+ in all layers"),
+    (r"up and gate of all experts swapped", r"experts_fc1 are ordered with gate and up of every expert exchanged"),
+    (r"shared gate lost", r"shared_gate is False and should be True"),
+    (r"normalisation of the top-k .*", r"norm_topk\w* is .* and should be"),
+    (r"one expert fewer.*", r"n_active is .* and should be"),
     (r"one sign in (\w+)", r"(one value|entry \d+) of {0}\b.* is negated"),
     (r"one row of (\w+) duplicated", r"(row|column) \d+ of {0} is a copy of"),
     (r"two rows of one head of (\w+) swapped", r"(rows|columns) \d+ and \d+ of {0} are exchanged"),
