@@ -7,7 +7,7 @@ their weights are re-ordered as the rows of q and k are.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from converters.algebra.reshaping import Flatten
+from converters.algebra.flatten import Flatten
 from converters.algebra.views import Each, Then
 from converters.config.entries import Field, Ours
 from converters.config.kinds import BOOL
@@ -78,7 +78,7 @@ def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
 
 def _head_norms() -> Iterator[Rule]:
     for name, size in (("q_norm", "n_head"), ("k_norm", "n_head_kv")):
-        move = Then((Flatten(size, "head_dim"), halves_of(size)))
+        move = Then((Flatten((size, "head_dim")), halves_of(size)))
         yield Rule((f"{LAYER}self_attn.{name}.weight",), (f"layers.{{b}}.mixer.{name}.weight",), move)
 
 

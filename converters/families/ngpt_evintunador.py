@@ -15,7 +15,7 @@ from converters.config.layout import SOURCE_VOCAB, dims_of
 from converters.config.table import ConfigTable
 from converters.errors import ConfigRefused
 from converters.families.shared.dialect_fields import IDS, Unsaid, dialect, even_heads
-from converters.families.shared.hidden_mult import MULT, HiddenMult
+from converters.families.shared.dialects.hidden_mult import MULT, HiddenMult
 from converters.families.shared.inv_freq import inv_freq
 from converters.families.shared.ngpt_fields import (
     ATTN_ALPHA,

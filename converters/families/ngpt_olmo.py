@@ -13,8 +13,8 @@ from converters.config.layout import dims_of
 from converters.config.paths import unflatten
 from converters.config.table import ConfigTable
 from converters.errors import ConfigRefused
+from converters.families.shared.dialects.olmo_fields import FEED, HEADS, KV, MIX, MODEL
 from converters.families.shared.ngpt_fields import told_sizes
-from converters.families.shared.olmo_fields import FEED, HEADS, KV, MIX, MODEL
 from converters.families.shared.transformers_rules import QKV, UP_GATE, VOCAB, linear, vocabulary
 from converters.family import Family, Rule, Sample
 

@@ -12,10 +12,10 @@ from converters.config.entries import Entry, Field, Ours, Theirs, Written
 from converters.config.kinds import POSITIVE_INT
 from converters.errors import ConfigRefused
 from converters.families.shared.dialect_fields import IDS, Implied, Unsaid, dialect, even_heads
-from converters.families.shared.ngpt_entries import Either as Either
-from converters.families.shared.ngpt_entries import Idle as Idle
-from converters.families.shared.ngpt_entries import Switch as Switch
-from converters.families.shared.ngpt_entries import WholePairs as WholePairs
+from converters.families.shared.dialects.ngpt_entries import Either as Either
+from converters.families.shared.dialects.ngpt_entries import Idle as Idle
+from converters.families.shared.dialects.ngpt_entries import Switch as Switch
+from converters.families.shared.dialects.ngpt_entries import WholePairs as WholePairs
 from converters.families.shared.rope import PARAMETERS
 from converters.families.shared.transformers_fields import HEAD, MIXER, MLP, NO_DROPOUT, NO_QK_NORM, SAME_SCALE
 from converters.plan.heads import TIE

@@ -7,7 +7,7 @@ Source: `olmo_core` 3.0.0, `nn/transformer/config.py` and the config classes tha
 from converters.config.entries import Field, Ours, Theirs, Written
 from converters.config.kinds import POSITIVE, POSITIVE_INT, Kind
 from converters.families.shared.dialect_fields import IDS, Unsaid, dialect, even_heads
-from converters.families.shared.nested_fields import Inside, Must
+from converters.families.shared.dialects.nested_fields import Inside, Must
 from converters.families.shared.ngpt_fields import (
     ATTN_ALPHA,
     LOGIT_SCALE,

@@ -1,0 +1,1 @@
+"""Entries that dialects of nGPT alone need."""
