@@ -99,7 +99,12 @@ FAMILY = Family(
     hot=Hot(
         "GPTNeoConfig",
         {"vocab_size": 331, "hidden_size": 48, "num_layers": 3, "num_heads": 4, "max_position_embeddings": 160}
-        | {"attention_types": [[["global", "local", "local"], 1]], "window_size": 24, "bos_token_id": 1},
+        | {
+            "attention_types": [[["global", "local", "local"], 1]],
+            "window_size": 24,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
         {"attention_types": ([[["local"], 3]], [[["global"], 3]], [[["local", "global"], 1], [["local"], 1]])}
         | {"intermediate_size": (None, 90), "window_size": (5, 24)},
     ),
