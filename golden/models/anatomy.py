@@ -52,7 +52,7 @@ def read_anatomy(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
         config: its config.json.
         keys: its tensors, or anything that has their keys.
     """
-    return _mixformer(config, keys) if config["model_type"] == MIXFORMER else _theirs(config, keys)
+    return _mixformer(config, keys) if config.get("model_type") == MIXFORMER else _theirs(config, keys)
 
 
 def _present(parts: Iterator[tuple[str, Part]], keys: Mapping[str, Any]) -> dict[str, Part]:

@@ -50,5 +50,5 @@ def check_checkpointing(blocks: list[nn.Module], function: Callable[..., Any]) -
     if reentrant and any(getattr(module, "value_residual", False) for block in blocks for module in block.modules()):
         raise InputError(
             "value_residual and reentrant gradient checkpointing give wrong gradients: call "
-            'gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False}).'
+            'activation_checkpointing_enable({"use_reentrant": False}).'
         )
