@@ -28,6 +28,7 @@ from golden.weights.facts import Edit
 from golden.weights.sides import Sides
 
 NEEDED = ": the model needs it, the files do not have it"
+UNKNOWN = ": the files have it, the model does not know it"
 
 
 @dataclass
@@ -170,7 +171,9 @@ class Bench:
         return all([self._write(Edit(Part(key), lambda: sides.found.part(embed))) for key in (*alike, embed.key)])
 
     def _fill(self, problems: tuple[str, ...]) -> bool:
-        """Take what is missing from the reference. False where anything else is wrong."""
+        """Take what is missing from the reference, and leave out what it does not have. False where more is wrong."""
+        extra = {lack.key for lack in self.sides.lacks if lack.why == "extra"} if self.sides else set()
+        problems = tuple(p for p in problems if not (p.endswith(UNKNOWN) and p.removesuffix(UNKNOWN) in extra))
         keys = [problem.removesuffix(NEEDED) for problem in problems]
         known = self.sides.truth.tensors if self.sides else {}
         if not all(problem.endswith(NEEDED) and key in known for problem, key in zip(problems, keys, strict=True)):

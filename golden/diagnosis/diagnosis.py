@@ -95,7 +95,9 @@ def _where(bench: Bench, divergence: Divergence | None, report: WeightReport) ->
             stage = "embeddings" if table == TOKENS else "positions"
             return f"{stage}: {reading.name}: rms {reading.rms:.3g} of their std"
     if divergence is not None:
-        return str(divergence)
+        layer, _, stage = divergence.stage.partition(", ")
+        inside = stage == "output" and report.place is not None and report.place.startswith(f"{layer},")
+        return f"{report.place}: by the weights; {divergence}" if inside else str(divergence)
     if report.place is not None:
         return f"{report.place}: by the weights; no prompt that was compared stage by stage shows it"
     known = any(bench.evidence.stages(index) for index in range(len(bench.evidence.prompts)))
@@ -118,7 +120,8 @@ def _explain(bench: Bench, divergence: Divergence | None, report: WeightReport) 
     if fields:
         every = [_of_weights(cause, bench.patched, rms) for cause in weights]
         mended_too = bench.filled
-        return [*([] if mended_too else lacking), *every, *(_of_field(field, rms, mended_too) for field in fields)]
+        tied = any(field.path == "tie_word_embeddings" for field in fields)  # explains a head too many or too few
+        return [*([] if tied else lacking), *every, *(_of_field(field, rms, mended_too) for field in fields)]
     if report.unexplained or lacking or depth:
         return [*lacking, *depth, *found]
     rest = find_divergence(bench.runner, bench.evidence, bench.budget, bench.index) if weights else divergence

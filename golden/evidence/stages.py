@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 
 from golden.evidence.prompts import Prompt
-from golden.models.modules import ROLE_NAMES, blocks, captured, output_of_call, own_output, role_module
+from golden.models.modules import ROLE_NAMES, blocks, captured_outputs, output_of_call, role_module
 from golden.models.running import POSITIONS, ModelRunner
 
 Stages = list[tuple[str, Tensor]]
@@ -21,10 +21,9 @@ def diagnosis_prompt(prompts: Sequence[Prompt]) -> int:
 def stages_of(runner: ModelRunner, prompt: Prompt) -> Stages:
     """(name, values (tokens, width)) of embeddings, norms, attentions, MLPs, blocks and logits, in order."""
     named = list(_named_modules(runner))
-    with captured([module for _, module in named]) as calls:
+    with captured_outputs([module for _, module in named]) as outputs:
         logits = runner.logits(prompt.ids)
-    both = zip(named, calls, strict=True)
-    stages = [(name, _flat(own_output(module, call[-1]))) for (name, module), call in both if call]
+    stages = [(name, _flat(found[-1])) for (name, _), found in zip(named, outputs, strict=True) if found]
     return [*stages, ("logits", logits)]
 
 

@@ -94,20 +94,23 @@ def qualified_name(model: nn.Module, wanted: nn.Module) -> str:
 
 
 @contextmanager
-def captured(modules: Sequence[nn.Module]) -> Iterator[list[list[Any]]]:
-    """Collect the arguments and the output of every call of some modules.
+def captured_outputs(modules: Sequence[nn.Module]) -> Iterator[list[list[Any]]]:
+    """Collect what some modules give (see `own_output`), a list for each module.
 
-    Yields one list per module, of (args, kwargs, output) for every call.
+    Copies: Falcon adds attention's output into that of its MLP, in place.
     """
-    calls: list[list[Any]] = [[] for _ in modules]
+    found: list[list[Any]] = [[] for _ in modules]
     handles = [
         module.register_forward_hook(
-            lambda _, args, kwargs, output, into=into: into.append((args, kwargs, output)), with_kwargs=True
+            lambda module, args, kwargs, output, into=into: into.append(
+                own_output(module, (args, kwargs, output)).clone()
+            ),
+            with_kwargs=True,
         )
-        for module, into in zip(modules, calls, strict=True)
+        for module, into in zip(modules, found, strict=True)
     ]
     try:
-        yield calls
+        yield found
     finally:
         for handle in handles:
             handle.remove()

@@ -39,7 +39,7 @@ def mistakes(patient: Patient) -> Iterator[Mistake]:
 
 PATTERNS = (
     (r"router rows swapped", r"rows \d+ and \d+ of router are exchanged"),
-    (r"experts rotated", r"rows of experts_fc1 and experts_fc2 are rolled by \d+ in all layers"),
+    (r"experts rotated", r"rows of experts_fc[12]( and experts_fc2)? are rolled by \d+ in all layers"),
     (r"up and gate of all experts swapped", r"experts_fc1 are ordered with gate and up of every expert exchanged"),
     (r"shared gate lost", r"shared_gate is False and should be True"),
     (r"normalisation of the top-k .*", r"norm_topk\w* is .* and should be"),
