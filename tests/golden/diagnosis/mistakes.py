@@ -15,6 +15,7 @@ from golden.faults import weight_faults as w
 from golden.faults.catalogue import catalogue
 from golden.faults.fault import Plant
 from golden.faults.model_copy import Patient
+from golden.faults.sphere_faults import SWITCHES
 from golden.models.parts import Part
 from golden.weights.places import place_of, rank
 
@@ -38,6 +39,7 @@ def mistakes(patient: Patient) -> Iterator[Mistake]:
 
 
 PATTERNS = (
+    (r"init of the gate 1 % off", r"gate_init is .* and should be"),
     (r"router rows swapped", r"rows \d+ and \d+ of router are exchanged"),
     (r"experts rotated", r"rows of experts_fc[12]( and experts_fc2)? are rolled by \d+ in all layers"),
     (r"up and gate of all experts swapped", r"experts_fc1 are ordered with gate and up of every expert exchanged"),
@@ -99,6 +101,9 @@ PATTERNS = (
 
 def claim_of(name: str) -> str:
     """The pattern that the explanation of a fault of the catalogue fits."""
+    for dial, said, _, called in SWITCHES:
+        if called == name:
+            return rf"{dial} is .* and should be {said}"
     for pattern, claim in PATTERNS:
         if found := re.fullmatch(pattern, name):
             return claim.format(*found.groups()) if found.groups() else claim

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bench_of_mistakes import Outcome, Ward, diagnosed, open_ward
 from mistakes import Mistake, mistakes, touched
 
-SINGLE, PAIRS = 12, 2
+SINGLE, PAIRS = 10, 2
 """Mistakes, and pairs of them, that are planted into each family."""
 
 
