@@ -3,8 +3,6 @@
 The mapping is derived from both config files. Nothing that a conversion wrote about itself is read.
 """
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +24,6 @@ from converters.engine.checks import run_checks
 from converters.errors import Refused
 from converters.family import OURS, dialect_of, get_family
 from converters.family_of import family_of, is_unnamed
-from converters.plan.baking import with_bake
 from converters.plan.known_buffers import find_buffers
 from converters.plan.leaving_out import found_patterns
 from converters.plan.options import DEFAULTS, Options
@@ -34,7 +31,8 @@ from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor
 from converters.plan.translation import as_it_is, without_copies
 from converters.plan.vocabulary import cropped_config, is_padded_low
-from converters.provenance import read_record, recorded_baking, recorded_dequantisation, recorded_options
+from converters.provenance import read_record, recorded_options
+from converters.readable_sides import open_reference, readable
 from converters.remote_code.exported import AUTO_MAP, differing_code, is_ours
 
 WIDER = {"BF16": ("F32", "F64"), "F16": ("F32", "F64"), "F32": ("F64",)}  # dtypes that hold every number of another
@@ -137,8 +135,8 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     Raises:
         ConversionError: one of the two cannot be read, or the reference itself is not a sound checkpoint.
     """
-    one = _readable(open_checkpoint(Path(candidate)), Path(candidate))
-    other = _reference(Path(reference), one)
+    one = readable(open_checkpoint(Path(candidate)), Path(candidate))
+    other = open_reference(Path(reference), one)
     for side in (one, other):
         check_n_head(side)
     if casts:
@@ -199,21 +197,6 @@ def _bare(side: Checkpoint) -> Checkpoint:
     except Refused:
         return side
     return replace(side, tensors={key: side.tensors[key] for key in model.tensors})
-
-
-def _reference(path: Path, candidate: Checkpoint) -> Checkpoint:
-    """The reference, dequantised or baked where the candidate's record says that it was."""
-    baked = recorded_baking(candidate.folder)
-    found = open_checkpoint(path, dequantize=recorded_dequantisation(candidate.folder) or baked)
-    return _readable(with_bake(found) if baked else found, candidate.folder)
-
-
-def _readable(checkpoint: Checkpoint, beside: Path) -> Checkpoint:
-    """The checkpoint with its tensors in files, those that have to be made first in one on the disk of a folder."""
-    if checkpoint.unpack is None:
-        return checkpoint
-    place = beside.absolute().parent
-    return checkpoint.unpacked(place if os.access(place, os.W_OK) else Path(tempfile.gettempdir()))
 
 
 def _translated(one: Checkpoint, other: Checkpoint, families: tuple[str, str], cast: Options) -> Alignment:

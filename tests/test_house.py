@@ -21,7 +21,8 @@ PACKAGES = {
 FLOORS = {
     "converters": """
         converters
-        converters.conversion converters.alignment converters.config_alignment converters.provenance \
+        converters.conversion converters.alignment converters.config_alignment converters.readable_sides \
+            converters.provenance \
             converters.verdict_record converters.plain_copy converters.sample converters.support_matrix \
             converters.coverage converters.norms
         converters.forms

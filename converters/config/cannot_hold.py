@@ -122,6 +122,15 @@ SETTINGS = {
     MIXER + "rotary_scale_base": Setting(((None, "no YaRN of the SDK"),), "YaRN of the SDK"),
     MIXER + "rope_scaling": Setting(((None, "no YaRN of the SDK"),), "YaRN of the SDK"),
     MIXER + "rope_parameters": Setting(((None, "rotary positions without scaling"),), "scaled rotary positions"),
+    MIXER + "qk_scaled": Setting((("q", "a scale of queries alone"),), "a scale of queries and keys"),
+    MIXER + "qk_scale.init": Setting(other="a scale of queries and keys that starts at {}"),
+    HEAD + "logit_scale.init": Setting(other="a scale of logits that starts at {}"),
+    MLP + "uv_scale.init": Setting(other="a scale in the MLP that starts at {}"),
+    MLP + "uv_scale.scaling": Setting(other="a scale in the MLP that is stored in units of {}"),
+    "architecture.attn_alpha.init": Setting(other="rates of attention that start at {}"),
+    "architecture.mlp_alpha.init": Setting(other="rates of the MLP that start at {}"),
+    "architecture.signed_rates": _switch("rates of either sign", "rates without a sign"),
+    "architecture.normalize_stream": _switch("a stream that is normalised", "a stream that is used as it is"),
 }
 """Path of ours -> what its values are called."""
 
