@@ -47,12 +47,12 @@ def test_the_way_back_is_the_dialect_it_came_from(place):
 
 def test_a_dialect_is_named_where_nothing_tells(place):
     done = run("mixformer", "--to", "ngpt", "-o", "never", cwd=place)
-    assert done.returncode == 2 and "--dialect nvidia or tutorial" in done.stderr
+    assert done.returncode == 2 and "--dialect evintunador or joeli" in done.stderr
     words = ("mixformer", "nvidia-ours", "--to", "ngpt", "-o", "never", "--no-parity")
     done = run(*words, "--dialect", "tutorial", cwd=place)
     assert done.returncode == 3 and "cannot hold this model" in done.stderr
-    done = run(*words, "--dialect", "olmo", cwd=place)
-    assert done.returncode == 2 and "the dialects of ngpt are nvidia, tutorial" in done.stderr
+    done = run(*words, "--dialect", "gemma", cwd=place)
+    assert done.returncode == 2 and "the dialects of ngpt are evintunador, joeli" in done.stderr
     assert not (place / "never").exists()
     assert run("plan", "mixformer", "nvidia-ours", "--to", "ngpt", "--dialect", "nvidia", cwd=place).returncode == 0
 
@@ -131,7 +131,7 @@ def test_lengths_of_ours_are_those_of_theirs(place):
         (["ngpt", "t.pt", "--to", "mixformer", "--n-head", "0"], 2, "--n-head"),
         (["ngpt", "nvidia", "--to", "mixformer", "--n-head", "2"], 2, "says n_head 4"),
         (["ngpt", "t.pt", "--to", "mixformer", "--n-head", "4", "--dialect", "nvidia"], 2, "not ngpt-nvidia"),
-        (["ngpt", "t.pt", "--to", "mixformer", "--n-head", "4", "--dialect", "x"], 2, "nvidia, tutorial"),
+        (["ngpt", "t.pt", "--to", "mixformer", "--n-head", "4", "--dialect", "x"], 2, "nvidia, olmo, tutorial"),
         (["llama", "t.pt", "--to", "mixformer", "--n-head", "4"], 2, "not llama"),
         (["llama", "t.pt", "--to", "mixformer", "--dialect", "meta"], 2, "neither llama nor mixformer has dialects"),
         (["llama", "--to", "mixformer", "--n-head", "4"], 2, "says its number of heads itself"),
@@ -154,6 +154,37 @@ def test_the_family_is_listed_above_its_dialects(place):
     listed = json.loads(run("families", "--json", cwd=place).stdout)["families"]
     names = [f["name"] for f in listed]
     at = names.index("ngpt")
-    assert names[at : at + 3] == ["ngpt", "ngpt-nvidia", "ngpt-tutorial"]
+    later = ["ngpt-evintunador", "ngpt-joeli", "ngpt-lucidrains", "ngpt-modded-nanogpt"]
+    assert names[at : at + 8] == ["ngpt", *later, "ngpt-nvidia", "ngpt-olmo", "ngpt-tutorial"]
     assert {f["dialect_of"] for f in listed if f["name"].startswith("ngpt-")} == {"ngpt"}
     assert "  ngpt  " in run("--help", cwd=place).stdout
+
+
+@pytest.mark.parametrize("dialect", ["joeli", "olmo", "modded-nanogpt", "evintunador", "lucidrains"])
+def test_samples_of_the_later_dialects_return_equal(dialect, tmp_path):
+    done = run("ngpt", "--to", "mixformer", "--no-parity", "--dialect", dialect, "-o", "ours", cwd=tmp_path)
+    assert done.returncode == 0 and f"ngpt-{dialect} -> mixformer" in done.stdout, done.stderr
+    done = run("mixformer", "ours", "--to", "ngpt", "-o", "back", "--no-parity", cwd=tmp_path)
+    assert done.returncode == 0 and run("diff", f"ngpt-{dialect}-sample", "back", cwd=tmp_path).returncode == 0
+    assert ("programs for" in done.stdout) == (dialect not in ("joeli", "olmo"))
+
+
+def test_first_values_are_said_on_the_command_line(tmp_path):
+    run("ngpt", "--to", "mixformer", "--no-parity", "--dialect", "lucidrains", "-o", "ours", cwd=tmp_path)
+    words = ("mixformer", "ours", "--to", "ngpt", "--format", "native", "-o", "native", "--no-parity")
+    assert run(*words, cwd=tmp_path).returncode == 0
+    words = ("ngpt", "native", "--to", "mixformer", "--n-head", 4, "-o", "again", "--no-parity")
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 3 and "rotary_embed.freqs or layer 0 is missing" in done.stderr  # the sample has none
+    weights = load_file(tmp_path / "ngpt-lucidrains-sample" / "model.safetensors")
+    freqs = 1.0 / 10000 ** (torch.arange(0, 16, 2).float() / 16)
+    torch.save({**weights, "rotary_embed.freqs": freqs}, tmp_path / "l.pt")
+    words = ("ngpt", "l.pt", "--to", "mixformer", "-o", "again", "--no-parity")
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 3 and "--value-residual or --no-value-residual" in done.stderr
+    done = run(*words, "--value-residual", "--bake", cwd=tmp_path)
+    assert done.returncode == 0 and "--reference l.pt --value-residual)" in done.stdout, done.stderr
+    assert "lossy step: 23 parametrised matrices" in done.stdout
+    options = json.loads((tmp_path / "again" / "conversion.json").read_text())["options"]
+    assert (options["value_residual"], options["bake"]) == (True, True)
+    assert run("plan", "ngpt", "l.pt", "--to", "mixformer", "--no-value-residual", cwd=tmp_path).returncode == 0

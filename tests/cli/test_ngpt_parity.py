@@ -21,7 +21,12 @@ def verdict_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return {**found, "levels": {level["name"]: level for level in found["levels"]}}
 
 
-@pytest.mark.parametrize("dialect", ["tutorial", "nvidia"])
+LATER = [
+    pytest.param(n, marks=pytest.mark.slow) for n in ("joeli", "olmo", "modded-nanogpt", "evintunador", "lucidrains")
+]
+
+
+@pytest.mark.parametrize("dialect", ["tutorial", "nvidia", *LATER])
 def test_each_dialect_ends_with_pass_and_so_does_the_way_back(dialect, tmp_path):
     done = run("ngpt", "--to", "mixformer", "--dialect", dialect, "-o", "ours", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -328,9 +328,7 @@ def test_model_type_ngpt_of_others_is_not_taken_for_ours(ngpt, tmp_path):
 
 def test_a_model_that_came_from_no_dialect_has_to_name_one(ngpt, llama, tmp_path):
     ours = convert(llama("mha"), output=tmp_path / "llama").output
-    with pytest.raises(
-        UsageError, match="--dialect evintunador or joeli or .* or tutorial"
-    ):
+    with pytest.raises(UsageError, match="--dialect evintunador or joeli or"):
         make_plan(ours, to="ngpt")
     for name in ("ngpt-tutorial", "ngpt-nvidia"):
         with pytest.raises(ConfigRefused, match="cannot hold this model"):
