@@ -32,9 +32,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One run of each test for every family, and one for every variant where a test asks for `seed`."""
     if "conforming" not in metafunc.fixturenames:
         return
-    chosen = metafunc.config.getoption("--family", default=[]) or _all_families()
+    named = metafunc.config.getoption("--family", default=[])
+    chosen = named or _all_families()
     if "seed" in metafunc.fixturenames:
-        pairs = [pytest.param(name, seed, marks=_marks(name, seed)) for name in chosen for seed in _seeds(name)]
+        pairs = [
+            pytest.param(name, seed, marks=() if named else _marks(name, seed))
+            for name in chosen
+            for seed in _seeds(name)
+        ]
         metafunc.parametrize(("conforming", "seed"), pairs, indirect=["conforming"])
     else:
         metafunc.parametrize("conforming", chosen, indirect=True)
@@ -47,7 +52,7 @@ def _all_families() -> list[str]:
 
 
 def _marks(family: str, seed: int) -> list[pytest.MarkDecorator]:
-    """Of a family with a recipe of its own, the hot model and one variant run quickly; the others are marked slow."""
+    """Where all families run: of one with a recipe of its own, variants but the first two are marked slow."""
     from golden.models.hot_recipes import RECIPES
 
     return [pytest.mark.slow] if seed > QUICK_SEEDS and family not in RECIPES else []

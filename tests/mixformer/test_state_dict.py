@@ -81,7 +81,10 @@ TASKS: dict[str, Any] = {
     "causal_lm": MixFormerSequentialForCausalLM,
     "seq_cls": MixFormerSequentialForSequenceClassification,
 }
-OURS = {"ngpt", "glu_scaled", "l2"}  # they need keywords; see tests/mixformer/ngpt
+OURS = {
+    *("ngpt", "residual", "parallel_two_norms", "glu_scaled", "mlp_no_bias", "mlp_xielu", "moe", "l2"),
+    *("scaled", "scaled_table", "normed", "positional_offset", "unit"),
+}  # they have tests of their own
 ALIKE = ([name for name in registry if name not in OURS] for registry in (BLOCKS, MLPS, NORMS, HEADS, EMBEDDINGS))
 PARTS = list(itertools.product(*ALIKE, (True, False)))
 
@@ -121,10 +124,12 @@ def test_bias_and_out_bias_make_the_biases_of_attention(bias: bool, out_bias: bo
 
 
 def test_registries_hold_the_sdks_names_in_its_order_and_ours_after_them() -> None:
-    assert list(BLOCKS) == ["parallel", "sequential", "ngpt"]
-    assert list(EMBEDDINGS) == ["default", "positional", "unit"]
+    assert list(BLOCKS) == ["parallel", "sequential", "ngpt", "residual", "parallel_two_norms"]
+    assert list(EMBEDDINGS)[:2] == ["default", "positional"]
+    assert set(list(EMBEDDINGS)[2:]) == {"scaled", "scaled_table", "normed", "positional_offset", "unit"}
     assert list(MIXERS) == ["mha"]
-    assert list(MLPS) == ["glu", "fused_mlp", "mlp", "glu_bias", "glu_scaled"]
+    assert list(MLPS)[:3] == ["glu", "fused_mlp", "mlp"]
+    assert set(list(MLPS)[3:]) == {"glu_bias", "glu_scaled", "mlp_no_bias", "mlp_xielu", "moe"}
     assert list(NORMS) == ["torch", "low_precision", "rms", "flash_rms", "l2"]
     assert list(HEADS) == ["causal_lm", "seq_cls"]
 
