@@ -129,6 +129,7 @@ class MixFormerSequentialForCausalLM(MixFormerSequentialPreTrainedModel, Generat
         The tokens of one decoding step alone do not say which sample they belong to.
         """
         inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
+        inputs.pop("cache_position", None)  # of transformers 5.0; the cache says how far it is
         if self.config.cross_sample_token_id is not None and inputs.get("inputs_embeds") is None:
             inputs["sample_ids"] = sample_ids_of(input_ids, self.config.cross_sample_token_id)
         return inputs
@@ -141,10 +142,17 @@ class MixFormerSequentialForCausalLM(MixFormerSequentialPreTrainedModel, Generat
 
         For a cache of fixed size it is padded to that size, so that its shape stays the same from step to step.
         """
-        length = past_key_values.get_max_length() if past_key_values is not None else None
+        length = _fixed_length(past_key_values)
         if attention_mask is None or length is None or length <= attention_mask.shape[1]:
             return attention_mask
         return nn.functional.pad(attention_mask, (0, length - attention_mask.shape[1]))
+
+
+def _fixed_length(cache: Cache | None) -> int | None:
+    """The size of a cache that does not grow; None or -1 for others. transformers 5.0 has another name for it."""
+    if cache is None:
+        return None
+    return cache.get_max_length() if hasattr(cache, "get_max_length") else cache.get_max_cache_shape()
 
 
 class MixFormerSequentialForSequenceClassification(MixFormerSequentialPreTrainedModel):

@@ -53,7 +53,7 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = False
     _can_compile_fullgraph = True
     _skip_keys_device_placement = ("past_key_values",)
-    _keys_to_ignore_on_load_unexpected = (r"rotary_emb\.inv_freq$",)
+    _keys_to_ignore_on_load_unexpected = [r"rotary_emb\.inv_freq$"]  # noqa: RUF012  (transformers 5.0 adds to a list)
 
     head_cls: str
 

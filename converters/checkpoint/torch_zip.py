@@ -148,8 +148,8 @@ class _Part(io.RawIOBase):
         self.file.close()
 
 
-def _size(raw: io.RawIOBase) -> int:
-    return raw.length if isinstance(raw, _Part) else os.fstat(raw.fileno()).st_size
+def _size(file: io.BufferedReader) -> int:
+    return file.raw.length if isinstance(file.raw, _Part) else os.fstat(file.fileno()).st_size
 
 
 class _Bounded(io.BufferedReader):
@@ -161,7 +161,7 @@ class _Bounded(io.BufferedReader):
         Raises:
             ValueError: these are more than the directory of an honest file.
         """
-        left = _size(self.raw) - self.tell()
+        left = _size(self) - self.tell()
         wanted = left if size is None or size < 0 else min(size, left)
         if wanted > LARGEST_PICKLE:
             raise ValueError(f"its directory or pickle has {wanted} bytes, at most {LARGEST_PICKLE} are allowed")
@@ -179,7 +179,7 @@ def opened(path: Path, part: tuple[int, int] | None = None) -> Iterator[zipfile.
     """
     raw: io.RawIOBase = open_regular(path).detach()
     with raw, _Bounded(_Part(raw, *part) if part else raw) as file, zipfile.ZipFile(file) as archive:
-        size = _size(file.raw)
+        size = _size(file)
         infos = archive.infolist()
         if len({info.filename for info in infos}) != len(infos):
             raise ValueError("an entry of the zip appears twice")

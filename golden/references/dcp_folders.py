@@ -24,11 +24,13 @@ def weights_of(folder: Path) -> dict[str, Tensor]:
 
     Only tensors are asked for: torch reads those with weights_only, and whatever else there is without.
     """
-    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.metadata import TensorStorageMetadata
     from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
 
     said = FileSystemReader(folder).read_metadata()
-    sizes = {name: one for name, one in said.state_dict_metadata.items() if hasattr(one, "size")}
+    listed = said.state_dict_metadata.items()
+    sizes = {name: one for name, one in listed if isinstance(one, TensorStorageMetadata)}
     paths = said.planner_data or {}
     keys = {name: paths.get(name, (name,)) for name in sizes}
     under = next((name for name in MODELS if any(len(p) > 1 and p[0] == name for p in keys.values())), None)
