@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from dataclasses import is_dataclass
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
@@ -91,8 +93,19 @@ class MixFormerSequentialConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
 
+    if not is_dataclass(PreTrainedConfig):  # the first releases of transformers 5 have plain classes
+
+        def __init__(self, **kwargs: Any) -> None:
+            for name, kind in MixFormerSequentialConfig.__annotations__.items():
+                if "ClassVar" not in str(kind):
+                    default = copy.deepcopy(getattr(MixFormerSequentialConfig, name))
+                    setattr(self, name, kwargs.pop(name, default))
+            super().__init__(**kwargs)
+            self.__post_init__()
+
     def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
+        if is_dataclass(PreTrainedConfig):
+            super().__post_init__(**kwargs)
         self._check_sizes()
         multiple = self.pad_vocab_size_multiple
         self.vocab_size = -(-self.vocab_size // multiple) * multiple
