@@ -1,4 +1,4 @@
-"""The seventh move: a tensor with several axes as a vector, and back. See decision 0013.
+"""The seventh move: a tensor with several axes as a vector, and back. See decision 0012.
 
 No element moves: both tensors are the same row-major run of elements. Only the shape that headers say is another.
 """

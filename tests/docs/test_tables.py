@@ -25,7 +25,7 @@ from golden.models.obstacles import obstacle
 from golden.report import trial_lines
 
 ROOT = Path(__file__).parents[2]
-SEEDS = 20
+SEEDS = 1
 
 
 def marked(document: str, name: str) -> str:
