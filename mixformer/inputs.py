@@ -119,6 +119,16 @@ def _sizes(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int,
     return tokens.shape[0], tokens.shape[1], tokens.device
 
 
+def appended(cache: Cache, k: Tensor, v: Tensor, layer_idx: int, past: int | Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values (B, K, S, h) appended behind `past` others; all that the cache then holds, (B, K, Sk, h).
+
+    A static cache of transformers 5.0 does not count by itself, and has to be told the places.
+    """
+    if hasattr(cache, "get_max_length"):
+        return cache.update(k, v, layer_idx)
+    return cache.update(k, v, layer_idx, {"cache_position": torch.arange(k.shape[2], device=k.device) + past})
+
+
 def _past_length(cache: Cache | None, layer_idx: int) -> int | Tensor:
     """Tokens that a layer of the cache holds: the layers before it have appended those of this pass already."""
     past = 0 if cache is None else cache.get_seq_length(layer_idx)

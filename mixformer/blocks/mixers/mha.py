@@ -25,7 +25,7 @@ from mixformer.blocks.norms.headwise import checked_over, normalised, norms_of_h
 from mixformer.blocks.unit_linear import COLUMNS, ROWS, linear_as_asked
 from mixformer.errors import AttentionBackendError, invalid
 from mixformer.forward_context import ForwardContext
-from mixformer.inputs import layer_context
+from mixformer.inputs import appended, layer_context
 
 
 class MHA(nn.Module):
@@ -199,7 +199,8 @@ class MHA(nn.Module):
             )
         q, k, v = self._project(hidden_states, context)
         if past_key_values is not None:
-            k, v = past_key_values.update(k.transpose(1, 2), v.transpose(1, 2), self.cache_idx)  # (B, K, Sk, h)
+            both = k.transpose(1, 2), v.transpose(1, 2)
+            k, v = appended(past_key_values, *both, self.cache_idx, context.past_length)  # (B, K, Sk, h)
             k, v = k.transpose(1, 2), v.transpose(1, 2)  # (B, Sk, K, h)
         out = self.inner_attn(q, k, v, context)  # (B, S, H, h)
         return self.out_proj(out.flatten(-2))
