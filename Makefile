@@ -5,7 +5,7 @@ STAMP := .venv/.ready
 TRAINING := .venv/.training
 DOCS := .venv/.docs
 
-.PHONY: setup demo test test-all zoo-configs lint format bench real gpu docs clean
+.PHONY: setup demo test test-all zoo-configs lint format bench real gpu docs test-lowest clean
 .DEFAULT_GOAL := demo
 
 setup: $(STAMP)
@@ -28,6 +28,18 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not real" tests golden/conformance
+
+# A slice of the tests with the lowest transformers, huggingface_hub, typer and rich, in an environment of its own.
+LOWEST := .venv-lowest
+$(LOWEST)/.ready: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt \
+		--editable ".[dev]"
+	@touch $@
+
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest -q -m "not slow and not real" tests/cli tests/mixformer \
+		tests/converters/families/test_llama_both_ways.py
 
 test-all: $(TRAINING)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not real" tests golden/conformance
@@ -71,4 +83,4 @@ bench: $(STAMP)
 	$(BIN)/python scripts/bench_hub.py
 
 clean:
-	rm -rf .venv demo bench-results .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest demo bench-results .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis
