@@ -270,8 +270,9 @@ def blocks() -> list[Block]:
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Reader:
-    """A reader in an empty folder."""
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Reader:
+    """A reader in an empty folder, whose terminal has no width: workers of pytest-xdist say that theirs has 80."""
+    monkeypatch.delenv("COLUMNS", raising=False)
     return Reader(tmp_path)
 
 
