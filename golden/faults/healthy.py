@@ -116,11 +116,10 @@ def _stored_as(folder: Path, scratch: Path, dtype: torch.dtype) -> Path:
 def _padded(folder: Path, scratch: Path) -> Path:
     patient = admit(folder)
     rows = patient.config["vocab_size"]
-    for role in ("embed", "head", "head_bias", "logit_scale"):
-        part = patient.anatomy.parts.get(role)
-        if part is not None:
-            tensor = patient.weights[part.key]
-            zeros = tensor.new_zeros(5, *tensor.shape[1:])
-            patient.weights[part.key] = torch.cat((tensor, zeros))
+    parts = (patient.anatomy.parts.get(role) for role in ("embed", "head", "head_bias"))
+    unused = (key for key in patient.weights if key.endswith(".logit_scale.weight"))  # by evintunador's nGPT
+    for key in {*(part.key for part in parts if part is not None), *unused}:
+        tensor = patient.weights[key]
+        patient.weights[key] = torch.cat((tensor, tensor.new_zeros(5, *tensor.shape[1:])))
     patient.config["vocab_size"] = rows + 5
     return discharge(patient, folder, scratch)

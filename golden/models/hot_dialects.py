@@ -119,7 +119,7 @@ class JoeLiConfig(DialectConfig):
 
     def unit(self, name: str) -> float | None:
         b = float(vars(self)["base_scale"])
-        return {"sqk": b, "sz": b, "su": 1.0, "sv": 1.0, "attn_alpha": b / 0.05, "mlp_alpha": b / 0.05}.get(name)
+        return {"sqk": 4.0 * b, "sz": b, "su": 1.0, "sv": 1.0, "attn_alpha": b / 0.05, "mlp_alpha": b / 0.05}.get(name)
 
     def rates(self) -> tuple[str, ...]:
         return "attn_alpha", "mlp_alpha"
