@@ -1,8 +1,8 @@
-"""The built-in samples: hot models, made with the standard library alone.
+"""The built-in samples: trained models where the package has one, else hot models made with the standard library.
 
-Norm weights are about 1 ± 0.2 and attention is peaked, so that a wrong conversion shows in the logits. A freshly
-initialised model hides many faults. No two sizes are equal by accident: fewer key-value heads than heads, head_dim is
-not hidden_size / heads, the vocabulary is no multiple of 64. The tokenizer is one token per byte.
+Hot models have norm weights of about 1 ± 0.2 and peaked attention, so that a wrong conversion shows in the logits; a
+freshly initialised model hides many faults. No two sizes are equal by accident: fewer key-value heads than heads,
+head_dim is not hidden_size / heads, the vocabulary is no multiple of 64. The tokenizer is one token per byte.
 """
 
 import json
@@ -19,33 +19,9 @@ from converters.errors import TargetRefused, UsageError
 if TYPE_CHECKING:
     from converters.family import Family, Hot, Sample
 
-CONFIG: dict[str, Any] = {
-    "architectures": ["LlamaForCausalLM"],
-    "attention_bias": False,
-    "attention_dropout": 0.0,
-    "bos_token_id": 256,
-    "dtype": "float32",
-    "eos_token_id": 257,
-    "head_dim": 16,
-    "hidden_act": "silu",
-    "hidden_size": 96,
-    "initializer_range": 0.02,
-    "intermediate_size": 176,
-    "max_position_embeddings": 512,
-    "mlp_bias": False,
-    "model_type": "llama",
-    "num_attention_heads": 4,
-    "num_hidden_layers": 3,
-    "num_key_value_heads": 2,
-    "pad_token_id": None,
-    "pretraining_tp": 1,
-    "rms_norm_eps": 1e-05,
-    "rope_parameters": {"rope_theta": 10000.0, "rope_type": "default"},
-    "tie_word_embeddings": False,
-    "transformers_version": "5.23.0",
-    "use_cache": True,
-    "vocab_size": 259,
-}
+TRAINED = Path(__file__).with_name("samples_data")
+"""A folder of config.json and model.safetensors for each family whose sample is trained: see scripts/train_zoo.py."""
+LENGTHS = ("max_position_embeddings", "n_positions", "block_size")  # names of the context in configs
 SPECIAL = ("<s>", "</s>", "<pad>")
 
 
@@ -63,17 +39,13 @@ def write_sample(folder: Path, family: str = "llama") -> Path:
             f"the sample would be written to {folder}, which holds something else; run in another folder"
         )
     with new_folder(folder, replace=False, durable=False) as fresh:
-        for name, data in _files(*(_llama() if family == "llama" else _of_family(family))):
+        for name, data in _files(family):
             write_file(fresh / name, data, durable=False)
     return folder
 
 
 Shapes = dict[str, tuple[int, ...]]
 Model = tuple[dict[str, Any], Shapes, "Sample | None"]  # config.json, tensors, and how a family of its own draws them
-
-
-def _llama() -> Model:
-    return CONFIG, dict(_shapes()), None
 
 
 def _of_family(family: str) -> Model:
@@ -117,39 +89,33 @@ def _shapes_of(family: "Family", config: Mapping[str, Any]) -> Shapes:
     return theirs_shapes(bound_rules(family, resolved), family.dims(resolved), family.tensors(resolved))
 
 
-def _files(config: dict[str, Any], shapes: Shapes, sample: "Sample | None") -> Iterator[tuple[str, bytes]]:
-    yield "config.json", _text(config)
+def _files(family: str) -> Iterator[tuple[str, bytes]]:
+    config, weights = _trained(family) if (TRAINED / family).is_dir() else _hot(family)
+    yield "config.json", config
     yield "generation_config.json", _text({"bos_token_id": 256, "eos_token_id": 257, "do_sample": False})
     yield "tokenizer.json", _text(_tokenizer())
-    yield "tokenizer_config.json", _text(_tokenizer_config())
+    fields = json.loads(config)
+    yield "tokenizer_config.json", _text(_tokenizer_config(next((fields[k] for k in LENGTHS if k in fields), 512)))
+    yield "model.safetensors", weights
+
+
+def _trained(family: str) -> tuple[bytes, bytes]:
+    """config.json and model.safetensors that lie in this package."""
+    return (TRAINED / family / "config.json").read_bytes(), (TRAINED / family / "model.safetensors").read_bytes()
+
+
+def _hot(family: str) -> tuple[bytes, bytes]:
+    """config.json and model.safetensors of a hot model."""
+    config, shapes, sample = _of_family(family)
     draw = random.Random(20)
     halves = {key for key in shapes if sample and key.endswith(sample.bfloat16)}
     weights = [_values(_numbers(draw, key, shape, sample), half=key in halves) for key, shape in shapes.items()]
     header = build_header((key, "BF16" if key in halves else "F32", shape) for key, shape in shapes.items())
-    yield "model.safetensors", header + b"".join(weights)
+    return _text(config), header + b"".join(weights)
 
 
 def _text(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
-    d, inner, head = CONFIG["hidden_size"], CONFIG["intermediate_size"], CONFIG["head_dim"]
-    q, kv, vocab = 4 * head, 2 * head, CONFIG["vocab_size"]
-    yield "lm_head.weight", (vocab, d)
-    yield "model.embed_tokens.weight", (vocab, d)
-    for i in range(CONFIG["num_hidden_layers"]):
-        layer = f"model.layers.{i}."
-        yield layer + "input_layernorm.weight", (d,)
-        yield layer + "mlp.down_proj.weight", (d, inner)
-        yield layer + "mlp.gate_proj.weight", (inner, d)
-        yield layer + "mlp.up_proj.weight", (inner, d)
-        yield layer + "post_attention_layernorm.weight", (d,)
-        yield layer + "self_attn.k_proj.weight", (kv, d)
-        yield layer + "self_attn.o_proj.weight", (d, q)
-        yield layer + "self_attn.q_proj.weight", (q, d)
-        yield layer + "self_attn.v_proj.weight", (kv, d)
-    yield "model.norm.weight", (d,)
 
 
 def _numbers(draw: random.Random, key: str, shape: tuple[int, ...], sample: "Sample | None") -> list[float]:
@@ -213,6 +179,6 @@ def _tokenizer() -> dict[str, Any]:
     }
 
 
-def _tokenizer_config() -> dict[str, Any]:
+def _tokenizer_config(length: int) -> dict[str, Any]:
     names = {"bos_token": SPECIAL[0], "eos_token": SPECIAL[1], "pad_token": SPECIAL[2]}
-    return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 512, **names}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length, **names}

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 VOCABULARY = 259  # all bytes, and the three special tokens of the samples' tokenizer
-CONTEXT = 256
+LONG, SHORT = 256, 128  # contexts, in bytes: the slower a model learns, the shorter
 TOKENS = {"vocab_size": VOCABULARY, "bos_token_id": 256, "eos_token_id": 257}
 
 
@@ -29,13 +29,14 @@ def unchanged(model: nn.Module) -> None:
 class Recipe:
     """How a model is made and trained.
 
-    make: the model before training. save: writes config.json and model.safetensors. rate, decay: of AdamW.
-    after_step: what follows each step.
+    make: the model before training. save: writes config.json and model.safetensors. context: tokens of a window.
+    steps: how long it is trained. decay: of AdamW. after_step: what follows each step.
     """
 
     make: Callable[[], nn.Module]
     save: Callable[[nn.Module, Path], None]
-    rate: float = 8e-3
+    context: int = SHORT
+    steps: int = 550
     decay: float = 0.05
     after_step: Callable[[nn.Module], None] = unchanged
 
@@ -57,7 +58,7 @@ NVIDIA = {
     "n_layer": 3,
     "n_head": 4,
     "n_embd": 64,
-    "block_size": CONTEXT,
+    "block_size": SHORT,
     "base_scale": 0.125,  # 1 / sqrt(n_embd), as the published training takes it
     "bias": False,
     "vocab_size": VOCABULARY,
@@ -104,30 +105,34 @@ def on_the_sphere(model: nn.Module) -> None:
             weight.div_(weight.norm(dim=axis, keepdim=True))
 
 
+def _make_gpt2() -> nn.Module:
+    """Positions start as sines, from which distances can be read; learned from noise they take far longer."""
+    sizes = {"n_embd": 72, "n_layer": 3, "n_head": 3, "n_positions": SHORT, "initializer_range": 0.08}
+    dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    model: Any = _of_transformers("GPT2Config", **sizes, **dropout).make()
+    angles = torch.arange(SHORT)[:, None] * SHORT ** -(torch.arange(36) / 36)
+    with torch.no_grad():
+        model.transformer.wpe.weight.copy_(0.1 * torch.cat((angles.sin(), angles.cos()), dim=1))
+    return cast(nn.Module, model)
+
+
+LLAMA = _of_transformers(
+    "LlamaConfig",
+    hidden_size=96,
+    intermediate_size=160,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    max_position_embeddings=LONG,
+    rms_norm_eps=1e-5,
+)
+CODEGEN = _of_transformers(
+    "CodeGenConfig", n_embd=64, n_layer=4, n_head=4, rotary_dim=8, n_positions=SHORT, n_ctx=SHORT
+)
 RECIPES = {
-    "llama": _of_transformers(
-        "LlamaConfig",
-        hidden_size=96,
-        intermediate_size=160,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=CONTEXT,
-        rms_norm_eps=1e-5,
-    ),
-    "gpt2": _of_transformers(
-        "GPT2Config",
-        n_embd=72,
-        n_layer=3,
-        n_head=3,
-        n_positions=CONTEXT,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-    ),
-    "codegen": _of_transformers(
-        "CodeGenConfig", n_embd=64, n_layer=4, n_head=4, rotary_dim=8, n_positions=CONTEXT, n_ctx=CONTEXT
-    ),
+    "llama": replace(LLAMA, context=LONG, steps=1200),
+    "gpt2": Recipe(_make_gpt2, CODEGEN.save, steps=700),
+    "codegen": CODEGEN,
     "ngpt-nvidia": Recipe(_make_nvidia, _save_nvidia, decay=0.0, after_step=on_the_sphere),
 }

@@ -9,7 +9,7 @@ UNRUN = 8
 GOOD = """
 ```console
 $ convert llama ./my-llama --to mixformer --no-parity -o out
-llama -> mixformer: 21 tensors, 1.03 MB
+llama -> mixformer: 21 tensors, 975.74 kB
   ...
 verdict: UNVERIFIED (...)
 $ convert diff my-llama out

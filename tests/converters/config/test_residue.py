@@ -11,7 +11,7 @@ from converters.alignment import equal_folders
 from converters.conversion import Request
 from converters.errors import ConfigRefused, Refused, UnsafeFile
 from converters.plan.options import Options
-from converters.sample import CONFIG, write_sample
+from converters.sample import write_sample
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ TABLE = "model.layers.{}.self_attn.rotary_emb.inv_freq"
 
 def with_tables(source):
     tensors = load_file(source / "model.safetensors")
-    table = 1.0 / 10000.0 ** (torch.arange(0, CONFIG["head_dim"], 2).float() / CONFIG["head_dim"])
+    table = 1.0 / 10000.0 ** (torch.arange(0, HEAD_DIM, 2).float() / HEAD_DIM)
     tensors |= {TABLE.format(i): table.clone() for i in range(3)}
     save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
 

@@ -15,9 +15,9 @@ from converters.conversion import Request
 from converters.errors import CoverageRefused, NotInvertible, UnsafeFile
 from converters.plan.options import Options
 from converters.plan.plan import make_plan
-from converters.sample import CONFIG, write_sample
+from converters.sample import write_sample
 
-LAYERS = CONFIG["num_hidden_layers"]
+LAYERS, HEAD_DIM = 3, 16  # of the sample
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_a_missing_head_can_only_be_a_tied_one(said, source, tmp_path):
 
 
 def inv_freq(dtype: torch.dtype) -> torch.Tensor:
-    dim = CONFIG["head_dim"]
+    dim = HEAD_DIM
     return (1.0 / 10000.0 ** (torch.arange(0, dim, 2).float() / dim)).to(dtype)
 
 
@@ -168,8 +168,8 @@ def test_a_trained_padding_refuses_to_go_back(source, tmp_path):
 
 
 def test_a_vocabulary_that_was_resized_since_is_taken_as_it_is(source, tmp_path):
-    ours, _ = round_trip(source, tmp_path, pad_vocab=64)
-    edit(ours, lambda tensors: {k: v[:300] if v.shape[0] == 320 else v for k, v in tensors.items()}, vocab_size=300)
+    ours, _ = round_trip(source, tmp_path, pad_vocab=128)
+    edit(ours, lambda tensors: {k: v[:300] if v.shape[0] == 384 else v for k, v in tensors.items()}, vocab_size=300)
     back = convert(ours, to="llama", output=tmp_path / "resized").output
     assert json.loads((back / "config.json").read_text())["vocab_size"] == 300
 
@@ -201,7 +201,7 @@ def test_transposed_and_shared_storages_are_read_as_tensors(source, tmp_path):
     def change(tensors):
         tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"].t().contiguous().t()
         key = "model.layers.0.mlp.up_proj.weight"
-        tensors[key] = torch.cat([tensors[key], tensors[key]])[176:]
+        tensors[key] = torch.cat([tensors[key], tensors[key]])[160:]
         tensors["lm_head.weight"] = torch.nn.Parameter(tensors["lm_head.weight"])
         return tensors
 
