@@ -54,7 +54,7 @@ def test_a_source_alone_says_what_it_is_and_could_become(place):
     before = sorted(place.iterdir())
     done = run("my-llama", "--json", cwd=place)
     content = json.loads(done.stdout)
-    assert done.returncode == 0 and content["family"] == "llama" and content["parameters"] == 257_760
+    assert done.returncode == 0 and content["family"] == "llama" and content["parameters"] == 243_936
     assert {"mixformer", "mistral"} <= set(content["could_become"])
     assert "gated MLP" in content["could_not"]["gpt2"]
     text = run("my-llama", cwd=place).stdout

@@ -1,5 +1,7 @@
 """Causal masks and the number of hidden scores, as exporters of GPT-2, GPT-J and CodeGen wrote them in each layer."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,8 +19,12 @@ MASKS = {"gpt2": "bias", "gptj": "bias", "codegen": "causal_mask"}
 def with_buffers(family, place, value, dtype, kind=torch.bool):
     source = write_sample(place / "source", family)
     tensors = load_file(source / "model.safetensors")
-    for i in range(3):
-        tensors[f"transformer.h.{i}.attn.{MASKS[family]}"] = torch.ones(512, 512).tril().view(1, 1, 512, 512).to(kind)
+    config = json.loads((source / "config.json").read_text())
+    size = config["n_positions"]
+    for i in range(config["n_layer"]):
+        tensors[f"transformer.h.{i}.attn.{MASKS[family]}"] = (
+            torch.ones(size, size).tril().view(1, 1, size, size).to(kind)
+        )
         tensors[f"transformer.h.{i}.attn.masked_bias"] = torch.tensor(value).to(dtype)
     save_file(tensors, source / "model.safetensors", metadata={"format": "pt"})
     return source
