@@ -35,6 +35,7 @@ from cli.console import (
 from cli.conversion_words import as_content, as_lines, judge_words, source_name
 from cli.dialects import gguf_pair, named_pair
 from cli.interrupts import saying
+from cli.options import check_format, options_of
 from cli.parity import exit_code, judged
 from cli.samples import removed_samples, sample
 from cli.streaming.options import Golden, Stream, check_streaming
@@ -55,7 +56,6 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="Target fold
 ShardSize = Annotated[
     str | None, typer.Option("--max-shard-size", help="Largest file, like 5GB [default: files like the source's].")
 ]
-FORMATS = ("safetensors", "native", "gguf")
 Format = Annotated[
     str, typer.Option("--format", help="safetensors; gguf, for llama and gpt2; or native: the target's own file form.")
 ]
@@ -123,29 +123,21 @@ def verb(family: str | None) -> Callable[..., None]:
         from converters.checkpoint.users_word import heads_said, shards_said, values_said
         from converters.conversion import Request
         from converters.engine.shard_writing import Writing
-        from converters.plan.options import Options
 
-        writing = Writing(hash=hash, fsync=fsync, threads=1 if stream else threads)  # pages are given back in order
-        if format not in FORMATS:
-            raise typer.BadParameter(f"--format is {format!r}, expected {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
+        check_format(format)
         check_streaming(source, golden, stream=stream)
         must_be_file(golden)
+        options = options_of(
+            waive=waive, drop_buffers=drop_buffers, drop=drop, pad_vocab=pad_vocab, pad_low=pad_low,
+            crop_vocab=crop_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head, value_residual=value_residual,
+            bake=bake, qkv_shards=qkv_shards,
+        )  # fmt: skip
+        writing = Writing(hash=hash, fsync=fsync, threads=1 if stream else threads)  # pages are given back in order
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
-        waived = tuple(waive or ())
-        options = Options(waived, drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
-        options = replace(
-            options,
-            drop=tuple(drop or ()),
-            crop_vocab=crop_vocab,
-            pad_low=pad_low,
-            qkv_shards=qkv_shards,
-            value_residual=value_residual,
-            bake=bake,
-        )
         request = Request(options, limit, force, writing, native=format != "safetensors", code=code, update=update)
         with heads_said(n_head), values_said(value_residual), shards_said(qkv_shards):
             if to is None:
-                return _described(family, source, options, output or push or max_shard_size or force, json, quiet)
+                return _described(family, source, options, output or push or limit or force, json, quiet)
             judge = Judge(device if parity else None, golden, quiet=quiet or json)
             pair = named_pair(family, to, dialect)
             pair = gguf_pair(*pair) if format == "gguf" else pair

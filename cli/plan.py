@@ -1,6 +1,5 @@
 """`convert plan`: what a conversion would do, from headers alone."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +26,7 @@ from cli.console import (
     show,
 )
 from cli.dialects import named_pair
+from cli.options import options_of
 from cli.terminal.folding import folded, natural, numbered, short_sources, without_weight
 from cli.terminal.layout import columns, table
 from converters.counts import counted
@@ -68,21 +68,14 @@ def plan(
     """Show what a conversion would do: every key, bytes, pieces, disk and memory. Reads headers only."""
     from cli.hub.sources import headers_of
     from converters.checkpoint.users_word import values_said
-    from converters.plan.options import Options
     from converters.plan.plan import make_plan
-
-    options = Options(tuple(waive or ()), drop_buffers, pad_vocab, dtype=dtype, dequantize=dequantize, n_head=n_head)
-    options = replace(
-        options,
-        drop=tuple(drop or ()),
-        crop_vocab=crop_vocab,
-        pad_low=pad_low,
-        qkv_shards=qkv_shards,
-        value_residual=value_residual,
-        bake=bake,
-    )
     from converters.provenance import read_record
 
+    options = options_of(
+        waive=waive, drop_buffers=drop_buffers, drop=drop, pad_vocab=pad_vocab, pad_low=pad_low, crop_vocab=crop_vocab,
+        dtype=dtype, dequantize=dequantize, n_head=n_head, value_residual=value_residual, bake=bake,
+        qkv_shards=qkv_shards,
+    )  # fmt: skip
     family, source = _named(words)
     with values_said(value_residual), headers_of(source) as (path, name):
         read_record(path)

@@ -34,7 +34,7 @@ def connect(timeout: float | None = None, *, quiet: bool = True) -> "HfApi":
     timeout: seconds without a byte after which a request is given up, ANSWER if it is left out. quiet: no bars.
     """
     import huggingface_hub
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if quiet or not sys.stderr.isatty():
         disable_progress_bars()

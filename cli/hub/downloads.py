@@ -6,6 +6,7 @@ A file that differs from what the Hub lists is fetched once more and then refuse
 import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,11 +47,7 @@ def fetch_one(api: "HfApi", listing: Listing, name: str) -> Path:
     """
     with in_words(str(listing)):
         for again in (False, True):
-            got = tried(
-                lambda again=again: api.hf_hub_download(  # type: ignore[misc]
-                    listing.repo, name, revision=listing.commit, force_download=again
-                )
-            )
+            got = tried(partial(api.hf_hub_download, listing.repo, name, revision=listing.commit, force_download=again))
             if listing.files[name].holds(Path(got)):
                 return Path(got)
         _forget(Path(got))

@@ -24,8 +24,8 @@ def read_range(api: "HfApi", listing: Listing, name: str, begin: int, end: int) 
 
 
 def _read(api: "HfApi", listing: Listing, name: str, begin: int, end: int) -> bytes:
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
+    from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
+    from huggingface_hub.utils._headers import build_hf_headers
 
     url = hf_hub_url(listing.repo, name, revision=listing.commit, endpoint=api.endpoint)
     headers = {**build_hf_headers(token=api.token), "Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}

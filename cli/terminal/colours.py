@@ -2,6 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 STYLES = {
     r"\bPASS\b": "bold green",
@@ -28,7 +32,7 @@ def print_lines(lines: Sequence[str]) -> None:
             console.print(coloured(part, Text(part)))
 
 
-def coloured(line: str, text: "Text") -> "Text":  # type: ignore[name-defined]  # noqa: F821
+def coloured(line: str, text: "Text") -> "Text":
     """The text of a line with its styles."""
     for pattern, style in STYLES.items():
         for found in re.finditer(pattern, line):
