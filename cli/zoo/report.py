@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cli.zoo.outcome import Outcome
+from converters.counts import counted
 from converters.version import __version__
 
 HEADS = ("source", "family", "to", "status", "L0", "L1", "L2", "L3", "L4", "output", "push", "error")
@@ -39,7 +40,7 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     """How many models ended how, in one line."""
     counts = Counter(found.status for found in outcomes)
     told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    return f"{len(outcomes)} models: {told}" if len(outcomes) != 1 else f"1 model: {told}"
+    return f"{counted(len(outcomes), 'model')}: {told}"
 
 
 def _cells(found: Outcome) -> list[str]:
