@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from converters.config.entries import Config
+from converters.config.entries import Config, OneField
 from converters.config.kinds import same, spelled
 from converters.errors import ConfigRefused
 
 
 @dataclass(frozen=True)
-class Echo:
+class Echo(OneField):
     """A field of theirs that repeats what other fields say and that nothing reads: sound where it says the same.
 
     value: what it repeats, of a whole config. words: the same, for a person. written: it is written on the way back,
@@ -23,11 +23,6 @@ class Echo:
     written: bool = False
     ours: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
 
     def read(self, theirs: Config) -> dict[str, Any]:
         """Nothing, if it says the same."""

@@ -51,6 +51,28 @@ class Entry(Protocol):
         ...
 
 
+class OneField:
+    """An entry of one field of theirs."""
+
+    name: str
+
+    @property
+    def theirs(self) -> tuple[str, ...]:
+        """The field."""
+        return (self.name,)
+
+
+class OnePath:
+    """An entry of one path of ours."""
+
+    path: str
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """The path."""
+        return (self.path,)
+
+
 @dataclass(frozen=True)
 class Field:
     """A field that both sides have, with the same value.
@@ -112,7 +134,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Ours:
+class Ours(OnePath):
     """A path of ours that theirs has no field for: only models with one of these values can be converted.
 
     The first value is what a conversion writes, unless `written` is off.
@@ -123,11 +145,6 @@ class Ours:
     written: bool = True
     theirs: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
-
-    @property
-    def ours(self) -> tuple[str, ...]:
-        """The path."""
-        return (self.path,)
 
     def read(self, theirs: Config) -> dict[str, Any]:
         """The first value, if it is written."""
@@ -165,7 +182,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Theirs:
+class Theirs(OneField):
     """A field of theirs that ours has no field for: only models with one of these values can be converted.
 
     The first of `values` is written on the way back, unless `written` is off. The field may be absent. kind: further
@@ -179,11 +196,6 @@ class Theirs:
     kind: Kind | None = None
     ours: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
 
     def holds(self, value: Any) -> bool:
         """Whether a value is the same function."""
@@ -204,23 +216,13 @@ class Theirs:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(OneField, OnePath):
     """A field of theirs that chooses between values of a path of ours: (theirs, ours) pairs, the first by default."""
 
     name: str
     path: str
     pairs: tuple[tuple[Any, Any], ...]
     also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
-
-    @property
-    def ours(self) -> tuple[str, ...]:
-        """The path."""
-        return (self.path,)
 
     def read(self, theirs: Config) -> dict[str, Any]:
         """The value of ours that goes with theirs."""
@@ -241,22 +243,12 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Flag:
+class Flag(OneField, OnePath):
     """A switch that both sides have; in ours it is written only if it is on."""
 
     name: str
     path: str
     also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
-
-    @property
-    def ours(self) -> tuple[str, ...]:
-        """The path."""
-        return (self.path,)
 
     def read(self, theirs: Config) -> dict[str, Any]:
         """The path, if the switch is on."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.config.cannot_hold import CannotHold
-from converters.config.entries import Entry, Field, Ours
+from converters.config.entries import Entry, Field, OneField, Ours
 from converters.config.kinds import FRACTION, POSITIVE_INT, Kind
 from converters.config.layout import TWO_NORMS
 from converters.config.table import BASE
@@ -136,18 +136,13 @@ OF_ANY_CONFIG = frozenset({"architectures", "dtype", "torch_dtype", "model_type"
 
 
 @dataclass(frozen=True)
-class Nested:
+class Nested(OneField):
     """A field that is an object, with fields for `entries`; `free`: those in it that change no function."""
 
     name: str
     entries: tuple[Entry, ...]
     free: frozenset[str]
     also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
 
     @property
     def ours(self) -> tuple[str, ...]:

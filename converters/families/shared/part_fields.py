@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.config.cannot_hold import CannotHold
-from converters.config.entries import Entry, Ours
+from converters.config.entries import Entry, OneField, OnePath, Ours
 from converters.config.kinds import POSITIVE, Kind, same, spelled
 from converters.config.part_layout import BLOCK as RESIDUAL
 from converters.config.part_layout import (
@@ -49,7 +49,7 @@ def _as_it_is(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Number:
+class Number(OneField, OnePath):
     """A number that both sides have; where ours does not say it, it is `neutral`.
 
     name: theirs. path: ours. default: where theirs does not say it. into, back: from a value of theirs to ours, and
@@ -65,16 +65,6 @@ class Number:
     into: Callable[[Any], Any] = _as_it_is
     back: Callable[[Any], Any] = _as_it_is
     also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
-
-    @property
-    def ours(self) -> tuple[str, ...]:
-        """The path."""
-        return (self.path,)
 
     def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
         """The path, unless it says nothing.
@@ -147,7 +137,7 @@ def clip(name: str) -> Entry:
 
 
 @dataclass(frozen=True)
-class ScoreScale:
+class ScoreScale(OneField):
     """What attention scores are multiplied by: the value of a field, or its inverse square root with `root`."""
 
     name: str
@@ -155,11 +145,6 @@ class ScoreScale:
     root: bool = False
     ours: tuple[str, ...] = (SCORE_SCALE,)
     also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
 
     def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
         """The factor.

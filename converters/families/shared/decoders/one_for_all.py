@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.config.cannot_hold import CannotHold
+from converters.config.entries import OneField
 from converters.config.kinds import BOOL, spelled
 from converters.config.part_layout import OVER, UNBIASED_MLP
 from converters.errors import ConfigRefused
@@ -13,17 +14,12 @@ from converters.families.shared.transformers_fields import MIXER, MLP, head_dim_
 
 
 @dataclass(frozen=True)
-class HeadNorms:
+class HeadNorms(OneField):
     """A switch for norms of queries and keys that each head has for itself."""
 
     name: str
     ours: tuple[str, ...] = (MIXER + "qk_norm", OVER)
     also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
 
     def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
         """Both paths, if it is on.
@@ -132,7 +128,7 @@ class FullWidth:
 
 
 @dataclass(frozen=True)
-class MLPByActivation:
+class MLPByActivation(OneField):
     """A plain MLP whose activation has parameters under one name, and none under all others.
 
     name: the field of the activation. learning: the value that stands for the one with parameters, and the default.
@@ -145,11 +141,6 @@ class MLPByActivation:
     plain: str
     ours: tuple[str, ...] = (MLP + "mlp_cls", MLP + "act_fn")
     also: tuple[str, ...] = ("activation_function",)
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
 
     def read(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
         """The MLP, and its activation where it has no parameters.

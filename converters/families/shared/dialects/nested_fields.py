@@ -4,14 +4,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.config.entries import Config, Entry
+from converters.config.entries import Config, Entry, OneField
 from converters.config.kinds import same, spelled
 from converters.config.paths import unflatten
 from converters.errors import ConfigRefused
 
 
 @dataclass(frozen=True)
-class Inside:
+class Inside(OneField):
     """The object under the field `name`, whose own fields are the business of `entries`, by dotted names.
 
     free: dotted names that change no function. anywhere: last parts of names that change none, wherever they stand.
@@ -23,11 +23,6 @@ class Inside:
     free: frozenset[str] = frozenset()
     anywhere: frozenset[str] = frozenset()
     older: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
 
     @property
     def ours(self) -> tuple[str, ...]:
@@ -69,18 +64,13 @@ class Inside:
 
 
 @dataclass(frozen=True)
-class Must:
+class Must(OneField):
     """A field of theirs that has to be there and to have one value."""
 
     name: str
     value: Any
     ours: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
 
     def read(self, theirs: Config) -> dict[str, Any]:
         """Nothing, if it has that value.

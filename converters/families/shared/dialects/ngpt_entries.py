@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from converters.config.cannot_hold import CannotHold, cannot_hold, uses
-from converters.config.entries import Config, Entry
+from converters.config.entries import Config, Entry, OneField
 from converters.config.kinds import BOOL, Kind, same, spelled
 from converters.errors import ConfigRefused
 
 
 @dataclass(frozen=True)
-class Idle:
+class Idle(OneField):
     """A field of theirs that has to be sound and says nothing about the function; `default` is written."""
 
     name: str
@@ -18,11 +18,6 @@ class Idle:
     default: Any
     ours: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
 
     def read(self, theirs: Config) -> dict[str, Any]:
         """Nothing, if the value is sound."""
@@ -37,7 +32,7 @@ class Idle:
 
 
 @dataclass(frozen=True)
-class Switch:
+class Switch(OneField):
     """A field of theirs, true or false, that turns several paths of ours at once.
 
     paths: (path, value where it is on, value where it is off; None: absent). needed: the field has no default.
@@ -47,11 +42,6 @@ class Switch:
     paths: tuple[tuple[str, Any, Any], ...]
     needed: bool = False
     also: tuple[str, ...] = ()
-
-    @property
-    def theirs(self) -> tuple[str, ...]:
-        """The field."""
-        return (self.name,)
 
     @property
     def ours(self) -> tuple[str, ...]:
