@@ -120,7 +120,7 @@ def verb(family: str | None) -> Callable[..., None]:
         quiet: Quiet = False,
         debug: Debug = False,
     ) -> None:
-        from converters.checkpoint.users_word import heads_said, shards_said, values_said
+        from converters.checkpoint.users_word import HEADS, SHARDS, VALUES
         from converters.conversion import Request
         from converters.engine.shard_writing import Writing
 
@@ -135,7 +135,7 @@ def verb(family: str | None) -> Callable[..., None]:
         writing = Writing(hash=hash, fsync=fsync, threads=1 if stream else threads)  # pages are given back in order
         limit = size_in_bytes(max_shard_size) if max_shard_size else None
         request = Request(options, limit, force, writing, native=format != "safetensors", code=code, update=update)
-        with heads_said(n_head), values_said(value_residual), shards_said(qkv_shards):
+        with HEADS.said(n_head), VALUES.said(value_residual), SHARDS.said(qkv_shards):
             if to is None:
                 return _described(family, source, options, output or push or limit or force, json, quiet)
             judge = Judge(device if parity else None, golden, quiet=quiet or json)

@@ -26,11 +26,11 @@ def source_name(source: Path) -> str:
 
 def judge_words(report: "ConversionReport", source: str) -> str:
     """The command that judges an output later."""
-    from converters.checkpoint.users_word import flag_of, said_n_head, said_qkv_shards, said_value_residual
+    from converters.checkpoint.users_word import HEADS, SHARDS, VALUES, flag_of
 
-    word = f" --n-head {said_n_head()}" if said_n_head() is not None else ""
-    word += f" {flag_of(said)}" if (said := said_value_residual()) is not None else ""
-    word += f" --qkv-shards {said_qkv_shards()}" if said_qkv_shards() is not None else ""
+    word = f" --n-head {HEADS.get()}" if HEADS.get() is not None else ""
+    word += f" {flag_of(said)}" if (said := VALUES.get()) is not None else ""
+    word += f" --qkv-shards {SHARDS.get()}" if SHARDS.get() is not None else ""
     return f"convert parity {quote(str(report.output))} --reference {quote(source)}{word}"
 
 

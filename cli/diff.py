@@ -31,10 +31,10 @@ def diff(
     """
     from cli.hub.sources import folder_of
     from converters.alignment import equal_folders
-    from converters.checkpoint.users_word import heads_said, values_said
+    from converters.checkpoint.users_word import HEADS, VALUES
 
     wanted = not quiet and not json
-    with heads_said(n_head), values_said(value_residual), following("reading headers", wanted=wanted) as follow:
+    with HEADS.said(n_head), VALUES.said(value_residual), following("reading headers", wanted=wanted) as follow:
         found = equal_folders(folder_of(one), folder_of(other), partial(follow, "comparing, bytes"))
     shown = sorted(found, key=natural)[: None if all else SHOWN]
     lines = [f"{counted(len(found), 'difference')}:", *shown] if found else [f"{one} and {other} are equal"]

@@ -61,11 +61,11 @@ def record(
     if not (quiet or json):
         error("running the reference ...", prefix="")
     wait_without_spinning()
-    from converters.checkpoint.users_word import heads_said, values_said
+    from converters.checkpoint.users_word import HEADS, VALUES
     from golden import check_inputs
 
     wanted = not quiet and not json
-    with heads_said(n_head), values_said(value_residual), following("loading torch", wanted=wanted) as follow:
+    with HEADS.said(n_head), VALUES.said(value_residual), following("loading torch", wanted=wanted) as follow:
         check_inputs(folder)  # before torch is imported
         from golden import describe
         from golden import record as write

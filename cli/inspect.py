@@ -33,10 +33,10 @@ def inspect(
 ) -> None:
     """Show the family, config, files and tensors of a checkpoint. Reads headers only, weights where asked for norms."""
     from cli.hub.sources import folder_of, headers_of
-    from converters.checkpoint.users_word import heads_said, values_said
+    from converters.checkpoint.users_word import HEADS, VALUES
 
     opened = nullcontext((folder_of(path), path)) if norms else headers_of(path)  # norms need the weights
-    with heads_said(n_head), values_said(value_residual), opened as (found, name):
+    with HEADS.said(n_head), VALUES.said(value_residual), opened as (found, name):
         alone = found.suffix == ".safetensors" and found.is_file() and not norms
         content = _file(found) if alone else _folder(found, norms=norms)
     content["path"] = name

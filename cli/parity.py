@@ -75,16 +75,16 @@ def parity(
     must_be_file(golden)
     from cli.reports.forms import check_reports, write_reports
     from cli.reports.hashes import hashes_of
-    from converters.checkpoint.users_word import heads_said, shards_said, values_said
+    from converters.checkpoint.users_word import HEADS, SHARDS, VALUES
     from golden import verdict_lines
 
     check_reports(report or ())
     wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
     told = quiet or json
     with (
-        heads_said(n_head),
-        values_said(value_residual),
-        shards_said(qkv_shards),
+        HEADS.said(n_head),
+        VALUES.said(value_residual),
+        SHARDS.said(qkv_shards),
         _reported(report or (), ours, theirs or golden, wanted, device),
     ):
         verdict = judged(ours, theirs, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)

@@ -67,7 +67,7 @@ def plan(
 ) -> None:
     """Show what a conversion would do: every key, bytes, pieces, disk and memory. Reads headers only."""
     from cli.hub.sources import headers_of
-    from converters.checkpoint.users_word import values_said
+    from converters.checkpoint.users_word import VALUES
     from converters.plan.plan import make_plan
     from converters.provenance import read_record
 
@@ -77,7 +77,7 @@ def plan(
         qkv_shards=qkv_shards,
     )  # fmt: skip
     family, source = _named(words)
-    with values_said(value_residual), headers_of(source) as (path, name):
+    with VALUES.said(value_residual), headers_of(source) as (path, name):
         read_record(path)
         made = make_plan(path, *named_pair(family, to, dialect), options)
         show(_lines(made, name, every=all), _content(made, name), as_json=json, quiet=quiet)

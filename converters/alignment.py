@@ -12,7 +12,7 @@ from converters.algebra.boxes import whole
 from converters.checkpoint.checkpoint import Checkpoint, StoredTensor
 from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import differing_side_files
-from converters.checkpoint.users_word import RECORD, check_n_head
+from converters.checkpoint.users_word import RECORD, check_said
 from converters.config.kinds import same
 from converters.config.layout import resolve
 from converters.config.table import RESIDUE
@@ -138,7 +138,7 @@ def align(candidate: str | Path, reference: str | Path, *, casts: bool = True) -
     one = readable(open_checkpoint(Path(candidate)), Path(candidate))
     other = open_reference(Path(reference), one)
     for side in (one, other):
-        check_n_head(side)
+        check_said(side)
     if casts:
         one, other = _bare(one), _bare(other)
     families = families_of(one.config, other.config)

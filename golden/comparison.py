@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from converters.plan.baking import STEP, bake_said
+from converters.plan.baking import BAKE, STEP
 from golden.case import ATTENTION, WIDE, Case
 from golden.errors import MissingReferenceError, UnknownLevelError
 from golden.evidence.calibration import LOW_PRECISION
@@ -80,7 +80,7 @@ def compare(
         watch=Watch(reached),
     )
     baked = any(step.get("step") == STEP for step in case.lossy_steps)
-    with bake_said(baked), enough_memory(f"{judged} cannot be judged"):
+    with BAKE.said(baked), enough_memory(f"{judged} cannot be judged"):
         return _judge(case)
 
 

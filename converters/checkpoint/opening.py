@@ -10,7 +10,7 @@ from converters.checkpoint.file_forms import find_form, titles
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.regular_files import check_folder, check_regular
 from converters.checkpoint.safetensors_header import read_header
-from converters.checkpoint.users_word import said_n_head, said_value_residual, with_n_head, with_values
+from converters.checkpoint.users_word import HEADS, VALUES, with_n_head, with_values
 from converters.checkpoint.weight_files import SINGLE, check_index, distributed, holds_weights, weight_files
 from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageError
 from converters.generations.configs import SDK, WORDS, current_config, generation_of
@@ -31,7 +31,7 @@ def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
     """
     found = find_form(source)
     checkpoint = found.form.read(found.path, dequantize) if found else open_folder(source)
-    return _of_today(with_values(with_n_head(checkpoint, said_n_head()), said_value_residual()))
+    return _of_today(with_values(with_n_head(checkpoint, HEADS.get()), VALUES.get()))
 
 
 def _of_today(stored: Checkpoint) -> Checkpoint:

@@ -8,93 +8,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from typing import Generic, TypeVar
 
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.errors import ConfigRefused, UsageError
 
-N_HEAD, RECORD = "n_head", "user_said"
-QKV_SHARDS = "qkv_shards"
-_N_HEAD: ContextVar[int | None] = ContextVar("n_head", default=None)
-
-_QKV_SHARDS: ContextVar[int | None] = ContextVar(QKV_SHARDS, default=None)
+RECORD = "user_said"
+N_HEAD, QKV_SHARDS, VALUE_RESIDUAL = "n_head", "qkv_shards", "value_residual"
+T = TypeVar("T")
 
 
-@contextmanager
-def shards_said(qkv_shards: int | None) -> Iterator[None]:
-    """The `qkv_proj` of CodeGens that are opened inside has this many shards; None: nothing is said."""
-    token = _QKV_SHARDS.set(qkv_shards)
-    try:
-        yield
-    finally:
-        _QKV_SHARDS.reset(token)
+class Word(Generic[T]):
+    """One thing that a user may say; inside `said`, `get` gives what was said, and None if nothing was."""
+
+    def __init__(self, name: str) -> None:
+        self._said: ContextVar[T | None] = ContextVar(name, default=None)
+
+    @contextmanager
+    def said(self, value: T | None) -> Iterator[None]:
+        """It is said of all that is opened inside; None: nothing is said."""
+        token = self._said.set(value)
+        try:
+            yield
+        finally:
+            self._said.reset(token)
+
+    def get(self) -> T | None:
+        """What was said."""
+        return self._said.get()
 
 
-def said_qkv_shards() -> int | None:
-    """The number of shards that was said, None if none was."""
-    return _QKV_SHARDS.get()
+HEADS: Word[int] = Word(N_HEAD)
+"""The number of heads of a model."""
+SHARDS: Word[int] = Word(QKV_SHARDS)
+"""The number of shards in the `qkv_proj` of a CodeGen."""
+VALUES: Word[bool] = Word(VALUE_RESIDUAL)
+"""Whether later layers take the values of the first."""
 
 
-VALUE_RESIDUAL = "value_residual"
-_VALUE_RESIDUAL: ContextVar[bool | None] = ContextVar(VALUE_RESIDUAL, default=None)
-
-
-@contextmanager
-def values_said(value_residual: bool | None) -> Iterator[None]:
-    """Whether later layers of models that are opened inside take the values of the first; None: nothing is said."""
-    token = _VALUE_RESIDUAL.set(value_residual)
-    try:
-        yield
-    finally:
-        _VALUE_RESIDUAL.reset(token)
-
-
-def said_value_residual() -> bool | None:
-    """What was said of the values of the first layer, None if nothing was."""
-    return _VALUE_RESIDUAL.get()
-
-
-def flag_of(value_residual: bool) -> str:
-    """The word on the command line."""
-    return "--value-residual" if value_residual else "--no-value-residual"
-
-
-def with_values(source: Checkpoint, said: bool | None) -> Checkpoint:
-    """The checkpoint with a user's word on the values of the first layer, where it is of a model that has the choice.
-
-    Raises:
-        UsageError: the source says itself, and something else.
-    """
-    own = source.config.get(VALUE_RESIDUAL)
-    if said is None or (VALUE_RESIDUAL not in source.unsaid and own is None):
-        return source
-    if VALUE_RESIDUAL not in source.unsaid:
-        if own is not said:
-            raise UsageError(f"{flag_of(said)}: {source.folder} says {VALUE_RESIDUAL} {str(own).lower()}")
-        return source
-    note = f"{VALUE_RESIDUAL} {str(said).lower()} is your word ({flag_of(said)}): no tensor shows it, and the other is"
-    note += " another function"
-    record = [*source.config.get(RECORD, []), VALUE_RESIDUAL]
-    unsaid = tuple(name for name in source.unsaid if name != VALUE_RESIDUAL)
-    config = {**source.config, VALUE_RESIDUAL: said, RECORD: record}
-    return replace(source, config=config, unsaid=unsaid, notes=(*source.notes, note))
-
-
-@contextmanager
-def heads_said(n_head: int | None) -> Iterator[None]:
-    """Sources that are opened inside and do not say their number of heads have this one; None: nothing is said."""
-    token = _N_HEAD.set(n_head)
-    try:
-        yield
-    finally:
-        _N_HEAD.reset(token)
-
-
-def said_n_head() -> int | None:
-    """The number of heads that was said, None if none was."""
-    return _N_HEAD.get()
-
-
-def check_n_head(source: Checkpoint) -> None:
+def check_said(source: Checkpoint) -> None:
     """Raises ConfigRefused if neither the source nor a user says what no tensor shows."""
     if N_HEAD in source.unsaid:
         name = source.stored[0].name
@@ -115,6 +67,33 @@ def with_n_head(source: Checkpoint, n_head: int | None) -> Checkpoint:
         f"n_head {n_head} is your word (--n-head): nothing in {source.stored[0].name} says it, and another number that"
         f" divides the width would give another function without any sign of it"
     )
-    config = {**source.config, N_HEAD: n_head, RECORD: [N_HEAD]}
-    unsaid = tuple(name for name in source.unsaid if name != N_HEAD)
+    return _with_word(source, N_HEAD, n_head, note)
+
+
+def with_values(source: Checkpoint, said: bool | None) -> Checkpoint:
+    """The checkpoint with a user's word on the values of the first layer, where it is of a model that has the choice.
+
+    Raises:
+        UsageError: the source says itself, and something else.
+    """
+    own = source.config.get(VALUE_RESIDUAL)
+    if said is None or (VALUE_RESIDUAL not in source.unsaid and own is None):
+        return source
+    if VALUE_RESIDUAL not in source.unsaid:
+        if own is not said:
+            raise UsageError(f"{flag_of(said)}: {source.folder} says {VALUE_RESIDUAL} {str(own).lower()}")
+        return source
+    note = f"{VALUE_RESIDUAL} {str(said).lower()} is your word ({flag_of(said)}): no tensor shows it, and the other is"
+    return _with_word(source, VALUE_RESIDUAL, said, f"{note} another function")
+
+
+def _with_word(source: Checkpoint, name: str, value: int | bool, note: str) -> Checkpoint:
+    record = [*source.config.get(RECORD, []), name]
+    unsaid = tuple(other for other in source.unsaid if other != name)
+    config = {**source.config, name: value, RECORD: record}
     return replace(source, config=config, unsaid=unsaid, notes=(*source.notes, note))
+
+
+def flag_of(value_residual: bool) -> str:
+    """The word on the command line."""
+    return "--value-residual" if value_residual else "--no-value-residual"

@@ -4,9 +4,6 @@ Such a matrix is stored with vectors of any length, and divided by these lengths
 matrix that is used, rounded once to the dtype that it is stored in; lengths are taken in float64.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,28 +11,15 @@ from pathlib import Path
 from converters.checkpoint.casts import as_float, from_float
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.checkpoint.scratch import scratch_file
-from converters.checkpoint.tensor_bytes import row_major_bytes
+from converters.checkpoint.users_word import Word
+from converters.plan.known_buffers import stored_bytes
 
 STEP, FIELD = "bake", "parametrized"
 ORIGINAL, BAKED = ".parametrizations.weight.original", ".weight"
 BY_COLUMNS = ".to_out."  # in keys of matrices whose columns are divided; of all others rows are
 LEAST = 1e-12  # what a shorter length counts as
-_BAKE: ContextVar[bool] = ContextVar(STEP, default=False)
-
-
-@contextmanager
-def bake_said(bake: bool) -> Iterator[None]:
-    """References that are run inside are baked."""
-    token = _BAKE.set(bake)
-    try:
-        yield
-    finally:
-        _BAKE.reset(token)
-
-
-def said_bake() -> bool:
-    """Whether references are to be baked."""
-    return _BAKE.get()
+BAKE: Word[bool] = Word(STEP)
+"""Whether references that are run are baked."""
 
 
 def with_bake(source: Checkpoint) -> Checkpoint:
@@ -66,18 +50,8 @@ def _baked(parametrised: list[StoredTensor], place: Path) -> Path:
     target = scratch_file("baked", place)
     with target.open("wb") as out:
         for tensor in parametrised:
-            out.write(_divided(tensor, _bytes(tensor)))
+            out.write(_divided(tensor, stored_bytes(tensor)))
     return target
-
-
-def _bytes(tensor: StoredTensor) -> bytes:
-    with tensor.file.open("rb") as file:
-
-        def read(begin: int, length: int) -> bytes:
-            file.seek(begin)
-            return file.read(length)
-
-        return row_major_bytes(tensor, read)
 
 
 def _divided(tensor: StoredTensor, data: bytes) -> bytes:

@@ -10,7 +10,7 @@ from converters.algebra.views import Check
 from converters.checkpoint.casts import header_dtype
 from converters.checkpoint.checkpoint import Checkpoint
 from converters.checkpoint.opening import open_checkpoint
-from converters.checkpoint.users_word import N_HEAD, check_n_head, with_n_head, with_values
+from converters.checkpoint.users_word import N_HEAD, check_said, with_n_head, with_values
 from converters.errors import NotProved, Refused, UsageError
 from converters.family import OURS, dialect_of, get_family
 from converters.family_of import family_of, target_family
@@ -106,7 +106,7 @@ def _with_word(checkpoint: Checkpoint, options: Options) -> Checkpoint:
     if options.n_head is not None and said != options.n_head:
         own = f"{N_HEAD} {said}" if said is not None else "its number of heads itself"
         raise UsageError(f"--n-head {options.n_head}: {checkpoint.folder} says {own}")
-    check_n_head(checkpoint)
+    check_said(checkpoint)
     return checkpoint
 
 

@@ -26,11 +26,11 @@ def shards_of(config: Mapping[str, Any]) -> int:
     Raises:
         CannotBuildError: the config names code of its own, and neither its sizes nor a user says the number.
     """
-    from converters.checkpoint.users_word import said_qkv_shards
+    from converters.checkpoint.users_word import SHARDS
 
     if config.get("model_type") != "codegen":
         return TRANSFORMERS
-    said = said_qkv_shards()
+    said = SHARDS.get()
     if said is not None:
         return said
     if not config.get("auto_map") and not config.get("head_dim"):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from converters.plan.baking import said_bake
+from converters.plan.baking import BAKE
 from golden.references.base import Cache, Output, Reference, config_of, embedding, extended, unwrapped
 from golden.references.sphere import cast, causal, joined, neighbours_turned, positions, reciprocal, split, wide
 
@@ -44,7 +44,7 @@ def built(config: Mapping[str, Any], stored: Mapping[str, Tensor], dtype: torch.
     """The model of a state dict, whatever wraps its keys; `value_residual` of the config, sizes from the shapes."""
     weights = unwrapped(stored)
     head_dim = 2 * len(weights[FREQUENCIES]) if FREQUENCIES in weights else int(config["head_dim"])
-    if said_bake():
+    if BAKE.get():
         weights = dict(map(baked, weights.items()))
     kept = {key: weight for key, weight in weights.items() if key != FREQUENCIES}
     return LucidrainsNGPT(bool(config["value_residual"]), head_dim, cast(kept, dtype)).eval()

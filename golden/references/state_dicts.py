@@ -35,18 +35,18 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
 
 
 def _heads(path: Path, config: Mapping[str, Any]) -> int:
-    from converters.checkpoint.users_word import said_n_head
+    from converters.checkpoint.users_word import HEADS
 
-    found = config.get("n_head") or said_n_head()
+    found = config.get("n_head") or HEADS.get()
     if found is None:
         raise FolderError(f"{path}: nothing says how many heads the model has: say it with --n-head N")
     return int(found)
 
 
 def _values(path: Path, config: Mapping[str, Any]) -> bool:
-    from converters.checkpoint.users_word import said_value_residual
+    from converters.checkpoint.users_word import VALUES
 
-    found = config.get("value_residual", said_value_residual())
+    found = config.get("value_residual", VALUES.get())
     if found is None:
         raise FolderError(
             f"{path}: nothing says whether later layers take the values of the first: say --value-residual"

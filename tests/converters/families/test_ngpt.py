@@ -17,7 +17,7 @@ from converters import family as registry
 from converters.algebra.moves import Rows
 from converters.algebra.views import Each, Same, Then
 from converters.alignment import equal_folders
-from converters.checkpoint.users_word import heads_said
+from converters.checkpoint.users_word import HEADS
 from converters.conversion import Request
 from converters.errors import ConfigRefused, CoverageRefused, NotInvertible, Refused, ShapeMismatch, UsageError
 from converters.plan.options import Options
@@ -94,7 +94,7 @@ def test_a_tutorials_file_returns_equal_and_is_one_function(case, d, n_head, ngp
     assert (config["model_type"], config["n_head"]) == ("ngpt-tutorial", n_head)
     again = convert(folder, "ngpt", output=tmp_path / "again").output
     assert equal(load_file(again / "model.safetensors"), load_file(ours / "model.safetensors"))
-    with heads_said(n_head):
+    with HEADS.said(n_head):
         assert equal_folders(tmp_path / "model.pt", folder) == []
 
 

@@ -12,7 +12,7 @@ import mixformer  # noqa: F401  transformers learns of our model
 from converters import convert
 from converters.alignment import equal_folders
 from converters.checkpoint.opening import open_checkpoint
-from converters.checkpoint.users_word import heads_said, values_said
+from converters.checkpoint.users_word import HEADS, VALUES
 from converters.conversion import Request
 from converters.errors import ConfigRefused, CoverageRefused, HeadDiffers, Refused, UnsafeFile, UsageError
 from converters.family import get_family
@@ -73,7 +73,7 @@ def equal(one, other):
 @pytest.mark.parametrize("dialect", LATER)
 def test_a_file_of_each_dialect_returns_equal_and_is_one_function(dialect, hot, tmp_path):
     source = native(dialect, hot(dialect), tmp_path / "native")
-    with values_said(True if dialect == "lucidrains" else None):
+    with VALUES.said(True if dialect == "lucidrains" else None):
         ours = convert(source, "ngpt", output=tmp_path / "ours").output
         verdict = compare(ours, source, levels=["L0", "L1", "L2"])
         assert verdict.verdict is Status.PASS and (verdict.level("L2").number or 0.0) < 1e-14
@@ -120,14 +120,14 @@ def test_each_dialects_own_file_is_told(dialect, hot, tmp_path):
         with pytest.raises(Refused, match="base_scale"):
             convert(source, "ngpt", output=tmp_path / "ours", request=Request(Options(n_head=4)))
         return
-    with heads_said(4), values_said(True):
+    with HEADS.said(4), VALUES.said(True):
         assert family_of(open_checkpoint(source).config) == f"ngpt-{dialect}"
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(ALL, 2)))
 def test_tensors_of_two_dialects_in_one_file_are_no_model(one, other, hot, tmp_path):
     torch.save({**tensors(hot(one)), **tensors(hot(other))}, tmp_path / "model.pt")
-    with pytest.raises(ConfigRefused, match="tensors of"), heads_said(4), values_said(True):
+    with pytest.raises(ConfigRefused, match="tensors of"), HEADS.said(4), VALUES.said(True):
         open_checkpoint(tmp_path / "model.pt")
 
 
@@ -258,7 +258,7 @@ def test_first_values_have_to_be_said_and_another_word_is_another_function(hot, 
         convert(source, "ngpt", output=tmp_path / "never")
     wrong = convert(source, "ngpt", output=tmp_path / "wrong", request=Request(Options(value_residual=False)))
     assert any("value_residual false is your word (--no-value-residual)" in note for note in wrong.notes)
-    with values_said(True):
+    with VALUES.said(True):
         level = compare(wrong.output, source, levels=["L2"]).level("L2")
     assert level.status is Status.FAIL and (level.number or 0.0) > 1e-2
     with pytest.raises(UsageError, match=r"--no-value-residual: .* says value_residual true"):
@@ -283,7 +283,7 @@ def test_baking_is_recorded_judged_and_written_in_the_other_form(hot, tmp_path):
     assert record["lossy_steps"] == [{"step": "bake", "tensors": 23}]
     rows = tensors(baked.output)["layers.1.attn.Wqkv.weight"].norm(dim=1)
     assert torch.allclose(rows, torch.ones_like(rows), atol=1e-6)
-    with values_said(True):
+    with VALUES.said(True):
         verdict = compare(baked.output, source, levels=["L0", "L1", "L2"])
     assert verdict.verdict is Status.PASS and (verdict.level("L2").number or 0.0) < 1e-13
     back = convert(baked.output, to="ngpt", output=tmp_path / "back").output

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from converters.checkpoint.gguf_header import read_gguf
 from converters.checkpoint.opening import open_checkpoint
-from converters.checkpoint.users_word import heads_said
+from converters.checkpoint.users_word import HEADS
 from converters.errors import ConversionError, Refused
 from converters.forms.llama2c_file import SIZES
 from converters.plan.options import Options
@@ -23,7 +23,7 @@ fuzz = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCh
 def judged(path: Path) -> None:
     """Opens and plans; what is opened lies inside its file."""
     try:
-        with heads_said(4):
+        with HEADS.said(4):
             found = open_checkpoint(path, dequantize=True)
         for tensor in found.tensors.values():
             inside = tensor.begin + tensor.nbytes <= tensor.file.stat().st_size

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from converters import convert
-from converters.checkpoint.users_word import heads_said
+from converters.checkpoint.users_word import HEADS
 from converters.conversion import Request
 from golden import Status, case, compare, record
 from golden.case import Case
@@ -70,7 +70,7 @@ def test_the_way_back_is_judged_with_the_mixformer_as_reference(pair: tuple[str,
     family, _, ours = pair
     for native in (False, True):
         back = convert(ours, to=family, output=tmp_path / str(native), request=Request(native=native)).output
-        with heads_said(4):
+        with HEADS.said(4):
             verdict = compare(back, ours)
         assert verdict.verdict is Status.PASS
         assert [verdict.level(name).status for name in ("L0", "L1", "L2")] == [Status.PASS] * 3
@@ -79,12 +79,12 @@ def test_the_way_back_is_judged_with_the_mixformer_as_reference(pair: tuple[str,
 def test_who_told_the_number_of_heads_is_no_difference(ngpt: Any, tmp_path: Path) -> None:
     (tmp_path / "native").mkdir()
     ngpt.write_tutorial(tmp_path / "native" / "model.pt")
-    with heads_said(4):
+    with HEADS.said(4):
         ours = convert(tmp_path / "native", output=tmp_path / "ours").output
     folder = convert(ours, to="ngpt-tutorial", output=tmp_path / "folder").output
     assert compare(ours, folder, levels=["L0", "L1", "L2"]).verdict is Status.PASS
     assert compare(folder, ours, levels=["L0", "L1", "L2"]).verdict is Status.PASS
-    with heads_said(6):
+    with HEADS.said(6):
         assert compare(folder, tmp_path / "native" / "model.pt", levels=["L0"]).verdict is Status.FAIL
 
 
@@ -175,7 +175,7 @@ def test_a_golden_file_is_recorded_from_a_native_file(ngpt: Any, tmp_path: Path)
     (tmp_path / "native").mkdir()
     native = tmp_path / "native" / "model.pt"
     ngpt.write_tutorial(native)
-    with heads_said(4):
+    with HEADS.said(4):
         written = record(native, tmp_path / "reference.golden")
         ours = convert(native, output=tmp_path / "ours").output
         assert compare(ours, native, golden=written, levels=["L1", "L2"]).verdict is Status.PASS

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from converters import convert
-from converters.checkpoint.users_word import heads_said
+from converters.checkpoint.users_word import HEADS
 from golden import compare
 from golden.errors import FolderError
 from golden.models.hot import make_hot
@@ -63,7 +63,7 @@ def by_sines(name: str, ngpt: Any, place: Path) -> Path:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_numbers(name: str, ngpt: Any, tmp_path: Path) -> None:
-    with heads_said(2):
+    with HEADS.said(2):
         found = logits(load_native(by_sines(name, ngpt, tmp_path), torch.float32, "eager"), FIXED)
     total, row = GOLDEN[name]
     assert found.dtype is torch.float32
@@ -72,7 +72,7 @@ def test_golden_numbers(name: str, ngpt: Any, tmp_path: Path) -> None:
 
 
 def test_golden_numbers_see_a_wrong_head_count(ngpt: Any, tmp_path: Path) -> None:
-    with heads_said(4):
+    with HEADS.said(4):
         found = logits(load_native(by_sines("tutorial", ngpt, tmp_path), torch.float32, "eager"), FIXED)
     assert float(found.sum()) != pytest.approx(GOLDEN["tutorial"][0], abs=1e-3)
 
@@ -148,7 +148,7 @@ def test_a_state_dict_without_rates_is_one_with_rates_of_one(ngpt: Any, tmp_path
     weights = ngpt.write_tutorial(tmp_path / "without.pt", rates=False, prefix="module._orig_mod.")
     ones = {key: torch.ones(24) for key in ngpt.tutorial_shapes(24, 37, 2) if key not in weights}
     torch.save(weights | ones, tmp_path / "with.pt")
-    with heads_said(4):
+    with HEADS.said(4):
         found = [logits(load_native(tmp_path / name, torch.float64, None), FIXED) for name in ("with.pt", "without.pt")]
     assert len(ones) == 4 and torch.equal(*found)
 
@@ -156,7 +156,7 @@ def test_a_state_dict_without_rates_is_one_with_rates_of_one(ngpt: Any, tmp_path
 def test_the_tutorials_model_is_not_causal_and_its_uv_scale_has_no_effect(ngpt: Any, tmp_path: Path) -> None:
     weights = ngpt.write_tutorial(tmp_path / "model.pt")
     torch.save({k: t * torch.randn(t.shape) if "S_uv" in k else t for k, t in weights.items()}, tmp_path / "other.pt")
-    with heads_said(4):
+    with HEADS.said(4):
         model, other = (load_native(tmp_path / name, torch.float64, None) for name in ("model.pt", "other.pt"))
     found, changed = logits(model, FIXED), logits(model, torch.cat((FIXED[:, :-1], torch.tensor([[7]])), 1))
     assert float((found[0, 0] - changed[0, 0]).abs().max()) > 1e-2
@@ -189,7 +189,7 @@ def test_nobody_says_how_many_heads(ngpt: Any, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "ngpt-tutorial", "n_head": 4}))
     found = logits(load_native(tmp_path / "model.pt", torch.float64, None), FIXED)
     (tmp_path / "config.json").unlink()
-    with heads_said(4):
+    with HEADS.said(4):
         assert torch.equal(found, logits(load_native(tmp_path / "model.pt", torch.float64, None), FIXED))
 
 
