@@ -10,6 +10,7 @@
         ├── ShapeMismatch           a tensor has other sizes than the config says
         ├── NotInvertible           the conversion would lose data
         ├── NotProved               the plan does not use every element exactly once
+        ├── TokenizerRefused        a form cannot hold a tokenizer; the model is written without it
         └── TargetRefused           the output cannot or must not be written
 
 Context is added on the way up with `add_note`; the command line prints message and notes.
@@ -75,6 +76,10 @@ class PluginRefused(Refused):
 
 class NotProved(Refused):
     """The boxes of a plan overlap, leave gaps or reach beyond their tensors."""
+
+
+class TokenizerRefused(Refused):
+    """A form cannot hold a tokenizer. Whoever writes the form catches it and leaves the tokenizer out."""
 
 
 class TargetRefused(Refused):

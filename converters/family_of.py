@@ -59,14 +59,20 @@ def family_of(config: Mapping[str, Any], chosen: str | None = None) -> str:
         raise ConfigRefused(
             f"config.json fits {' and '.join(fitting)}; say which it is, for example: convert {fitting[0]} SOURCE"
         )
-    known = ", ".join([*MODEL_TYPES, *(t for family in list_families() for t in family.model_types)])
     if is_unnamed(config):
         raise ConfigRefused("config.json has no model_type; say which family it is: convert FAMILY SOURCE --to TARGET")
     _refuse_known(config)
     said = config.get("model_type"), config.get("architectures")
     raise ConfigRefused(
-        f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; the known types are {known}"
+        f"config.json has model_type {said[0]!r} and architectures {said[1]!r}; the known types are"
+        f" {', '.join(_known_types())}"
     )
+
+
+def _known_types() -> list[str]:
+    """What programs write as `model_type`; names of forms that have no config.json of their own are left out."""
+    told = [family for family in list_families() if not family.dialect_of or family.classes]
+    return [*MODEL_TYPES, *(model_type for family in told for model_type in family.model_types)]
 
 
 def is_unnamed(config: Mapping[str, Any]) -> bool:

@@ -25,13 +25,13 @@ class Pager(Protocol):
         ...
 
 
-_PAGERS: dict[str, Pager] = {}
+_PAGERS: dict[Path, Pager] = {}
 
 
 @contextmanager
 def paged(folder: Path, pager: Pager) -> Iterator[None]:
     """Files of a folder that are read inside are filled by a pager."""
-    place = os.path.abspath(folder)  # noqa: PTH100  (links must stay)
+    place = _placed(folder)
     _PAGERS[place] = pager
     try:
         yield
@@ -43,8 +43,13 @@ def pager_of(file: Path) -> Pager | None:
     """Who fills a file, or the files of a folder; None for what lies on disk."""
     if not _PAGERS:
         return None
-    place = os.path.abspath(file)  # noqa: PTH100  (links must stay)
-    return _PAGERS.get(place) or _PAGERS.get(os.path.dirname(place))  # noqa: PTH120
+    place = _placed(file)
+    return _PAGERS.get(place) or _PAGERS.get(place.parent)
+
+
+def _placed(path: Path) -> Path:
+    """A path from the root, without `..`. Links stay: a stand-in may be a link, and is known by the folder it is in."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def need(file: Path, begin: int, end: int) -> None:

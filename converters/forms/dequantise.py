@@ -5,6 +5,7 @@ Rows are read, dequantised and written a few megabytes at a time.
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
@@ -45,10 +46,8 @@ def as_float32(path: Path, tensors: Sequence[GgufTensor], place: Path) -> Path:
     Raises:
         UnsafeFile: the package is missing, or a tensor cannot be dequantised.
     """
-    try:
-        import gguf  # noqa: F401  only whether it is installed
-    except ImportError:
-        raise UnsafeFile("--dequantize needs the gguf package; install it with: pip install gguf") from None
+    if find_spec("gguf") is None:
+        raise UnsafeFile("--dequantize needs the gguf package; install it with: pip install gguf")
     target = scratch_file(path.stem, place)
     with path.open("rb") as source, target.open("wb") as out:
         for tensor in tensors:

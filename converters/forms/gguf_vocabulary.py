@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from converters.checkpoint.json_files import read_json
-from converters.errors import UnsafeFile
+from converters.errors import TokenizerRefused, UnsafeFile
 from converters.forms.tokenizer_splits import bos_and_eos, is_sentencepiece, split_name
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 FLAGS = ("single_word", "lstrip", "rstrip")
-
-
-class Unheld(Exception):  # noqa: N818  (a reason, not a failure)
-    """Why a tokenizer is not written."""
 
 
 @dataclass(frozen=True)
@@ -46,32 +42,29 @@ def vocabulary_of(folder: Path, rows: int) -> Vocabulary:
     """The tokenizer of a folder for an embedding of `rows` rows; ids without a token are unused.
 
     Raises:
-        Unheld: there is none, or llama.cpp would not make the same tokens of it.
+        TokenizerRefused: there is none, or llama.cpp would not make the same tokens of it.
     """
     path = folder / "tokenizer.json"
     if not folder.is_dir() or not path.is_file():
-        raise Unheld("there is no tokenizer.json beside the model")
+        raise TokenizerRefused("there is no tokenizer.json beside the model")
     try:
         content = read_json(path)
         return _held(content, rows, _template(folder))
     except UnsafeFile as error:
-        raise Unheld(str(error)) from None
+        raise TokenizerRefused(str(error)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unheld(f"tokenizer.json has an unknown form ({type(error).__name__}: {error})") from None
+        raise TokenizerRefused(f"tokenizer.json has an unknown form ({type(error).__name__}: {error})") from None
 
 
 def _held(content: Mapping[str, Any], rows: int, template: str) -> Vocabulary:
     model = content["model"]
     if model.get("type", "BPE") != "BPE":
-        raise Unheld(f"its model is {model['type']}, only BPE is written")
+        raise TokenizerRefused(f"its model is {model['type']}, only BPE is written")
     if model.get("dropout") or model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
-        raise Unheld("its model has dropout, a prefix of subwords or a suffix of words")
+        raise TokenizerRefused("its model has dropout, a prefix of subwords or a suffix of words")
     merges = [_pair(merge) for merge in model["merges"]]
     tokens, kinds = _tokens(content, rows)
-    try:
-        bos, eos = bos_and_eos(content.get("post_processor"))
-    except LookupError as error:
-        raise Unheld(str(error.args[0])) from None
+    bos, eos = bos_and_eos(content.get("post_processor"))
     if is_sentencepiece(content):
         kinds = [BYTE if _is_byte(t) and kind == NORMAL else kind for t, kind in zip(tokens, kinds, strict=True)]
         unknown = model["vocab"].get(model.get("unk_token"))
@@ -81,9 +74,9 @@ def _held(content: Mapping[str, Any], rows: int, template: str) -> Vocabulary:
         return Vocabulary("llama", tuple(tokens), tuple(kinds), scores, (), "", bos, eos, unknown, template)
     split = split_name(content)
     if not split:
-        raise Unheld("its way to split text is none that llama.cpp has a name for and this tool knows")
+        raise TokenizerRefused("its way to split text is none that llama.cpp has a name for and this tool knows")
     if not merges:
-        raise Unheld("it has no merges, and llama.cpp reads no BPE without")
+        raise TokenizerRefused("it has no merges, and llama.cpp reads no BPE without")
     texts = tuple(f"{left} {right}" for left, right in merges)
     return Vocabulary("gpt2", tuple(tokens), tuple(kinds), (), texts, split, bos, eos, None, template)
 
@@ -101,12 +94,12 @@ def _tokens(content: Mapping[str, Any], rows: int) -> tuple[list[str], list[int]
     found = {number: (token, NORMAL) for token, number in content["model"]["vocab"].items()}
     for added in content.get("added_tokens") or ():
         if any(added.get(flag) for flag in FLAGS):
-            raise Unheld(f"its token {added['content']!r} takes spaces beside it, or only whole words")
+            raise TokenizerRefused(f"its token {added['content']!r} takes spaces beside it, or only whole words")
         found[added["id"]] = (added["content"], CONTROL if added["special"] else USER_DEFINED)
     if any(type(number) is not int or not isinstance(token, str) for number, (token, _) in found.items()):
         raise TypeError("tokens that are no texts, or ids that are no integers")
     if found and not 0 <= min(found) <= max(found) < rows:
-        raise Unheld(f"it has the token {max(found)}, and the embedding has {rows} rows")
+        raise TokenizerRefused(f"it has the token {max(found)}, and the embedding has {rows} rows")
     listed = [found.get(k, (f"[PAD{k}]", UNUSED)) for k in range(rows)]
     return [token for token, _ in listed], [kind for _, kind in listed]
 
@@ -122,21 +115,22 @@ def _scores(tokens: Sequence[str], kinds: Sequence[int], merges: Sequence[tuple[
     two must be merges, and must stand together.
 
     Raises:
-        Unheld: that is not so.
+        TokenizerRefused: that is not so.
     """
     order: dict[str, int] = {}
     last = ""
     for left, right in merges:
         made = left + right
         if made in order and made != last:
-            raise Unheld(f"its merges for {made!r} do not stand together, as those of a sentencepiece model do")
+            why = f"its merges for {made!r} do not stand together, as those of a sentencepiece model do"
+            raise TokenizerRefused(why)
         last = made
         order.setdefault(made, len(order))
     known = {token for token, kind in zip(tokens, kinds, strict=True) if kind == NORMAL}
     given = set(merges)
     for token in known:
         if any(pair not in given for pair in _halves(token, known)):
-            raise Unheld(f"it has no merge for a way to make {token!r}, and llama.cpp would make it so")
+            raise TokenizerRefused(f"it has no merge for a way to make {token!r}, and llama.cpp would make it so")
     return tuple(
         -float(order[t]) if kind == NORMAL and t in order else 0.0 for t, kind in zip(tokens, kinds, strict=True)
     )

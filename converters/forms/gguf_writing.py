@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from converters.algebra.boxes import whole
 from converters.checkpoint.gguf_header import shortest
 from converters.engine.shard_layout import Shard
-from converters.errors import NotInvertible, UnsafeFile
+from converters.errors import NotInvertible, TokenizerRefused, UnsafeFile
 from converters.families.shared.gguf_fields import frequency_factors
 from converters.forms.gguf_file import EMBEDDING, FREQUENCIES, SCALE
-from converters.forms.gguf_vocabulary import Unheld, Vocabulary, vocabulary_of
+from converters.forms.gguf_vocabulary import Vocabulary, vocabulary_of
 from converters.plan.known_buffers import Table
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor, casted
@@ -57,7 +57,7 @@ def notes(plan: Plan) -> list[str]:
             said.append(f"{name}_token_id {ids} but for the first")
     try:
         _vocabulary(plan)
-    except Unheld as why:
+    except TokenizerRefused as why:
         said.append(f"the tokenizer, tokenizer.ggml.model is none: {why}")
     return said
 
@@ -152,14 +152,14 @@ def _vocabulary(plan: Plan) -> Vocabulary:
     """The tokenizer beside the source.
 
     Raises:
-        Unheld: it is not written.
+        TokenizerRefused: it is not written.
     """
     rows = next(tensor.shape[0] for tensor in plan.tensors if tensor.key == EMBEDDING)
     found = vocabulary_of(plan.source.folder, rows)
     for name, number in (("bos", found.bos), ("eos", found.eos)):
         said = _first(plan.config.get(TOKEN_ID.format(name)))
         if number is not None and said not in (None, number):
-            raise Unheld(f"it puts the token {number} around a text as {name}, and config.json says {said}")
+            raise TokenizerRefused(f"it puts the token {number} around a text as {name}, and config.json says {said}")
     return found
 
 
@@ -174,7 +174,7 @@ def _write_vocabulary(writer: "GGUFWriter", plan: Plan) -> None:
     said = {name: _first(plan.config.get(TOKEN_ID.format(name))) for name in SPECIAL}
     try:
         found = _vocabulary(plan)
-    except Unheld:
+    except TokenizerRefused:
         writer.add_tokenizer_model("none")
     else:
         said |= {"bos": said["bos"] if found.bos is None else found.bos, "unknown": found.unknown}

@@ -6,6 +6,8 @@ Source: `llama-vocab.cpp` of llama.cpp, whose expressions for `gpt-2`, `llama-bp
 from collections.abc import Mapping
 from typing import Any
 
+from converters.errors import TokenizerRefused
+
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -56,23 +58,23 @@ def bos_and_eos(processor: Any) -> tuple[int | None, int | None]:
     """The ids of the tokens that are put before and behind a text.
 
     Raises:
-        LookupError: it does something else; the argument says what.
+        TokenizerRefused: it does something else.
     """
     found: tuple[int | None, int | None] = (None, None)
     for step in _steps(processor, "processors"):
         if step["type"] == "ByteLevel":
             continue
         if step["type"] != "TemplateProcessing":
-            raise LookupError(f"it has a post-processor {step['type']}, which llama.cpp does not have")
+            raise TokenizerRefused(f"it has a post-processor {step['type']}, which llama.cpp does not have")
         found = _around(step)
     return found
 
 
 def _around(step: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    kinds = [next(iter(item)) for item in step["single"]]
+    kinds = [kind for (kind,) in step["single"]]
     at = kinds.index("Sequence") if kinds.count("Sequence") == 1 else -1
     if at not in (0, 1) or len(kinds) - at > 2:
-        raise LookupError("it puts more around a text than one token before and one behind")
+        raise TokenizerRefused("it puts more around a text than one token before and one behind")
     ids = [_id(step, item) if "SpecialToken" in item else None for item in step["single"]]
     return ids[0] if at else None, ids[-1] if len(ids) > at + 1 else None
 

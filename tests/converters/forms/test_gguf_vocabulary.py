@@ -9,7 +9,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from converters import convert
 from converters.conversion import Request
-from converters.forms.gguf_vocabulary import Unheld, vocabulary_of
+from converters.errors import TokenizerRefused
+from converters.forms.gguf_vocabulary import vocabulary_of
 from converters.forms.tokenizer_splits import LLAMA3
 
 ROWS = 332
@@ -133,6 +134,7 @@ UNHELD = {
     "has no merge for a way to make": lambda: _with_merges([["t", "h"]]),
     "do not stand together": lambda: _with_merges(SCATTERED),
     "unknown form": lambda: {"version": "1.0"},
+    "an unknown form": lambda: changed(byte_level(), post_processor={"type": "TemplateProcessing", "single": [{}]}),
     "more around a text": lambda: changed(
         byte_level(), post_processor={"type": "TemplateProcessing", "single": [{"Sequence": {}}, {"Sequence": {}}]}
     ),
@@ -149,7 +151,7 @@ def test_a_tokenizer_that_llama_cpp_reads_otherwise_is_left_out_by_name(reason, 
     hot = tmp_path / "hot"
     shutil.copytree(hot_llama(), hot)
     (hot / "tokenizer.json").write_text(json.dumps(UNHELD[reason]()))
-    with pytest.raises(Unheld, match=reason):
+    with pytest.raises(TokenizerRefused, match=reason):
         vocabulary_of(hot, ROWS)
     path, notes = written(hot, "llama-gguf", tmp_path / "out")
     assert any(reason in note and note.startswith("not in model.gguf: the tokenizer") for note in notes)
