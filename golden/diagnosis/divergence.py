@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from golden.evidence.error_meter import ErrorMeter
+from golden.errors import CannotRunError
 from golden.evidence.live import Evidence
 from golden.evidence.prompts import Prompt
-from golden.evidence.stages import Stages, diagnosis_prompt, stage_value, stages_of
+from golden.evidence.stages import diagnosis_prompt, stage_value
+from golden.levels.by_layer import SLACK, compared_stages, row_error
 from golden.levels.function import Budget
 from golden.models.running import ModelRunner
 from golden.verdict import Reading
-
-SLACK = 10.0
-"""A stage differs above this many budgets of the logits: hidden states are compared row by row."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +28,15 @@ class Divergence:
     def __str__(self) -> str:
         return f"{self.stage}: rms {self.reading.rms:.3g}, max {self.reading.max:.3g} of its size"
 
-    def is_mended(self, candidate: ModelRunner, limit: float) -> bool:
-        """Whether the candidate has the reference's values at this stage now."""
-        found = stage_value(candidate, self.prompt, self.stage)
+    def is_gone(self, candidate: ModelRunner, limit: float) -> bool:
+        """Whether the candidate has the reference's values at this stage now; not where it cannot be run."""
+        try:
+            found = stage_value(candidate, self.prompt, self.stage)
+        except CannotRunError:
+            return False
         if found is None or found.shape[0] != self.expected.shape[0]:
             return False
-        return relative(self.stage, found, self.expected).rms <= SLACK * limit
+        return row_error(self.stage, found, self.expected).rms <= SLACK * limit
 
 
 def find_divergence(candidate: ModelRunner, evidence: Evidence, budget: Budget, index: int | None) -> Divergence | None:
@@ -49,30 +49,7 @@ def find_divergence(candidate: ModelRunner, evidence: Evidence, budget: Budget, 
     """
     shortest = diagnosis_prompt(evidence.prompts)
     for number in dict.fromkeys((shortest, shortest if index is None else index)):
-        prompt = evidence.prompts[number]
-        found = dict(_stages(candidate, prompt))
-        for name, expected in evidence.stages(number):
-            values = found.get(name)
-            if values is None or values.shape[0] != expected.shape[0]:
-                continue
-            reading = relative(name, values, expected)
+        for reading, expected in compared_stages(candidate, evidence, number):
             if not reading.rms <= SLACK * budget.rms:
-                return Divergence(name, reading, expected, prompt)
+                return Divergence(reading.name, reading, expected, evidence.prompts[number])
     return None
-
-
-def _stages(candidate: ModelRunner, prompt: Prompt) -> Stages:
-    try:
-        return stages_of(candidate, prompt)
-    except (RuntimeError, ValueError, IndexError, TypeError):
-        return []
-
-
-def relative(name: str, found: Tensor, expected: Tensor) -> Reading:
-    """Both (tokens, width), each row in units of the expected one: positions of one stage may differ by 1e8 in size."""
-    width = min(found.shape[-1], expected.shape[-1])
-    sizes = expected[:, :width].double().square().mean(-1, keepdim=True).sqrt()
-    sizes = torch.where(sizes > 0, sizes, 1.0)
-    meter = ErrorMeter()
-    meter.add(name, found[:, :width] / sizes, expected[:, :width] / sizes)
-    return meter.total(name, 1.0)

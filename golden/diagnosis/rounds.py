@@ -87,7 +87,7 @@ def _tried(bench: Bench, patient: Patient, hypothesis: Hypothesis, divergence: D
     touched = {key: patient.weights[key].clone() for key in hypothesis.keys(patient)}
     hypothesis.undo(patient)
     found = None
-    if divergence is None or divergence.is_mended(bench.runner, limit):
+    if divergence is None or divergence.is_gone(bench.runner, limit):
         found = _judged(bench, hypothesis, divergence, limit)
     if found is None:
         for key, values in touched.items():
@@ -105,7 +105,7 @@ def _reconfigured(
         return None
     before, bench.runner = bench.runner, runner
     found = None
-    if divergence is None or divergence.is_mended(runner, bench.budget.rms):
+    if divergence is None or divergence.is_gone(runner, bench.budget.rms):
         found = _judged(bench, hypothesis, divergence, bench.budget.rms)
     if found is None:
         bench.runner = before

@@ -18,33 +18,32 @@ SLACK = 10.0
 
 
 def stage_readings(candidate: ModelRunner, evidence: Evidence) -> tuple[Reading, ...]:
-    """One reading a stage that both models have, in order, on the diagnosis prompt.
+    """The readings of `compared_stages` on the diagnosis prompt."""
+    return tuple(reading for reading, _ in compared_stages(candidate, evidence, diagnosis_prompt(evidence.prompts)))
 
-    Each position counts in units of its own size, because positions of one stage may differ by 1e8 in size. Empty where
-    the evidence has no hidden states, or the candidate cannot run the prompt.
+
+def compared_stages(candidate: ModelRunner, evidence: Evidence, index: int) -> Iterator[tuple[Reading, Tensor]]:
+    """A reading and the reference's values (tokens, width) of each stage that both models have, in order, on a prompt.
+
+    Nothing where the evidence has no hidden states of that prompt, or the candidate cannot run it.
     """
-    index = diagnosis_prompt(evidence.prompts)
     expected = evidence.stages(index)
     if not expected:
-        return ()
+        return
     try:
         found = dict(stages_of(candidate, evidence.prompts[index]))
     except (RuntimeError, ValueError, IndexError, TypeError):
-        return ()
-    return tuple(_readings(expected, found))
-
-
-def _readings(expected: list[tuple[str, Tensor]], found: dict[str, Tensor]) -> Iterator[Reading]:
+        return
     for name, true in expected:
         if name in found and found[name].shape[0] == true.shape[0]:
-            yield _relative(name, found[name], true)
+            yield row_error(name, found[name], true), true
 
 
-def _relative(name: str, found: Tensor, true: Tensor) -> Reading:
-    """Both (tokens, width)."""
+def row_error(name: str, found: Tensor, true: Tensor) -> Reading:
+    """Both (tokens, width), each row in units of the true one: positions of one stage may differ by 1e8 in size."""
     width = min(found.shape[-1], true.shape[-1])
     sizes = true[:, :width].double().square().mean(-1, keepdim=True).sqrt()  # (tokens, 1)
-    units = sizes + (sizes == 0).to(torch.float64)  # a position of zeros counts as it is
+    units = torch.where(sizes > 0, sizes, 1.0)  # a row of zeros counts as it is
     meter = ErrorMeter()
     meter.add(name, found[:, :width] / units, true[:, :width] / units)
     return meter.total(name, 1.0)
