@@ -16,7 +16,7 @@ from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.live import Evidence
 from golden.faults.model_copy import Patient, relink
 from golden.levels.function import Budget, compare_table
-from golden.models.anatomy import Anatomy, read_anatomy
+from golden.models.anatomy import Anatomy, known_anatomy
 from golden.models.folders import read_config
 from golden.models.loading import load_model
 from golden.models.parts import Part
@@ -133,11 +133,8 @@ class Bench:
 
     @property
     def anatomy(self) -> Anatomy | None:
-        """Where the parts of the candidate lie; None for an architecture that `read_anatomy` does not know."""
-        try:
-            return read_anatomy(read_config(self.folder), self.weights)
-        except (KeyError, TypeError, AttributeError, ValueError, IndexError):
-            return None
+        """Where the parts of the candidate lie; None for an architecture that is not known."""
+        return known_anatomy(read_config(self.folder), self.weights)
 
     def reload(self, config: dict[str, Any]) -> ModelRunner | None:
         """The candidate under another config, with all edits; None where that config does not fit its weights.

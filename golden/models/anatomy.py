@@ -55,6 +55,14 @@ def read_anatomy(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy:
     return _mixformer(config, keys) if config.get("model_type") == MIXFORMER else _theirs(config, keys)
 
 
+def known_anatomy(config: Mapping[str, Any], keys: Mapping[str, Any]) -> Anatomy | None:
+    """The anatomy of a model folder; None for an architecture that `read_anatomy` does not know."""
+    try:
+        return read_anatomy(config, keys)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
+        return None
+
+
 def _present(parts: Iterator[tuple[str, Part]], keys: Mapping[str, Any]) -> dict[str, Part]:
     return {role: part for role, part in parts if part.key in keys}
 

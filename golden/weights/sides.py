@@ -24,7 +24,7 @@ from converters.errors import ConversionError
 from converters.plan.options import DEFAULTS
 from converters.plan.plan import Plan
 from converters.plan.rules import TargetTensor, casted
-from golden.models.anatomy import read_anatomy
+from golden.models.anatomy import known_anatomy
 from golden.models.parts import Part
 
 Numbers = np.ndarray[Any, np.dtype[Any]]
@@ -176,16 +176,12 @@ def _sides(plan: Plan, held: Checkpoint) -> Sides:
     made_of = {tensor.key: tensor for tensor in plan.tensors}
     lacks += [Lack(key, "extra") for key in sorted(held.tensors.keys() - made_of.keys())]
     as_stored = {tensor.key: tensor for tensor in identity(held).tensors if tensor.key in expected}
-    anatomy = _anatomy(plan.config, made_of)
+    anatomy = known_anatomy(plan.config, made_of)
     parts = {role: part for role, part in anatomy.parts.items() if part.key in expected} if anatomy else {}
     parts |= {key: Part(key) for key in expected.keys() - {part.key for part in parts.values()}}
-    own = _anatomy(held.config, as_stored)
+    own = known_anatomy(held.config, as_stored)
     sizes: tuple[int, int, int, int]
     sizes = (anatomy.head_dim, anatomy.n_head, anatomy.n_head_kv, anatomy.n_layer) if anatomy else (0, 0, 0, 0)
-    wide = {
-        key: widened(t, held.tensors[key].dtype) if key in expected and key not in narrowed else t
-        for key, t in made_of.items()
-    }
     wide = {
         key: widened(tensor, held.tensors[key].dtype) if key in expected and key not in narrowed else tensor
         for key, tensor in made_of.items()
@@ -210,10 +206,3 @@ def _in_dtype(tensor: TargetTensor, dtype: str) -> TargetTensor:
     if dtype == tensor.dtype:
         return tensor
     return widened(tensor, dtype) if ORDER[dtype] > ORDER[tensor.dtype] else casted([tensor], dtype)[0]
-
-
-def _anatomy(config: Mapping[str, Any], tensors: Mapping[str, TargetTensor]) -> Any:
-    try:
-        return read_anatomy(config, tensors)
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError):
-        return None
