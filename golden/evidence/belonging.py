@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from golden.evidence.golden_header import read_golden_header
+from converters.checkpoint.cache_folders import sha256_of
+from golden.evidence.golden_header import TOKENIZERS, read_golden_header
 from golden.models.folders import check_folder, read_config, weight_files
 from golden.references import is_native, native_files
 from golden.watching import Progress
 
 CONFIG = "config.json"
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
-PIECE = 1 << 20  # bytes read at a time
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def _changes(
         if progress is not None:
             progress("hashing, bytes", done, total)
         done += path.stat().st_size
-        if _sha256(path) != recorded[name] and not (name == CONFIG and _says_the_same(place, header)):
+        if sha256_of(path) != recorded[name] and not (name == CONFIG and _says_the_same(place, header)):
             yield f"{name} is not the file that was recorded: its sha256 differs"
 
 
@@ -98,12 +96,7 @@ def _notes(place: Path, recorded: Mapping[str, str], header: Mapping[str, Any]) 
     if (
         CONFIG in recorded
         and config.is_file()
-        and _sha256(config) != recorded[CONFIG]
+        and sha256_of(config) != recorded[CONFIG]
         and _says_the_same(place, header)
     ):
         yield f"{CONFIG} is written otherwise and says the same"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -32,6 +32,8 @@ REQUIRED = (
     "calibrations",
     "continuation_fresh",
 )
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
+"""Files beside config.json and the weights whose sha256 is recorded."""
 ROW_COLUMNS = 4
 """Columns of a row of an embedding table."""
 ROLES = ("norm_1", "activation", "attention", "mlp")

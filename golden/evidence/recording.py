@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -13,13 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from converters.checkpoint.cache_folders import sha256_of
 from converters.engine.output_folder import make_folders
 from golden.errors import GoldenError, UnknownLevelError, UnverifiableError
 from golden.evidence.beside_weights import beside_weights
 from golden.evidence.calibration import LOW_PRECISION, Calibration, attention_spread, calibrate, to_json
 from golden.evidence.extremes import divided, extremes
 from golden.evidence.golden_file import GoldenEvidence, content_digest
-from golden.evidence.golden_header import HEADER, VERSION
+from golden.evidence.golden_header import HEADER, TOKENIZERS, VERSION
 from golden.evidence.live import LiveEvidence, open_reference
 from golden.evidence.prompts import prompt_length, reference_prompts
 from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, fitting_sketch, project
@@ -237,9 +237,8 @@ def _hashes(folder: Path) -> Iterator[tuple[str, str]]:
     files = native_files(folder) if is_native(folder) else weight_files(folder)
     place = folder if folder.is_dir() else folder.parent
     names = [path.name for path in files]
-    names += ["config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt"]
+    names += ["config.json", *TOKENIZERS]
     for name in names if folder.is_dir() else names[: len(files)]:
         path = place / name
         if path.exists():
-            with path.open("rb") as file:
-                yield name, hashlib.file_digest(file, "sha256").hexdigest()
+            yield name, sha256_of(path)
