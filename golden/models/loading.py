@@ -144,7 +144,7 @@ def loading_problems(info: Mapping[str, Any], model_type: object) -> Iterator[st
     """
     for key in sorted(info["missing_keys"]):
         yield f"{key}: the model needs it, the files do not have it"
-    suffixes = known_buffers(model_type)
+    suffixes = known_buffers(model_type) if info["unexpected_keys"] else ()
     for key in sorted(key for key in info["unexpected_keys"] if not key.endswith(suffixes)):
         yield f"{key}: the files have it, the model does not know it"
     for key, found, expected in sorted(info["mismatched_keys"]):
