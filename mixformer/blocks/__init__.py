@@ -17,7 +17,7 @@ from mixformer.blocks.parallel import ParallelBlock
 from mixformer.blocks.parallel_two_norms import ParallelTwoNormsBlock
 from mixformer.blocks.residual import ResidualBlock
 from mixformer.blocks.sequential import SequentialBlock
-from mixformer.registry import check_keywords, look_up, takes, takes_any_keyword
+from mixformer.registry import check_keywords, check_types, look_up, takes, takes_any_keyword
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ def _block(config: PreTrainedConfig, entry: dict[str, Any], block_idx: int, path
         if optional and not (key in TASK_DICTS and takes_any_keyword(block_class)):
             keywords.pop(key, None)
     check_keywords(block_class, keywords, path)
+    check_types(block_class, keywords, path)
     if takes(block_class, "block_idx"):
         keywords["block_idx"] = block_idx
     return with_cache_support(block_class(config, **keywords))

@@ -150,6 +150,8 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "no rates": ("attn_alpha", None, r"architecture\.attn_alpha"),
     "no residual": ("residual", None, r"architecture\.residual"),
     "unknown residual": ("residual", "slerp", "one of"),
+    "a word for signed rates": ("signed_rates", "false", r"architecture\.signed_rates"),
+    "a word for the stream": ("normalize_stream", "false", r"architecture\.normalize_stream"),
     "another norm": ("norm", {"norm_cls": "rms"}, r"architecture\.norm"),
     "a scale without scaling": ("mlp_alpha", {"init": 1.0}, r"architecture\.mlp_alpha"),
     "a scaling of 0": ("mlp_alpha", {"init": 1.0, "scaling": 0.0}, "other than 0"),
