@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from mixformer.architecture import block_path
-from mixformer.blocks.branches import first, keywords_of, supports_cache, taken
-from mixformer.blocks.mixers import get_mixer
-from mixformer.blocks.mlps import get_mlp
-from mixformer.blocks.norms import get_norm
+from mixformer.blocks.branches import first, taken
+from mixformer.blocks.sequential import SequentialBlock
 from mixformer.errors import invalid
 
 PLACES = ("before", "after", "both")
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(SequentialBlock):
     """x += m * drop(after_1(attn(ln_1(x)))), then x += m * drop(after_2(mlp(ln_2(x)))), m = residual_scale.
 
     "before" has the norms `ln_1`, `ln_2` alone (Granite), "after" `after_1`, `after_2` alone (OLMo-2), "both" all four
@@ -44,28 +43,17 @@ class ResidualBlock(nn.Module):
         residual_scale: float = 1.0,
         block_idx: int | None = None,
     ) -> None:
-        super().__init__()
         path = block_path(config.architecture, block_idx)
         if norms not in PLACES:
             raise invalid(f"{path}.norms", norms, f"one of {list(PLACES)}")
-        if isinstance(residual_scale, bool) or not isinstance(residual_scale, int | float):
-            raise invalid(f"{path}.residual_scale", residual_scale, "a number")
-        self.residual_scale = float(residual_scale)
-        for name, there in (("ln", norms != "after"), ("after", norms != "before")):
-            for k in (1, 2):
-                made = get_norm(config.n_embd, norm, config=config, block_idx=block_idx) if there else nn.Identity()
-                setattr(self, f"{name}_{k}", made)
-        self.attn = get_mixer(config, mixer_config=mixer, mixer_idx=block_idx)
-        self.mlp = get_mlp(config, mlp_config=mlp, block_idx=block_idx)
-        self.resid_attn_dropout = nn.Dropout(config.resid_pdrop)
-        self.resid_mlp_dropout = nn.Dropout(config.resid_pdrop)
-        self.block_idx = block_idx
-        self.mixer_keywords = keywords_of(self.attn)
+        self.norms, self.residual_scale = norms, float(residual_scale)
+        super().__init__(config, mixer, mlp, norm, block_idx)
 
-    @property
-    def supports_cache(self) -> bool:
-        """Whether this block decodes onto a cache."""
-        return supports_cache(self.attn)
+    def add_norms(self, make: Callable[[], nn.Module]) -> None:
+        """`ln_1`, `ln_2` before the branches, `after_1`, `after_2` behind them; an `Identity` where there is none."""
+        before, after = self.norms != "after", self.norms != "before"
+        self.ln_1, self.ln_2 = (make() if before else nn.Identity() for _ in range(2))
+        self.after_1, self.after_2 = (make() if after else nn.Identity() for _ in range(2))
 
     def forward(self, hidden_states: Tensor | tuple[Tensor, ...], **kwargs: Any) -> tuple[Tensor]:
         """(B, S, n_embd) to a 1-tuple of (B, S, n_embd); keyword arguments that the mixer takes go to it."""

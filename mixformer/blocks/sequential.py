@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,14 +33,17 @@ class SequentialBlock(nn.Module):
         block_idx: int | None = None,
     ) -> None:
         super().__init__()
-        self.ln_1 = get_norm(config.n_embd, norm_config=norm, config=config, block_idx=block_idx)
-        self.ln_2 = get_norm(config.n_embd, norm_config=norm, config=config, block_idx=block_idx)
+        self.add_norms(partial(get_norm, config.n_embd, norm_config=norm, config=config, block_idx=block_idx))
         self.attn = get_mixer(config, mixer_config=mixer, mixer_idx=block_idx)
         self.mlp = get_mlp(config, mlp_config=mlp, block_idx=block_idx)
         self.resid_attn_dropout = nn.Dropout(config.resid_pdrop)
         self.resid_mlp_dropout = nn.Dropout(config.resid_pdrop)
         self.block_idx = block_idx
         self.mixer_keywords = keywords_of(self.attn)
+
+    def add_norms(self, make: Callable[[], nn.Module]) -> None:
+        """Give the block its norms, before the parts with which its state_dict goes on."""
+        self.ln_1, self.ln_2 = make(), make()
 
     @property
     def supports_cache(self) -> bool:
