@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from mixformer.blocks.mlps.sizes import inner_width, mlp_path
-from mixformer.precision import accumulation_dtype, computed_in_own_dtype, floating_dtype
+from mixformer.blocks.mlps.mlp import UnbiasedMLP
+from mixformer.precision import accumulation_dtype
 
 
 class XIELU(nn.Module):
@@ -37,17 +37,11 @@ class XIELU(nn.Module):
         return (torch.where(wide > 0, above, below) + beta * wide).to(x.dtype)
 
 
-class XIELUMLP(nn.Module):
-    """fc2(act(fc1(x))). Parameters: `fc1.weight` (n_inner, n_embd), `fc2.weight` (n_embd, n_inner), those of `act`.
+class XIELUMLP(UnbiasedMLP):
+    """`UnbiasedMLP` with `XIELU` in the place of a named activation. Parameters: `act.*` besides.
 
     Args:
-        config: The model's configuration.
-        n_inner: Width, by default `config.n_inner`, else 4 * n_embd.
-        dtype: Name of the dtype of the matrices, in which the part then computes; by default torch's.
-        layer_idx: Index of the block, for errors.
-
-    Raises:
-        ConfigurationError: naming the keyword, what was found and what was expected.
+        config, n_inner, dtype, layer_idx: As in `MLP`.
     """
 
     def __init__(
@@ -57,17 +51,5 @@ class XIELUMLP(nn.Module):
         dtype: str | torch.dtype | None = None,
         layer_idx: int | None = None,
     ) -> None:
-        super().__init__()
-        path = mlp_path(config, layer_idx)
-        self.n_inner = width = inner_width(config, n_inner, path)
-        self.dtype = floating_dtype(dtype, path)
+        super().__init__(config, n_inner, dtype=dtype, layer_idx=layer_idx)
         self.act = XIELU()
-        self.fc1 = nn.Linear(config.n_embd, width, bias=False, dtype=self.dtype)
-        self.fc2 = nn.Linear(width, config.n_embd, bias=False, dtype=self.dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., n_embd) to (..., n_embd)."""
-        return computed_in_own_dtype(self._compute, x, self.fc1.weight, self.dtype)
-
-    def _compute(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from mixformer.blocks.norms import get_norm
+from mixformer.blocks.norms.rms import rms_norm
 from mixformer.errors import invalid
 from mixformer.precision import accumulation_dtype
 
@@ -18,7 +19,7 @@ CENTRED = {"torch": True, "low_precision": True, "rms": False, "flash_rms": Fals
 PLAIN = {"norm_cls", "eps", "bias"}  # what a norm may say whose weight is another for each head
 
 
-class HeadwiseRMSNorm(nn.Module):
+class HeadwiseNorm(nn.Module):
     """A norm over each head, with another weight for each head and without a bias.
 
     Parameter: `weight` (heads * head_dim,), head after head. Computed in the accumulation dtype and rounded once.
@@ -36,11 +37,9 @@ class HeadwiseRMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., heads, head_dim) to the same, in the same dtype."""
-        acc = accumulation_dtype(x.dtype)
-        wide = x.to(acc)
+        wide = x.to(accumulation_dtype(x.dtype))
         wide = wide - wide.mean(-1, keepdim=True) if self.centred else wide
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return (wide * self.weight.to(acc).view(self.heads, self.head_dim)).to(x.dtype)
+        return rms_norm(wide, self.weight.view(self.heads, self.head_dim), self.eps).to(x.dtype)
 
 
 def checked_over(over: str, qk_norm: bool, path: str) -> str:
@@ -68,7 +67,7 @@ def norms_of_heads(
     """The norms of q and of k.
 
     Args:
-        over: "head" for one weight (head_dim,), "each_head" for `HeadwiseRMSNorm`, "width" for a norm over all heads.
+        over: "head" for one weight (head_dim,), "each_head" for `HeadwiseNorm`, "width" for a norm over all heads.
         heads: Of q and of k.
         head_dim: Width of a head.
         entry: The norm of the block.
@@ -82,7 +81,7 @@ def norms_of_heads(
         kind = entry.get("norm_cls")
         if kind not in CENTRED or set(entry) - PLAIN:
             raise invalid(f"{path}.qk_norm_over", over, f"another one with the norm {dict(entry)}")
-        return [HeadwiseRMSNorm(n, head_dim, float(entry.get("eps", 1e-5)), CENTRED[kind]) for n in heads]
+        return [HeadwiseNorm(n, head_dim, float(entry.get("eps", 1e-5)), CENTRED[kind]) for n in heads]
     widths = [n * head_dim if over == "width" else head_dim for n in heads]
     return [get_norm(width, dict(entry), config=config, block_idx=layer_idx) for width in widths]
 
