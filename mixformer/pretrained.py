@@ -20,7 +20,6 @@ from mixformer.blocks.branches import first, keywords_of, taken
 from mixformer.blocks.embeddings import get_embedding
 from mixformer.blocks.heads import get_head, get_loss
 from mixformer.blocks.learned_scale import LearnedScale
-from mixformer.blocks.mixers.first_values import check_checkpointing
 from mixformer.blocks.mlps.experts import ExpertMatrix
 from mixformer.blocks.norms.rms import FlashRMSLayerNorm
 from mixformer.blocks.norms.torch_norm import LayerNorm
@@ -30,6 +29,7 @@ from mixformer.configuration_mixformer_sequential import MixFormerSequentialConf
 from mixformer.derived_buffers import DerivedBuffers
 from mixformer.errors import ConfigurationError, InputError
 from mixformer.forward_context import ForwardContext
+from mixformer.gradient_checkpointing import check_checkpointing
 from mixformer.inputs import forward_context
 
 # Where to find a folder on the Hub, for the configuration as for the weights.
@@ -182,6 +182,8 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
             raise InputError("output_attentions is not supported: no backend returns attention weights.")
         if (input_ids is None) == (inputs_embeds is None):
             raise InputError("give either input_ids or inputs_embeds.")
+        if self.gradient_checkpointing and self.training:
+            check_checkpointing(self.blocks, self._gradient_checkpointing_func)
         cache = self._cache(past_key_values, use_cache)
         context, mixer_inputs = forward_context(self.config, input_ids, inputs_embeds, cache, **inputs)
         x = self._embed(input_ids, inputs_embeds=inputs_embeds, position_ids=context.position_ids)
@@ -215,7 +217,6 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
 
     def _run_block(self, block: nn.Module, x: Tensor, **kwargs: Any) -> Tensor:
         if self.gradient_checkpointing and self.training:
-            check_checkpointing(self.blocks, self._gradient_checkpointing_func)
             # Bound by name: a checkpoint that passes them by position mixes them up.
             return first(self._gradient_checkpointing_func(partial(block.__call__, **kwargs), x))
         return first(block(x, **kwargs))

@@ -1,5 +1,7 @@
 """A mixture of experts: the grouped product is held to the loop, the loss of the router to transformers'."""
 
+import copy
+
 import pytest
 import torch
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
@@ -7,7 +9,7 @@ from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_fun
 from mixformer import MixFormerSequentialConfig, MixFormerSequentialForCausalLM
 from mixformer.blocks.mlps import get_mlp
 from mixformer.blocks.mlps.moe import load_balancing_loss, router_loss
-from mixformer.errors import ConfigurationError, UnknownKeywordError
+from mixformer.errors import ConfigurationError, InputError, UnknownKeywordError
 
 SIZES = {"vocab_size": 61, "n_embd": 24, "n_head": 3, "n_layer": 2, "n_positions": 64, "pad_vocab_size_multiple": 1}
 EXPERTS = {"mlp_cls": "moe", "n_experts": 5, "n_active": 2, "n_inner": 16, "act_fn": "silu"}
@@ -113,6 +115,34 @@ def test_the_loss_of_the_model_has_that_of_its_routers_where_it_is_asked_for():
     assert float((losses[True] - losses[False]).detach()) == pytest.approx(float(besides.detach()), rel=1e-4)
     losses[True].backward()
     assert model.layers[1].mlp.router.weight.grad.abs().sum() > 0
+
+
+def trained(checkpointing=None, **mlp) -> MixFormerSequentialForCausalLM:
+    """A model after one backward pass, with checkpointing of the kind that is given."""
+    torch.manual_seed(0)
+    model = MixFormerSequentialForCausalLM(config_of(router_loss_coef=0.5, **mlp)).train()
+    if checkpointing is not None:
+        model.activation_checkpointing_enable({"use_reentrant": checkpointing})
+        model.enable_input_require_grads()
+    ids = torch.arange(20)[None] % 61
+    model(ids, labels=ids).loss.backward()
+    return model
+
+
+def test_checkpointing_keeps_the_gradient_of_the_router_loss_or_is_refused():
+    plain, again = trained(router_loss=True), trained(False, router_loss=True)
+    for one, other in zip(plain.parameters(), again.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, rtol=0, atol=1e-6)
+    with pytest.raises(InputError, match=r"router_loss.*use_reentrant"):
+        trained(True, router_loss=True)
+    assert trained(True)
+
+
+def test_a_model_can_be_copied_after_a_step_of_training():
+    model = trained(router_loss=True)
+    copied = copy.deepcopy(model)
+    assert all(torch.equal(one, copied.state_dict()[key]) for key, one in model.state_dict().items())
+    assert model.layers[1].mlp.router_logits is not None and copied.layers[1].mlp.router_logits is None
 
 
 def test_jitter_is_for_training_alone():

@@ -3,6 +3,8 @@ arXiv:1701.06538; in the form of Mixtral, arXiv:2401.04088)."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,6 +95,10 @@ class MoE(nn.Module):
             besides = self.shared(rows)
             out = out + (besides if self.shared_gate is None else F.sigmoid(self.shared_gate(rows)) * besides)
         return out.view_as(x)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies go without the router logits of the last pass, whose graph could not be copied."""
+        return {**self.__dict__, "router_logits": None}
 
     def route(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Weights and numbers of the experts of each token, (T, n_active), from router logits (T, n_experts)."""
