@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from golden.case import Case
-from golden.diagnosis.diagnosis import Suspect, diagnose
+from golden.diagnosis.diagnosis import FailedCandidate, diagnose
 from golden.errors import MissingDeviceError
 from golden.evidence.live import Evidence, Opener, ReferenceTerms, reference_evidence
 from golden.evidence.prompts import reference_prompts
@@ -171,8 +171,8 @@ def _diagnose(
 ) -> None:
     """Where the candidate parts from the reference, and why; of one that has no number by its files alone."""
     with tempfile.TemporaryDirectory(prefix="golden-") as scratch:
-        suspect = Suspect(case.candidate, candidate, case.reference, runs)
-        found = diagnose(suspect, evidence, budget, Path(scratch))
+        failed = FailedCandidate(case.candidate, candidate, case.reference, runs)
+        found = diagnose(failed, evidence, budget, Path(scratch))
     outcome.first_divergence, outcome.hypothesis = found.first_divergence, found.hypothesis
     outcome.explanations = found.explanations
 

@@ -1,4 +1,4 @@
-"""Fields of config.json that differ from what the reference's config means, with the config that mends them."""
+"""Fields of config.json that differ from what the reference's config means, with the config that corrects them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class FieldCause:
 
     @property
     def undo(self) -> str:
-        """What is applied to mend it, in words."""
+        """What is applied to correct it, in words."""
         if self.layers:
             return f"the right {self.name} in each layer"
         return f"no {self.name}" if self.should is None else f"{self.name} {self.should}"
@@ -167,7 +167,7 @@ def _stage(stage: str) -> str:
     return "layer 0, norm 1" if stage == "layer 0, norm" else stage
 
 
-def mended(candidate: Config, causes: list[FieldCause]) -> dict[str, Any]:
+def corrected(candidate: Config, causes: list[FieldCause]) -> dict[str, Any]:
     """The candidate's config with these fields as they should be, in every block."""
     config: dict[str, Any] = copy.deepcopy(dict(candidate))
     for cause in causes:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.errors import ConversionError
-from golden.diagnosis.bench import Bench
-from golden.diagnosis.config_causes import FieldCause, expected_config, field_causes, mended
-from golden.diagnosis.divergence import Divergence, find_divergence
+from golden.diagnosis.config_causes import FieldCause, corrected, expected_config, field_causes
+from golden.diagnosis.divergence import Divergence
+from golden.diagnosis.experiment import Experiment
 from golden.diagnosis.rounds import explained, precision_note, search
 from golden.diagnosis.words import in_a_sentence
 from golden.evidence.live import Evidence
@@ -34,7 +34,7 @@ NOT_RUN = "the files say so; the model was not run without it"
 
 
 @dataclass(frozen=True)
-class Suspect:
+class FailedCandidate:
     """A failed candidate: its folder, its model, and the folder of the reference, if that is at hand.
 
     ``runs``: whether it has logits that can be compared.
@@ -59,22 +59,22 @@ class Diagnosis:
         return in_a_sentence(self.explanations)
 
 
-def diagnose(suspect: Suspect, evidence: Evidence, budget: Budget, scratch: Path) -> Diagnosis:
+def diagnose(failed: FailedCandidate, evidence: Evidence, budget: Budget, scratch: Path) -> Diagnosis:
     """Say where and why a candidate fails. Raises nothing for a candidate that is broken in another way.
 
     Args:
         scratch: an empty folder for changed configs.
     """
-    sides = None if suspect.reference is None else read_sides(suspect.folder, suspect.reference)
+    sides = None if failed.reference is None else read_sides(failed.folder, failed.reference)
     report = _report(sides)
-    bench = Bench(suspect.folder, suspect.runner, evidence, budget, scratch, sides)
-    if not suspect.runs:
+    experiment = Experiment(failed.folder, failed.runner, evidence, budget, scratch, sides)
+    if not failed.runs:
         where = None if report.place is None else f"{report.place}: by the files; the model was not run"
         return Diagnosis(where, tuple(_in_order([*map(_unrun, report.causes), *_unexplained(report)])))
-    bench.find_symptom()
-    divergence = find_divergence(bench.runner, evidence, budget, bench.index)
-    where = _where(bench, divergence, report)
-    found = _explain(bench, divergence, report) if bench.shows else [*map(_unrun, report.causes)]
+    experiment.find_failing_inputs()
+    divergence = experiment.divergence()
+    where = _where(experiment, divergence, report)
+    found = _explain(experiment, divergence, report) if experiment.has_failing_inputs else [*map(_unrun, report.causes)]
     return Diagnosis(where, tuple(_in_order([*found, *_unexplained(report)])))
 
 
@@ -85,12 +85,12 @@ def _report(sides: Sides | None) -> WeightReport:
         return WeightReport()
 
 
-def _where(bench: Bench, divergence: Divergence | None, report: WeightReport) -> str | None:
+def _where(experiment: Experiment, divergence: Divergence | None, report: WeightReport) -> str | None:
     """The place in a sentence: by the hidden states, else by the tables, else by the weights."""
     if divergence is not None and (report.place is None or rank(divergence.stage) <= rank(report.place)):
         return str(divergence)
-    for table in bench.tables:
-        reading = bench.table_reading(table)
+    for table in experiment.tables:
+        reading = experiment.table_reading(table)
         if divergence is None or rank(table) < rank(divergence.stage):
             stage = "embeddings" if table == TOKENS else "positions"
             return f"{stage}: {reading.name}: rms {reading.rms:.3g} of their std"
@@ -100,32 +100,32 @@ def _where(bench: Bench, divergence: Divergence | None, report: WeightReport) ->
         return f"{report.place}: by the weights; {divergence}" if inside else str(divergence)
     if report.place is not None:
         return f"{report.place}: by the weights; no prompt that was compared stage by stage shows it"
-    known = any(bench.evidence.stages(index) for index in range(len(bench.evidence.prompts)))
-    return None if known or bench.sides is not None else NO_STATES
+    known = any(experiment.evidence.stages(index) for index in range(len(experiment.evidence.prompts)))
+    return None if known or experiment.sides is not None else NO_STATES
 
 
-def _explain(bench: Bench, divergence: Divergence | None, report: WeightReport) -> list[Explanation]:
+def _explain(experiment: Experiment, divergence: Divergence | None, report: WeightReport) -> list[Explanation]:
     weights = [cause for cause in report.causes if cause.edits]
     lacking = [_unrun(cause) for cause in report.causes if not cause.edits]
     for cause in weights:
-        bench.apply(cause.edits)
-    error = bench.measure() if weights else None
-    passes = error is not None and bench.patched and bench.keeps(error)
-    rms = error[0] if error is not None and bench.patched else None
+        experiment.apply(cause.edits)
+    error = experiment.measure() if weights else None
+    passes = error is not None and experiment.patched and experiment.keeps(error)
+    rms = error[0] if error is not None and experiment.patched else None
     found = [_of_weights(cause, passes, rms) for cause in weights]
     if passes:
-        return [*lacking, *_with_precision(bench, weights, found)]
-    fields, rms = _fields(bench)
-    depth = _depth(bench)
+        return [*lacking, *_with_precision(experiment, weights, found)]
+    fields, rms = _fields(experiment)
+    depth = _depth(experiment)
     if fields:
-        every = [_of_weights(cause, bench.patched, rms) for cause in weights]
-        mended_too = bench.filled
+        every = [_of_weights(cause, experiment.patched, rms) for cause in weights]
+        filled = experiment.filled
         tied = any(field.path == "tie_word_embeddings" for field in fields)  # explains a head too many or too few
-        return [*([] if tied else lacking), *every, *(_of_field(field, rms, mended_too) for field in fields)]
+        return [*([] if tied else lacking), *every, *(_of_field(field, rms, filled) for field in fields)]
     if report.unexplained or lacking or depth:
         return [*lacking, *depth, *found]
-    rest = find_divergence(bench.runner, bench.evidence, bench.budget, bench.index) if weights else divergence
-    searched = explained(bench, search(bench, rest))
+    rest = experiment.divergence() if weights else divergence
+    searched = explained(experiment, search(experiment, rest))
     if weights and searched and searched[-1].proved:
         found = [_of_weights(cause, True, searched[-1].rms) for cause in weights]
     return [*found, *searched]
@@ -145,19 +145,21 @@ def _unrun(cause: Cause) -> Explanation:
     return Explanation(cause.claim, cause.place, kind, cause.undo, note=NOT_RUN if cause.edits else "")
 
 
-def _with_precision(bench: Bench, weights: list[Cause], found: list[Explanation]) -> list[Explanation]:
+def _with_precision(experiment: Experiment, weights: list[Cause], found: list[Explanation]) -> list[Explanation]:
     """Undoings that compute are run as such: they leave the rounding of the stored dtype, and the answer says so."""
     computing = [cause for cause in weights if cause.computed]
     if not computing:
         return found
     for cause in computing:
-        bench.apply(cause.computed)
-    dtypes = {bench.sides.found.tensors[e.part.key].dtype for c in computing for e in c.computed if bench.sides}
+        experiment.apply(cause.computed)
+    dtypes = {
+        experiment.sides.found.tensors[e.part.key].dtype for c in computing for e in c.computed if experiment.sides
+    }
     dtype = max(dtypes, key=lambda name: EPS[name], default="F32")
-    error = bench.measure()
-    if bench.keeps(error):
+    error = experiment.measure()
+    if experiment.keeps(error):
         return [replace(one, rms=error[0]) for one in found]
-    close = bench.keeps(error, 64 * EPS[dtype])
+    close = experiment.keeps(error, 64 * EPS[dtype])
     rest = "with the values of the reference it passes" if close else "only the values of the reference make it pass"
     note, undo = f"{precision_note(dtype)}; {rest}", None if close else REFERENCE
     return [
@@ -166,29 +168,29 @@ def _with_precision(bench: Bench, weights: list[Cause], found: list[Explanation]
     ]
 
 
-def _fields(bench: Bench) -> tuple[list[FieldCause], float]:
+def _fields(experiment: Experiment) -> tuple[list[FieldCause], float]:
     """The fewest fields of config.json whose right values make the model pass, and the error then."""
-    config = read_config(bench.folder)
-    expected = bench.sides.config if bench.sides else expected_config(config, bench.evidence.config)
+    config = read_config(experiment.folder)
+    expected = experiment.sides.config if experiment.sides else expected_config(config, experiment.evidence.config)
     if expected is None:
         return [], 0.0
-    needed = field_causes(config, expected, bench.anatomy)
-    if not needed or _passing(bench, needed) is None:
+    needed = field_causes(config, expected, experiment.anatomy)
+    if not needed or _passing(experiment, needed) is None:
         return [], 0.0
     if len(needed) > 1:
-        alone = next((cause for cause in needed if _passing(bench, [cause]) is not None), None)
+        alone = next((cause for cause in needed if _passing(experiment, [cause]) is not None), None)
         needed = [alone] if alone else needed
     for cause in list(needed) if len(needed) > 1 else ():
         rest = [other for other in needed if other is not cause]
-        needed = rest if _passing(bench, rest) is not None else needed
-    rms = _passing(bench, needed)
+        needed = rest if _passing(experiment, rest) is not None else needed
+    rms = _passing(experiment, needed)
     return needed, 0.0 if rms is None else rms
 
 
-def _depth(bench: Bench) -> list[Explanation]:
+def _depth(experiment: Experiment) -> list[Explanation]:
     """Another number of layers, where only a golden file tells it: the files of a reference tell more."""
-    config = read_config(bench.folder)
-    expected = expected_config(config, bench.evidence.config) if bench.sides is None else None
+    config = read_config(experiment.folder)
+    expected = expected_config(config, experiment.evidence.config) if experiment.sides is None else None
     for name in ("n_layer", "num_hidden_layers"):
         found, right = config.get(name), (expected or {}).get(name)
         if type(found) is int and type(right) is int and found != right:
@@ -197,17 +199,17 @@ def _depth(bench: Bench) -> list[Explanation]:
     return []
 
 
-def _passing(bench: Bench, causes: list[FieldCause]) -> float | None:
-    """The error with these fields mended, if the model passes then."""
-    runner = bench.reload(mended(read_config(bench.folder), causes))
+def _passing(experiment: Experiment, causes: list[FieldCause]) -> float | None:
+    """The error with these fields corrected, if the model passes then."""
+    runner = experiment.reload(corrected(read_config(experiment.folder), causes))
     if runner is None:
         return None
-    before, bench.runner = bench.runner, runner
+    before, experiment.runner = experiment.runner, runner
     try:
-        error = bench.measure()
+        error = experiment.measure()
     finally:
-        bench.runner = before
-    return error[0] if bench.keeps(error) else None
+        experiment.runner = before
+    return error[0] if experiment.keeps(error) else None
 
 
 def _unexplained(report: WeightReport) -> Iterator[Explanation]:

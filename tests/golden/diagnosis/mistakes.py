@@ -127,7 +127,7 @@ def everyday() -> Iterator[Mistake]:
         claim = rf"layer \d+: {role} is rounded through float16"
         yield Mistake(f"{role} through float16", can.both(can.has(role), can.is_float32), half, claim)
     root = _whole("embed", lambda t: t * t.shape[1] ** 0.5)
-    yield Mistake("embedding times the root of the width", _tied_not, root, r"embed is multiplied by .*sqrt\(")
+    yield Mistake("embedding times the root of the width", _untied, root, r"embed is multiplied by .*sqrt\(")
     for role in ("up", "fc1"):
         zero = _rows_zero(role)
         yield Mistake(f"rows of {role} zero", can.has(role), zero, rf"layer \d+: rows 3-9 of {role} are zero")
@@ -163,10 +163,6 @@ def everyday() -> Iterator[Mistake]:
 
 def _untied(patient: Patient) -> bool:
     return {"embed", "head"} <= patient.anatomy.parts.keys() and not can.has("attn_alpha")(patient)
-
-
-def _tied_not(patient: Patient) -> bool:
-    return _untied(patient)
 
 
 def _plain(applies: Applies) -> Applies:
@@ -259,37 +255,37 @@ def _copy_layer(patient: Patient, rng: random.Random) -> None:
 
 def touched(sound: Patient, mistake: Mistake) -> set[str]:
     """Roles that a mistake changes in whatever layer, and ``config`` where it changes that."""
-    sick = sound.clone()
-    mistake.plant(sick, random.Random(0))
-    found = {"config"} if sick.config != sound.config else set()
-    return found | {role.split(".")[-1] for role, part in _changed(sound, sick)}
+    wrong = sound.clone()
+    mistake.plant(wrong, random.Random(0))
+    found = {"config"} if wrong.config != sound.config else set()
+    return found | {role.split(".")[-1] for role, part in _changed(sound, wrong)}
 
 
-def _changed(sound: Patient, sick: Patient) -> Iterator[tuple[str, Part]]:
+def _changed(sound: Patient, wrong: Patient) -> Iterator[tuple[str, Part]]:
     for role, part in sound.anatomy.parts.items():
-        if part.key not in sick.weights or not torch.equal(sound.part(role), part.view(sick.weights)):
+        if part.key not in wrong.weights or not torch.equal(sound.part(role), part.view(wrong.weights)):
             yield role, part
 
 
-def true_place(sound: Patient, sick: Patient) -> str:
+def true_place(sound: Patient, wrong: Patient) -> str:
     """The first stage that a planted mistake touches, as `golden.evidence.stages` names it."""
-    places = [place_of(role) for role, _ in _changed(sound, sick)]
-    if sound.config != sick.config:
-        places.append(_config_place(sound, sick))
+    places = [place_of(role) for role, _ in _changed(sound, wrong)]
+    if sound.config != wrong.config:
+        places.append(_config_place(sound, wrong))
     return min(places, key=rank)
 
 
 LATE = {"logit_scale_init", "logit_scale_scaling", "logit_multiplier", "logit_softcap", "tie"}
 
 
-def _config_place(sound: Patient, sick: Patient) -> str:
+def _config_place(sound: Patient, wrong: Patient) -> str:
     """Fields of the head show in the logits, those of one block in that layer, all others in the first layer."""
-    one, other = (side.config.get("architecture") for side in (sound, sick))
+    one, other = (side.config.get("architecture") for side in (sound, wrong))
     if isinstance(one, list) and isinstance(other, list):
         differing = [i for i, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1]]
         if differing:
             return f"layer {differing[0]}"
-    again = Patient(sick.weights, sick.config, sound.anatomy)
+    again = Patient(wrong.weights, wrong.config, sound.anatomy)
     changed = {name for name in sound.anatomy.dials if sound.read(name) != again.read(name)}
     if changed == {"embd_scale"}:
         return "embeddings"

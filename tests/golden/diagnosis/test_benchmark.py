@@ -11,8 +11,8 @@ import pytest
 from golden.faults.self_testing import known_families
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bench_of_mistakes import Outcome, Ward, diagnosed, open_ward
 from mistakes import Mistake, mistakes, touched
+from planted import ConvertedModel, Outcome, diagnosed, open_converted
 
 SINGLE, PAIRS = 10, 2
 """Mistakes, and pairs of them, that are planted into each family."""
@@ -21,21 +21,21 @@ SINGLE, PAIRS = 10, 2
 def outcomes(folder: Path, families: tuple[str, ...], single: int, pairs: int) -> tuple[list[Outcome], list[Outcome]]:
     alone, together = [], []
     for number, family in enumerate(families):
-        ward, rng = open_ward(family, number, folder / family), random.Random(number)
-        known = list(mistakes(ward.sound))
+        model, rng = open_converted(family, number, folder / family), random.Random(number)
+        known = list(mistakes(model.sound))
         for k, mistake in enumerate(rng.sample(known, min(single, len(known)))):
-            alone.append(diagnosed(ward, [mistake], k, folder / family / f"one-{k}"))
+            alone.append(diagnosed(model, [mistake], k, folder / family / f"one-{k}"))
         for k in range(pairs):
-            two = _pair(rng, ward, known)
-            together.append(diagnosed(ward, two, k, folder / family / f"two-{k}"))
+            two = _pair(rng, model, known)
+            together.append(diagnosed(model, two, k, folder / family / f"two-{k}"))
     return alone, together
 
 
-def _pair(rng: random.Random, ward: Ward, known: list[Mistake]) -> list[Mistake]:
+def _pair(rng: random.Random, model: ConvertedModel, known: list[Mistake]) -> list[Mistake]:
     """Two mistakes in other parts: of two in one part neither can be told alone."""
     while True:
         two = rng.sample(known, 2)
-        one, other = (touched(ward.sound, mistake) for mistake in two)
+        one, other = (touched(model.sound, mistake) for mistake in two)
         if not one & other and not all("config" in names for names in (one, other)):
             return two
 
@@ -63,9 +63,9 @@ def test_places_and_causes_are_named_right(tmp_path: Path) -> None:
 
 def test_a_wrong_claim_and_a_wrong_place_are_counted(tmp_path: Path) -> None:
     """The control: what is said of one mistake is held against another."""
-    ward = open_ward("llama", 0, tmp_path)
-    known = {mistake.name: mistake for mistake in mistakes(ward.sound)}
-    right = diagnosed(ward, [known["gate and up swapped"]], 0, tmp_path / "right")
+    model = open_converted("llama", 0, tmp_path)
+    known = {mistake.name: mistake for mistake in mistakes(model.sound)}
+    right = diagnosed(model, [known["gate and up swapped"]], 0, tmp_path / "right")
     assert right.place_is_right and right.named == (True,) and right.wrong == []
     other = Outcome(right.names, "layer 2", True, right.said, (known["k and v swapped"].claim,))
     assert not other.place_is_right and other.named == (False,) and len(other.wrong) == 1

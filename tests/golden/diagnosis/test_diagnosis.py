@@ -38,9 +38,9 @@ def judge(pair: tuple[Path, Path], tmp_path: Path) -> Callable[..., Verdict]:
         source, ours = pair
         patient = admit(ours)
         plant(patient)
-        sick = discharge(patient, ours, tmp_path / "sick")
+        candidate = discharge(patient, ours, tmp_path / "candidate")
         against = options or {"reference": source}
-        return compare(sick, levels=LEVELS, **against)  # type: ignore[arg-type]
+        return compare(candidate, levels=LEVELS, **against)  # type: ignore[arg-type]
 
     return judged
 
@@ -112,8 +112,8 @@ def test_any_two_stored_tensors_of_one_shape_may_be_exchanged(
     ]
     one, other = random.Random(seed).choice(pairs)
     patient.weights[one], patient.weights[other] = patient.weights[other], patient.weights[one]
-    sick = discharge(patient, ours, tmp_path / "sick")
-    verdict = compare(sick, golden=file, levels=LEVELS) if golden else compare(sick, source, levels=LEVELS)
+    candidate = discharge(patient, ours, tmp_path / "candidate")
+    verdict = compare(candidate, golden=file, levels=LEVELS) if golden else compare(candidate, source, levels=LEVELS)
     touched = [role for role, part in patient.anatomy.parts.items() if part.key in (one, other)]
     assert verdict.verdict is Status.FAIL
     assert str(verdict.first_divergence).startswith(min(map(place_of, touched), key=rank))
@@ -158,6 +158,50 @@ def test_two_mistakes_are_found_one_after_the_other_from_a_golden_file(
         "layer 2: gate and up are exchanged",
     ]
     assert all(one.proved for one in verdict.explanations)
+
+
+def test_a_mistake_of_the_weights_stays_undone_while_fields_are_tried(
+    judge: Callable[..., Verdict], pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    golden = record(pair[0], tmp_path / "golden", dtypes=(), hidden=True)
+
+    def plant(patient: Patient) -> None:
+        for layer in range(3):
+            patient.swap(f"{layer}.norm_1", f"{layer}.norm_2")
+        patient.turn("theta", 5e5)
+        patient.turn("activation", "relu")
+
+    verdict = judge(plant, golden=golden)
+    claims = [one.claim for one in verdict.explanations]
+    assert claims == [
+        "norm_1 and norm_2 are exchanged",
+        "theta is 500000.0 and should be 10000.0",
+        "activation is relu and should be silu",
+    ]
+    assert all(one.proved for one in verdict.explanations)
+
+
+def _two_fields_and_one_without_effect(patient: Patient) -> None:
+    patient.turn("theta", 5e5)
+    patient.turn("eps", 1e-3)
+    patient.config["architecture"]["mixer"]["dropout"] = 0.25
+
+
+def test_of_several_fields_those_that_are_needed_are_named(judge: Callable[..., Verdict]) -> None:
+    verdict = judge(_two_fields_and_one_without_effect)
+    claims = [one.claim for one in verdict.explanations]
+    assert sorted(claim.partition(" ")[0] for claim in claims) == ["eps", "theta"]
+    assert all(one.proved for one in verdict.explanations)
+
+
+def test_a_field_is_not_named_where_the_model_fails_without_it_too(judge: Callable[..., Verdict]) -> None:
+    def plant(patient: Patient) -> None:
+        patient.turn("theta", 5e5)
+        patient.part("1.down")[3:5] += torch.linspace(0.1, 1.0, 2 * patient.part("1.down").shape[1]).view(2, -1)
+
+    verdict = judge(plant)
+    assert [one.kind for one in verdict.explanations] == ["unexplained"]
+    assert verdict.hypothesis is None
 
 
 def test_what_nothing_explains_is_said_so_and_is_no_hypothesis(judge: Callable[..., Verdict]) -> None:
@@ -247,7 +291,7 @@ def test_a_way_back_with_a_missing_tensor_is_told_its_key(pair: tuple[Path, Path
     source, ours = pair
     patient = admit(source)
     del patient.weights["model.layers.1.mlp.up_proj.weight"]
-    verdict = compare(discharge(patient, source, tmp_path / "sick"), ours, levels=LEVELS)
+    verdict = compare(discharge(patient, source, tmp_path / "candidate"), ours, levels=LEVELS)
     assert verdict.hypothesis == "model.layers.1.mlp.up_proj.weight is missing"
 
 

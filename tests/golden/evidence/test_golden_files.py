@@ -84,8 +84,8 @@ def test_a_golden_of_short_prompts_is_small_and_still_finds_faults(
     assert compare(mixformer, golden=short, levels=["L0", "L2", "L4"]).verdict is Status.PASS
     patient = admit(mixformer)
     patient.turn("eps", 1e-6)
-    sick = discharge(patient, mixformer, tmp_path / "sick")
-    assert compare(sick, golden=short, levels=["L2"]).verdict is Status.FAIL
+    candidate = discharge(patient, mixformer, tmp_path / "candidate")
+    assert compare(candidate, golden=short, levels=["L2"]).verdict is Status.FAIL
 
 
 @pytest.mark.parametrize("tokens", [0, 31, -5])

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from converters import convert
-from golden.diagnosis.diagnosis import Diagnosis, Suspect, diagnose
+from golden.diagnosis.diagnosis import Diagnosis, FailedCandidate, diagnose
 from golden.evidence.live import LiveEvidence, open_reference
 from golden.evidence.prompts import reference_prompts
 from golden.faults.model_copy import Patient, admit, discharge
@@ -27,7 +27,7 @@ from mistakes import Mistake, true_place
 
 
 @dataclass(frozen=True)
-class Ward:
+class ConvertedModel:
     """A hot model of a family, and its conversion, to plant mistakes into."""
 
     source: Path
@@ -36,11 +36,11 @@ class Ward:
     sound: Patient
 
 
-def open_ward(family: str, seed: int, folder: Path) -> Ward:
+def open_converted(family: str, seed: int, folder: Path) -> ConvertedModel:
     source = make_hot(family, folder / "source", seed)
     ours = convert(source, to="mixformer", output=folder / "ours").output
     prompts = lambda runner, used: reference_prompts(source, runner.model.config, used)  # noqa: E731
-    return Ward(source, ours, open_reference(source, prompts, torch.float64), admit(ours))
+    return ConvertedModel(source, ours, open_reference(source, prompts, torch.float64), admit(ours))
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,15 @@ class Outcome:
         return [claim for claim in claims if not any(re.search(pattern, claim) for pattern in self.patterns)]
 
 
-def diagnosed(ward: Ward, planted: Sequence[Mistake], seed: int, folder: Path) -> Outcome:
-    sick, rng = ward.sound.clone(), random.Random(seed)
+def diagnosed(model: ConvertedModel, planted: Sequence[Mistake], seed: int, folder: Path) -> Outcome:
+    wrong, rng = model.sound.clone(), random.Random(seed)
     for mistake in planted:
-        mistake.plant(sick, rng)
-    candidate = discharge(sick, ward.converted, folder)
+        mistake.plant(wrong, rng)
+    candidate = discharge(wrong, model.converted, folder)
     runner = ModelRunner(load_model(candidate, torch.float64))
-    level = judge_function(runner, ward.evidence, FLOAT64)
+    level = judge_function(runner, model.evidence, FLOAT64)
     (folder / "scratch").mkdir()
-    suspect = Suspect(candidate, runner, ward.source, level.number is not None)
-    said = diagnose(suspect, ward.evidence, FLOAT64, folder / "scratch")
+    failed = FailedCandidate(candidate, runner, model.source, level.number is not None)
+    said = diagnose(failed, model.evidence, FLOAT64, folder / "scratch")
     names, patterns = tuple(m.name for m in planted), tuple(m.claim for m in planted)
-    return Outcome(names, true_place(ward.sound, sick), level.status is Status.FAIL, said, patterns)
+    return Outcome(names, true_place(model.sound, wrong), level.status is Status.FAIL, said, patterns)

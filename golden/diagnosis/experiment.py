@@ -1,4 +1,4 @@
-"""The failed candidate on the bench: what is believed wrong is undone in memory, and the model runs again."""
+"""What is believed wrong in a failed candidate is undone in memory, and the model runs again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from converters.paging import pager_of
-from golden.errors import CannotRunError, GoldenError
+from golden.diagnosis.divergence import Divergence, find_divergence
+from golden.errors import GoldenError
 from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.live import Evidence
 from golden.faults.model_copy import Patient, relink
@@ -32,13 +33,14 @@ UNKNOWN = ": the files have it, the model does not know it"
 
 
 @dataclass
-class Bench:
+class Experiment:
     """A failed candidate, with what was undone in it so far.
 
     Attributes:
         index: the shortest prompt that shows the fault; on any other every hypothesis would look right. None where only
             rows of a table show it.
         tables: the embedding tables that show it.
+        config: the config.json that it runs under now.
         patched: whether every edit so far could be applied.
         filled: tensors that were taken from the reference because the last config needs them.
     """
@@ -51,17 +53,21 @@ class Bench:
     sides: Sides | None
     index: int | None = None
     tables: tuple[str, ...] = ()
+    config: dict[str, Any] = field(init=False)
     edits: list[Edit] = field(default_factory=list)
     patched: bool = True
     filled: tuple[str, ...] = ()
     reloads: int = 0
 
+    def __post_init__(self) -> None:
+        self.config = read_config(self.folder)
+
     @property
-    def shows(self) -> bool:
+    def has_failing_inputs(self) -> bool:
         """Whether there is anything that would tell that a fault is gone."""
         return self.index is not None or bool(self.tables)
 
-    def find_symptom(self) -> None:
+    def find_failing_inputs(self) -> None:
         """Look for the prompt or the tables that show the fault."""
         for index in sorted(range(len(self.evidence.prompts)), key=lambda i: len(self.evidence.prompts[i].ids)):
             if not self.keeps(self.prompt_error(index)):
@@ -69,6 +75,10 @@ class Bench:
                 break
         known = [table for table in self.evidence.table_sizes if table in self.runner.tables]
         self.tables = tuple(table for table in known if not self.budget.keeps(self.table_reading(table)))
+
+    def divergence(self) -> Divergence | None:
+        """The first stage at which the candidate, as it is now, differs from the reference."""
+        return find_divergence(self.runner, self.evidence, self.budget, self.index)
 
     def table_reading(self, table: str) -> Reading:
         """The error of all rows of a table that both models have."""
@@ -78,7 +88,7 @@ class Bench:
         """(rms, max) on a prompt, in units of the deviation of the reference's logits; infinite where it cannot run."""
         try:
             logits = self.runner.logits(self.evidence.prompts[index].ids)
-        except (RuntimeError, ValueError, IndexError, TypeError, CannotRunError):
+        except (RuntimeError, ValueError, IndexError, TypeError):
             return float("inf"), float("inf")
         meter = ErrorMeter()
         meter.add("hypothesis", *self.evidence.pair(index, logits))
@@ -91,7 +101,7 @@ class Bench:
         return error[0] <= limit and (largest is None or error[1] <= largest)
 
     def measure(self) -> tuple[float, float]:
-        """The largest error of what showed the fault."""
+        """The largest error of the failing inputs."""
         errors = [] if self.index is None else [self.prompt_error(self.index)]
         errors += [(reading.rms, reading.max) for reading in map(self.table_reading, self.tables)]
         return max((e[0] for e in errors), default=float("inf")), max((e[1] for e in errors), default=float("inf"))
@@ -124,17 +134,17 @@ class Bench:
         found: Mapping[str, Tensor] = self.runner.model.state_dict()
         return found
 
-    def patient(self) -> Patient | None:
+    def model_copy(self) -> Patient | None:
         """The model for hypotheses, which change its weights in place; None where its parts are not known."""
         anatomy = self.anatomy
         if self.runner.loaded.stream is not None or is_native(self.folder) or anatomy is None:
             return None
-        return Patient(dict(self.weights), read_config(self.folder), anatomy)
+        return Patient(dict(self.weights), self.config, anatomy)
 
     @property
     def anatomy(self) -> Anatomy | None:
         """Where the parts of the candidate lie; None for an architecture that is not known."""
-        return known_anatomy(read_config(self.folder), self.weights)
+        return known_anatomy(self.config, self.weights)
 
     def reload(self, config: dict[str, Any]) -> ModelRunner | None:
         """The candidate under another config, with all edits; None where that config does not fit its weights.
