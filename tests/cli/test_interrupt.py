@@ -38,9 +38,13 @@ setattr(module, name, waits)
 START = 'from cli.start import main\nprint("begun", flush=True)\nmain()\n'
 
 
+LISTENS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""What a shell runs in the background ignores Ctrl-C, and so do all that it starts: here it counts."""
+
+
 def interrupted(before: str, words: list[object], cwd: Path, wait: float = 0.0) -> tuple[int, list[str]]:
     """Exit code and lines of stderr of a command that got a Ctrl-C when `before` said that it is there."""
-    command = [sys.executable, "-c", before + START, *map(str, words)]
+    command = [sys.executable, "-c", LISTENS + before + START, *map(str, words)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd) as run:
         assert run.stdout is not None and run.stderr is not None
         for line in run.stdout:
