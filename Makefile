@@ -80,6 +80,7 @@ bench: $(STAMP)
 	for set in llama-1GB llama-4GB gpt2-medium gpt2-xl gpt2-huge; do $(BIN)/python scripts/bench.py --set $$set || exit; done
 	$(BIN)/python scripts/bench_limits.py
 	$(BIN)/python scripts/bench_model.py
+	$(BIN)/python scripts/bench_layers.py
 	$(BIN)/python scripts/bench_hub.py
 
 clean:

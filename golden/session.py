@@ -18,6 +18,7 @@ from golden.evidence.prompts import reference_prompts
 from golden.levels.behaviour import judge_behaviour
 from golden.levels.by_layer import SLACK, stage_readings
 from golden.levels.function import FLOAT64, Budget, float32_budget, judge_function
+from golden.levels.in_step import run_in_step
 from golden.levels.kernels import check_device, judge_kernels
 from golden.models.folders import read_config
 from golden.models.loading import FLASH, check_flash, says_mixformer
@@ -146,13 +147,16 @@ def _dtype(plan: RunPlan) -> torch.dtype:
 
 def _judge_wide(case: Case, plan: RunPlan, evidence: Evidence, outcome: Outcome) -> None:
     """L2 and L4 with one candidate in memory, and the diagnosis if one of them fails."""
-    budget = FLOAT64 if plan.itemsize == 8 else float32_budget(evidence.spread())
     case.say("loading the candidate")
     candidate = ModelRunner(_opener(plan)(case.candidate, _dtype(plan), case.wide_attention))
+    begun = run_in_step(candidate, evidence, case.progress) if plan.streamed else []
+    budget = FLOAT64 if plan.itemsize == 8 else float32_budget(evidence.spread())
     if "L2" in case.wanted:
         level = judge_function(candidate, evidence, budget, case.progress)
         level = _noted(level, f"{TOO_LARGE}: run layer by layer") if plan.streamed else level
         outcome.levels.append(case.watch.told(level))
+        for model in begun:
+            model.forget()
         if not plan.streamed and level.number is not None:
             outcome.stages, outcome.stage_budget = stage_readings(candidate, evidence), SLACK * budget.rms
     if "L4" in case.wanted:

@@ -13,7 +13,7 @@ from torch import Tensor
 from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.extremes import without_extremes
 from golden.evidence.probes import Probe, make_probes
-from golden.evidence.prompts import Prompt
+from golden.evidence.prompts import Prompt, longest_prompt
 from golden.evidence.ruler import Truth
 from golden.models.running import ModelRunner
 from golden.models.streamed_loading import open_whole
@@ -98,12 +98,25 @@ def to_json(calibration: Calibration) -> dict[str, Any]:
 
 def attention_spread(runner: ModelRunner, prompts: Sequence[Prompt]) -> float:
     """Relative rms between eager and sdpa attention of one model on its longest prompt; 0 where it has no sdpa."""
-    ids = max(prompts, key=lambda prompt: len(prompt.ids)).ids
+    if not has_sdpa(runner):
+        return 0.0
+    ids = prompts[longest_prompt(prompts)].ids
+    with runner.attention("sdpa"):
+        other = runner.logits(ids)
+    return spread_between(other, runner.logits(ids))
+
+
+def has_sdpa(runner: ModelRunner) -> bool:
+    """Whether the model can run with sdpa attention."""
     try:
         with runner.attention("sdpa"):
-            other = runner.logits(ids)
+            return True
     except ValueError:
-        return 0.0
+        return False
+
+
+def spread_between(found: Tensor, true: Tensor) -> float:
+    """Relative rms between two arrays of logits (tokens, vocab) of one model."""
     meter = ErrorMeter()
-    meter.add("spread", *without_extremes(other, runner.logits(ids)))
+    meter.add("spread", *without_extremes(found, true))
     return meter.total().rms

@@ -93,7 +93,7 @@ class GoldenEvidence:
         common = divided(logits, divisors)
         return self.sketch.columns(common, self.load(f"top.{index}")), self.load(f"columns.{index}")
 
-    def prepare(self) -> None:
+    def begin(self) -> None:
         """Nothing has to be run."""
 
     def divergence(self, found: Tensor, true: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,18 +15,31 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from golden.errors import NondeterministicReferenceError, UnusableReferenceError
-from golden.evidence.calibration import Calibration, attention_spread, calibrate, chosen_prompts, divergence
+from golden.evidence.calibration import (
+    Calibration,
+    attention_spread,
+    calibrate,
+    chosen_prompts,
+    divergence,
+    has_sdpa,
+    spread_between,
+)
 from golden.evidence.continuation import Continuation, continue_greedily
 from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.extremes import without_extremes
-from golden.evidence.prompts import Prompt
+from golden.evidence.prompts import Prompt, longest_prompt
 from golden.evidence.ruler import Truth, common_columns
 from golden.evidence.spilled import CHUNK, SpilledEvidence
 from golden.evidence.stages import Stages, diagnosis_prompt, stages_of
+from golden.evidence.versions import installed_versions
 from golden.models.folders import read_config
 from golden.models.loading import LoadedModel, load_model
 from golden.models.running import TOKENS, ModelRunner
+from golden.models.streaming.journal import FileJournal
+from golden.models.streaming.lockstep import Lockstep, Run
 
+AGAIN, SDPA = "again", "sdpa"
+"""Passes of a reference that is run layer by layer: of the shortest prompt, and of the longest with other attention."""
 PromptMaker = Callable[[ModelRunner, int], tuple[Prompt, ...]]
 """Makes the prompts for a loaded reference and its number of used token rows."""
 
@@ -40,7 +54,7 @@ class Evidence(Truth, Protocol):
     both have. ``used_vocab`` counts the token rows before trailing zero rows, which are padding and may be missing in
     the candidate. ``calibration`` holds the reference's floor in a low-precision dtype, ``spread`` the rms between its
     own attention backends, ``stages`` its hidden states on a prompt where known, ``distance`` the rms by which a
-    recorded lossy step changed its logits, ``config`` its config.json. ``prepare`` is called before all prompts.
+    recorded lossy step changed its logits, ``config`` its config.json. ``begin`` is called before all prompts.
     """
 
     @property
@@ -55,7 +69,7 @@ class Evidence(Truth, Protocol):
     @property
     def config(self) -> Mapping[str, Any]: ...
 
-    def prepare(self) -> None: ...
+    def begin(self) -> Lockstep | None: ...
 
     def pair_rows(self, table: str, start: int, rows: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -75,6 +89,7 @@ class LiveEvidence:
     ``kept`` holds the logits of the few prompts that L3 asks for again and again. ``rounded_to`` is the dtype that its
     weights were rounded through, because the candidate's conversion recorded that cast, and ``distance`` the relative
     rms from the logits before it. ``floor_of`` is the folder whose rounding error is the floor; None: the reference.
+    Where it is not ``checked``, `check` has to be called once its passes have run.
     """
 
     runner: ModelRunner
@@ -85,6 +100,7 @@ class LiveEvidence:
     rounded_to: torch.dtype | None = None
     distance: float | None = None
     floor_of: Path | None = None
+    checked: bool = True
 
     @property
     def table_sizes(self) -> Mapping[str, int]:
@@ -103,8 +119,35 @@ class LiveEvidence:
             self.kept[index] = truth
         return common_columns(logits, self.kept[index])
 
-    def prepare(self) -> None:
-        self.runner.prepare(p.ids for index, p in enumerate(self.prompts) if index not in self.kept)
+    def begin(self) -> Lockstep | None:
+        return self.runner.begin(self._asked())
+
+    def begin_unchecked(self) -> Lockstep | None:
+        """The same with all that `check` and `spread` ask for, and a journal."""
+        others: dict[Hashable, Run] = {AGAIN: self.runner.run_of(self.prompts[diagnosis_prompt(self.prompts)].ids)}
+        if self.runner.model.dtype is torch.float32 and has_sdpa(self.runner):
+            longest = self.prompts[longest_prompt(self.prompts)]
+            others[SDPA] = self.runner.run_of(longest.ids, partial(self.runner.attention, "sdpa"))
+        return self.runner.begin(self._asked(), others, journal_of(self.runner, self.prompts))
+
+    def _asked(self) -> Iterator[tuple[int, ...]]:
+        return (prompt.ids for index, prompt in enumerate(self.prompts) if index not in self.kept)
+
+    def _known(self, index: int) -> Tensor:
+        if index not in self.kept:
+            self.kept[index] = self.runner.logits(self.prompts[index].ids)
+        return self.kept[index]
+
+    def check(self) -> None:
+        """Check what `open_reference` left because the passes were not run yet.
+
+        Raises:
+            UnusableReferenceError, NondeterministicReferenceError: as `reference_evidence`.
+        """
+        if not self.checked:
+            index = diagnosis_prompt(self.prompts)
+            again = self.runner.taken(AGAIN)
+            _check_serves(self.runner, self.prompts[index], self._known(index), again)
 
     def divergence(self, found: Tensor, true: Tensor) -> Tensor:
         return divergence(true, found)
@@ -120,10 +163,20 @@ class LiveEvidence:
         return calibrate(folder, dtype, self, self.runner, self.rounded_to)
 
     def spread(self) -> float:
-        return attention_spread(self.runner, self.prompts)
+        other = self.runner.taken(SDPA)
+        if other is None:
+            return attention_spread(self.runner, self.prompts)
+        return spread_between(other, self._known(longest_prompt(self.prompts)))
 
     def stages(self, index: int) -> Stages:
         return stages_of(self.runner, self.prompts[index])
+
+
+def journal_of(runner: ModelRunner, prompts: Sequence[Prompt]) -> FileJournal:
+    """Where the passes of these prompts are kept while they run layer by layer."""
+    settings = runner.model.config.to_dict()
+    terms = (installed_versions(), runner.model.dtype, settings.get("_attn_implementation"), [p.ids for p in prompts])
+    return FileJournal(runner.loaded.folder, (*terms, runner.loaded.stream and runner.loaded.stream.rounded_to))
 
 
 def spill(evidence: LiveEvidence, folder: Path, dtypes: Iterable[str]) -> SpilledEvidence:
@@ -209,15 +262,16 @@ def open_reference(
     used = min(used_rows(runner), rows or runner.vocab)
     prompts = make_prompts(runner, used)
     shortest = prompts[diagnosis_prompt(prompts)]
-    _check_serves(runner, shortest)
+    if not runner.walks:
+        _check_serves(runner, shortest, runner.logits(shortest.ids))
     distance = None if rounded_to is None else _round(runner, shortest, rounded_to)
-    return LiveEvidence(runner, prompts, used, rounded_to=rounded_to, distance=distance)
+    return LiveEvidence(runner, prompts, used, rounded_to=rounded_to, distance=distance, checked=not runner.walks)
 
 
-def _check_serves(runner: ModelRunner, prompt: Prompt) -> None:
+def _check_serves(runner: ModelRunner, prompt: Prompt, first: Tensor, again: Tensor | None = None) -> None:
     """Check that weights and logits are finite, and that two runs on one prompt give the same logits."""
     folder = runner.loaded.folder
-    first, again = runner.logits(prompt.ids), runner.logits(prompt.ids)
+    again = runner.logits(prompt.ids) if again is None else again
     why = runner.loaded.name_nonfinite()  # in any row: another prompt may use it
     if why or not bool(torch.isfinite(first).all()):
         why = why or "its weights are finite, but its forward pass overflows"

@@ -6,7 +6,7 @@ Prompts are made from the reference alone, so that a golden file and a live refe
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,11 @@ class Prompt:
     name: str
     ids: tuple[int, ...]
     text: str | None = None
+
+
+def longest_prompt(prompts: Sequence[Prompt]) -> int:
+    """Index of the longest prompt."""
+    return max(range(len(prompts)), key=lambda i: len(prompts[i].ids))
 
 
 def prompt_length(elements: int) -> int:

@@ -39,7 +39,7 @@ class SpilledEvidence:
     def pair(self, index: int, logits: Tensor) -> tuple[Tensor, Tensor]:
         return common_columns(logits, self._load(f"prompt-{index}"))
 
-    def prepare(self) -> None:
+    def begin(self) -> None:
         """All is on disk."""
 
     def divergence(self, found: Tensor, true: Tensor) -> Tensor:

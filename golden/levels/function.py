@@ -10,7 +10,7 @@ from golden.evidence.extremes import without_extremes
 from golden.evidence.live import Evidence
 from golden.evidence.prompts import unreached
 from golden.evidence.spilled import CHUNK
-from golden.models.running import TOKENS, ModelRunner
+from golden.models.running import TOKENS, ModelRunner, run_together
 from golden.verdict import LevelResult, Reading, Status
 from golden.watching import Progress
 
@@ -43,13 +43,11 @@ def judge_function(
     candidate: ModelRunner, evidence: Evidence, budget: Budget, progress: Progress | None = None
 ) -> LevelResult:
     """Run the candidate on every prompt and call its embedding modules on every row."""
-    problems = [*candidate.loaded.problems, *_missing_rows(candidate, evidence)]
-    if problems:
+    if problems := cannot_run(candidate, evidence):
         return LevelResult("L2", Status.FAIL, None, budget.rms, _first_named(problems))
     tables = [compare_table(candidate, evidence, table) for table in evidence.table_sizes]
     meter = ErrorMeter()
-    candidate.prepare(prompt.ids for prompt in evidence.prompts)
-    evidence.prepare()
+    run_together(evidence.begin(), candidate.begin(prompt.ids for prompt in evidence.prompts))
     for index, prompt in enumerate(evidence.prompts):
         if progress is not None:
             progress(f"function: {prompt.name}", index, len(evidence.prompts))
@@ -106,6 +104,11 @@ def compare_table(candidate: ModelRunner, evidence: Evidence, table: str) -> Rea
         by_row = without_extremes(found.T, expected.T)  # (width, rows): one extreme row hides no other
         meter.add(table, *without_extremes(by_row[0].T, by_row[1].T))
     return meter.total(f"{table}, all {size} rows")
+
+
+def cannot_run(candidate: ModelRunner, evidence: Evidence) -> list[str]:
+    """Why its logits cannot be compared, a sentence each: tensors or rows of it are missing."""
+    return [*candidate.loaded.problems, *_missing_rows(candidate, evidence)]
 
 
 def _missing_rows(candidate: ModelRunner, evidence: Evidence) -> list[str]:

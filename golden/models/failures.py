@@ -6,9 +6,12 @@ of this program.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from golden.errors import CannotBuildError, CannotRunError, FolderError, GoldenError, MissingDeviceError, NoMemoryError
 from golden.models.folders import read_config
@@ -81,3 +84,17 @@ def building(folder: Path, attn: str | None) -> Iterator[None]:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def nonfinite_words(name: str, parts: Iterable[Tensor]) -> str | None:
+    """How many values of a tensor, given in parts, are NaN or infinite, as a sentence; None where all are finite."""
+    bad = total = 0
+    for part in parts:
+        bad, total = bad + _nonfinite(part), total + part.numel()
+    return f"{name}: {bad} of {total} values are NaN or infinite" if bad else None
+
+
+def _nonfinite(values: Tensor) -> int:
+    if not values.is_floating_point() or not values.numel() or all(map(torch.isfinite, torch.aminmax(values))):
+        return 0
+    return int((~torch.isfinite(values)).sum())

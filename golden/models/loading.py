@@ -15,7 +15,7 @@ from torch import Tensor
 
 from golden.errors import MissingDeviceError
 from golden.models.described_size import check_described_size
-from golden.models.failures import building
+from golden.models.failures import building, nonfinite_words
 from golden.models.folders import check_config, read_config, tensor_headers, weight_files
 from golden.references import is_native, load_native
 from golden.references.codegen_shards import set_shards
@@ -57,8 +57,7 @@ class LoadedModel:
     def round_through(self, dtype: torch.dtype) -> None:
         """Round all parameters through ``dtype``, in place or from the next reading on."""
         if self.stream is not None:
-            self.stream.rounded_to = dtype
-            self.stream.release()
+            self.stream.round_through(dtype)
             return
         with torch.no_grad():
             for parameter in self.model.parameters():
@@ -66,11 +65,9 @@ class LoadedModel:
 
     def name_nonfinite(self) -> str | None:
         """The first weight or buffer that holds NaN or infinity, as a sentence, or None."""
-        for key, tensor in self.weights():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                bad = int((~torch.isfinite(tensor)).sum())
-                return f"{key}: {bad} of {tensor.numel()} values are NaN or infinite"
-        return None
+        if self.stream is not None:
+            return self.stream.name_nonfinite()
+        return next(filter(None, (nonfinite_words(name, [tensor]) for name, tensor in self.weights())), None)
 
 
 def says_mixformer(config: Mapping[str, Any]) -> bool:

@@ -96,6 +96,6 @@ def plan_run(
         larger = int(max(reference, candidate) * itemsize * LOADING) + workspace
         plans += [RunPlan(itemsize, True, both, have), RunPlan(itemsize, False, larger, have)]
     for itemsize in itemsizes if layers else []:
-        need = int(layers * itemsize * LOADING) + 6 * logits * itemsize
+        need = int(2 * layers * itemsize * LOADING) + 6 * logits * itemsize  # one runs, the next is read
         plans.append(RunPlan(itemsize, True, need, have, streamed=True))
     return next((plan for plan in plans if plan.fits), plans[-1])

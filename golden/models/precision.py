@@ -68,6 +68,11 @@ def remembers_lengths(model: Any) -> bool:
     return depends_on_length(model) or "dynamic" in said or "longrope" in said
 
 
+def hands_on(model: Any) -> bool:
+    """Whether later layers need more of earlier ones than the stream: no pass can begin between two such layers."""
+    return "'value_residual': True" in str(model.config.to_dict())
+
+
 def rebuild_sinusoids(model: torch.nn.Module) -> None:
     """Recompute in float64 the sin/cos tables that CodeGen and GPT-J keep in float32.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,14 @@ from golden.models.failures import running
 from golden.models.loading import LoadedModel, silenced
 from golden.models.precision import (
     Float64Mode,
+    hands_on,
     needs_priming,
     rebuild_alibi,
     rebuild_sinusoids,
     remembers_lengths,
 )
+from golden.models.streaming.lockstep import Lockstep, Run, walk
+from golden.watching import Progress
 
 TOKENS = "token embeddings"
 POSITIONS = "position embeddings"
@@ -53,9 +56,8 @@ class ModelRunner:
 
     def logits(self, ids: Sequence[int]) -> Tensor:
         """Logits (tokens, vocab) of one prompt, all positions, without a cache."""
-        stream = self.loaded.stream
-        if stream is not None and tuple(ids) in stream.together:
-            prepared: Tensor = stream.together.finish(tuple(ids))
+        prepared = self.taken(tuple(ids))
+        if prepared is not None:
             return prepared
         self.prime(ids)
         return self._pass(ids)
@@ -64,16 +66,46 @@ class ModelRunner:
         logits: Tensor = self.forward(input_ids=self.batch(ids), use_cache=False).logits[0]
         return logits
 
-    def prepare(self, prompts: Iterable[Sequence[int]]) -> None:
-        """Run prompts whose logits will be asked for up to the last layer, reading each layer once for all of them.
+    @property
+    def walks(self) -> bool:
+        """Whether prompts can run together: it is read layer by layer, and remembers nothing from pass to pass."""
+        return self.loaded.stream is not None and not self._primes and not remembers_lengths(self.model)
 
-        Only where the model is read layer by layer, and remembers nothing from one layer to the next.
+    def begin(
+        self, prompts: Iterable[Sequence[int]], others: Mapping[Hashable, Run] | None = None, journal: Any = None
+    ) -> Lockstep | None:
+        """Begin the passes of prompts whose logits will be asked for; `walk` runs them, each layer read once for all.
+
+        None where there is nothing to run together.
+
+        Args:
+            others: passes besides, by keys that `taken` knows.
+            journal: a `golden.models.streaming.journal.FileJournal`, from which they go on where it holds something.
         """
         stream = self.loaded.stream
-        if stream is None or self._primes or remembers_lengths(self.model):
-            return
-        with silenced():  # each pass silences, too, and they end in any order
-            stream.together.start({ids: partial(self._pass, ids) for ids in map(tuple, prompts)})
+        if stream is None or not self.walks:
+            return None
+        runs: dict[Hashable, Run] = {ids: self.run_of(ids) for ids in map(tuple, prompts)}
+        runs |= others or {}
+        if not runs or all(key in stream.together for key in runs):
+            return stream.together
+        kept = None if journal is None or hands_on(self.model) else journal.read(runs)
+        with silenced():
+            stream.together.begin(runs, journal, kept)
+        return stream.together
+
+    def run_of(self, ids: Sequence[int], within: Callable[[], AbstractContextManager[Any]] = nullcontext) -> Run:
+        """A pass of a prompt, for `begin`."""
+        return Run(partial(self._pass, ids), within)
+
+    def taken(self, key: Hashable) -> Tensor | None:
+        """The logits of a pass that was begun under that key; None where there is none."""
+        stream = self.loaded.stream
+        if stream is None or key not in stream.together:
+            return None
+        with silenced():  # passes silence, too, and end in any order
+            prepared: Tensor = stream.together.finish(key)
+        return prepared
 
     def prime(self, ids: Sequence[int]) -> None:
         """The pass of the same length that has to come before, where one has to."""
@@ -134,6 +166,12 @@ class ModelRunner:
             yield
         finally:
             self.model.set_attn_implementation(before)
+
+
+def run_together(*begun: Lockstep | None, progress: Progress | None = None) -> None:
+    """Run passes that were begun to the last layer, a layer of each model in turn."""
+    with silenced():
+        walk(begun, None if progress is None else partial(progress, "function: layer by layer"))
 
 
 def _rows(table: nn.Embedding, ids: Tensor) -> Tensor:

@@ -68,8 +68,8 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
             model: Any = AutoModelForCausalLM.from_config(settings, dtype=dtype, trust_remote_code=False, **options)
         _fill_buffers(model)
         set_shards(model, read_config(folder))
-    _check_stored_as_loaded(folder, model)
-    found = {_current_name(model, key): (path, key, entry) for key, (path, entry) in stored.items()}
+    renamings = _renamings(folder, model)
+    found = {_current_name(model, key, renamings): (path, key, entry) for key, (path, entry) in stored.items()}
     problems = (*loading_problems(_differences(model, found), model.config.model_type), *wrong_kinds(folder, model))
     sources = {} if problems else dict(_sources(model, found))
     if not problems:
@@ -115,12 +115,19 @@ def _check_complete(stored: Iterable[tuple[Path, object]]) -> None:
             pass
 
 
-def _check_stored_as_loaded(folder: Path, model: Any) -> None:
-    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+def _renamings(folder: Path, model: Any) -> list[Any]:
+    """How transformers renames the tensors of this model while it loads them: its `WeightRenaming`s, in order.
 
-    if not get_checkpoint_conversion_mapping(model.config.model_type):
-        return
-    joined = "transformers joins or renames its tensors while loading"
+    Raises:
+        UnverifiableError: it also joins or splits some.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming
+
+    transforms = get_model_conversion_mapping(model)
+    if all(isinstance(one, WeightRenaming) for one in transforms):
+        return list(transforms)
+    joined = "transformers joins or splits its tensors while loading"
     if pager_of(folder):
         raise UnverifiableError(
             f"{model.config.model_type}: {joined}, and with --stream they are read one at a time; record the model "
@@ -129,7 +136,7 @@ def _check_stored_as_loaded(folder: Path, model: Any) -> None:
     raise UnverifiableError(f"{folder}: the model does not fit into memory, and cannot be run layer by layer: {joined}")
 
 
-def _current_name(model: Any, key: str) -> str:
+def _current_name(model: Any, key: str, renamings: Iterable[Any]) -> str:
     """The parameter of a key in the files: earlier MixFormers and bare base models have other names."""
     if model.config.model_type == MIXFORMER:
         from mixformer.checkpoints import legacy_names
@@ -137,6 +144,8 @@ def _current_name(model: Any, key: str) -> str:
         for pattern, replacement in legacy_names(len(model.blocks)).items():
             key = re.sub(pattern, replacement, key)
         return key
+    for renaming in renamings:
+        key, _ = renaming.rename_source_key(key)
     prefix = model.base_model_prefix
     base, bare = getattr(model, prefix, None), key.removeprefix(f"{prefix}.")
     if base is not None and bare == key and _has(base, key) and not _has(model, key):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from converters.paging import pager_of, read
+from golden.models.failures import nonfinite_words
 from golden.models.folders import tensor_headers
 from golden.models.modules import blocks
 from golden.models.streaming.lockstep import Lockstep
@@ -38,6 +40,9 @@ Source = tuple[Path, str]
 Patch = Callable[[Tensor], None]
 """Writes other values into a tensor that was read."""
 
+
+HEAD_BYTES = 64 * 2**20
+"""A head is read and multiplied in blocks of rows of so many bytes: a vocabulary can outweigh all layers."""
 
 _READING = ThreadPoolExecutor(1, thread_name_prefix="reading-ahead")
 
@@ -73,29 +78,56 @@ class LayerStream:
         self._slots = {unit: tuple(_slots(prefix, unit)) for prefix, unit in _units(model)}
         self._order = list(self._slots)
         self._ahead: tuple[nn.Module, Future[dict[str, Tensor]]] | None = None
-        self.together = Lockstep(self._load_ahead, self._order[-1] if self._order else None)
+        self._nonfinite: dict[str, str | None] = {}
+        self._head = _head(self._order, self._slots)
+        if self._head is not None:
+            self._head.owner.forward = partial(self._head_forward, self._head)
+        layers = [unit for unit in blocks(model) if unit in self._slots]
+        self.together = Lockstep(self._load_ahead, self._order, layers)
         self._hooks = [unit.register_forward_pre_hook(lambda module, _: self._enter(module)) for unit in self._slots]
+        self._hooks += [unit.register_forward_hook(lambda *call: self.together.left(call[-1])) for unit in layers]
 
     def read(self, name: str) -> Tensor:
         """The weights of one parameter, rounded to ``rounded_to`` where that is set, then cast to its own dtype."""
         path, key = self._sources[name]
-        # A model in float64 runs under `Float64Mode`, which would also change the casts of this method.
-        with torch._C.DisableTorchFunction():
+        with torch._C.DisableTorchFunction():  # as in `_cast`
             stored = read_tensor(path, key)
             if patches := self._patches.get((path, key), ()):
                 stored = stored.clone()
             for patch in patches:
                 patch(stored)
-            return (stored if self.rounded_to is None else stored.to(self.rounded_to)).to(self._dtypes[name])
+            found = self._cast(stored, self._dtypes[name])
+            self._nonfinite[name] = nonfinite_words(name, [found])  # here, because it brings a mapped file into memory
+            return found
+
+    def name_nonfinite(self) -> str | None:
+        """The first weight or buffer that holds NaN or infinity, as a sentence; what was read before is known."""
+        for name in self._sources:
+            if name not in self._nonfinite and self._head is not None and name == self._head.name:
+                self._nonfinite[name] = nonfinite_words(name, self.read_rows(name))
+            elif name not in self._nonfinite:
+                self.read(name)
+            if words := self._nonfinite[name]:
+                return words
+        return next(filter(None, (nonfinite_words(name, [tensor]) for name, tensor in self._buffers.items())), None)
 
     def patch(self, name: str, patch: Patch) -> bool:
         """Change a parameter whenever it is read from now on. False where there is no such parameter."""
         if name not in self._sources:
             return False
         self._patches.setdefault(self._sources[name], []).append(patch)
-        self._ahead = None
-        self.release()
+        self._forget()
         return True
+
+    def round_through(self, dtype: torch.dtype) -> None:
+        """Round every parameter through ``dtype`` whenever it is read from now on."""
+        self.rounded_to = dtype
+        self._forget()
+
+    def _forget(self) -> None:
+        self._ahead = None
+        self._nonfinite = {}
+        self.release()
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter with its weights, one after the other; then the buffers that files hold."""
@@ -108,6 +140,8 @@ class LayerStream:
         for hook in self._hooks:
             hook.remove()
         made: dict[nn.Parameter, nn.Parameter] = {}
+        if self._head is not None:
+            del self._head.owner.forward
         for slot in (slot for slots in self._slots.values() for slot in slots):
             if slot.absent not in made:
                 made[slot.absent] = nn.Parameter(self.read(slot.name), requires_grad=False)
@@ -115,7 +149,7 @@ class LayerStream:
 
     def release(self) -> None:
         """Free the weights in memory."""
-        for slot in self._slots.get(self._inside, ()) if self._inside is not None else ():
+        for slot in self._held(self._inside):
             slot.owner._parameters[slot.leaf] = slot.absent
         self._inside = None
 
@@ -129,11 +163,48 @@ class LayerStream:
         self.release()
         values = self._taken(unit) or self._read_unit(unit)
         self._inside = unit
-        for slot in self._slots[unit]:
+        for slot in self._held(unit):
             slot.owner._parameters[slot.leaf] = nn.Parameter(values[slot.name], requires_grad=False)
 
+    def _held(self, unit: nn.Module | None) -> Iterator[_Slot]:
+        """The parameters of a layer that are in memory while it runs: not the rows of the head."""
+        slots = () if unit is None else self._slots[unit]
+        return (slot for slot in slots if slot != self._head)
+
     def _read_unit(self, unit: nn.Module) -> dict[str, Tensor]:
-        return {slot.name: self.read(slot.name) for slot in self._slots[unit]}
+        return {slot.name: self.read(slot.name) for slot in self._held(unit)}
+
+    def _head_forward(self, slot: _Slot, x: Tensor) -> Tensor:
+        """What `nn.Linear` gives, (..., rows) of x (..., width), a block of rows after the other."""
+        bias = slot.owner._parameters["bias"]
+        logits = x.new_empty(*x.shape[:-1], slot.absent.shape[0])
+        start = 0
+        for rows in self.read_rows(slot.name):  # (some rows, width)
+            stop = start + len(rows)
+            logits[..., start:stop] = nn.functional.linear(x, rows, None if bias is None else bias[start:stop])
+            start = stop
+        return logits
+
+    def read_rows(self, name: str) -> Iterator[Tensor]:
+        """What `read` gives, in blocks of rows of at most `HEAD_BYTES`; whole where it is patched, or of a stand-in."""
+        path, key = self._sources[name]
+        if (path, key) in self._patches or pager_of(path) is not None:
+            yield self.read(name)
+            return
+        dtype = self._dtypes[name]
+        with safe_open(path, framework="pt") as file:
+            stored = file.get_slice(key)
+            rows, width = stored.get_shape()
+            step = max(1, HEAD_BYTES // (width * dtype.itemsize))
+            for start in range(0, rows, step):
+                with torch._C.DisableTorchFunction():  # as in `_cast`
+                    block = stored[start : start + step]
+                yield self._cast(block, dtype)
+
+    def _cast(self, stored: Tensor, dtype: torch.dtype) -> Tensor:
+        # A model in float64 runs under `Float64Mode`, which would also change the casts of this method.
+        with torch._C.DisableTorchFunction():
+            return (stored if self.rounded_to is None else stored.to(self.rounded_to)).to(dtype)
 
     def _load_ahead(self, unit: nn.Module) -> None:
         """Load a layer, and begin to read the one that comes after it; of stand-ins only one is read at a time."""
@@ -179,6 +250,13 @@ def _units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield from walk(f"{prefix}{name}.", child)
 
     yield from walk("", model)
+
+
+def _head(order: list[nn.Module], slots: Mapping[nn.Module, tuple[_Slot, ...]]) -> _Slot | None:
+    """The weight of the last layer, if that is a linear map and nothing else."""
+    if not order or type(order[-1]) is not nn.Linear:
+        return None
+    return next(slot for slot in slots[order[-1]] if slot.leaf == "weight")
 
 
 def _slots(prefix: str, unit: nn.Module) -> Iterator[_Slot]:

@@ -15,8 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from golden import Status, Verdict, case, compare, record
-from golden.case import Case
-from golden.errors import CannotRunError, FolderError, UnusableReferenceError, UnverifiableError
+from golden.errors import FolderError, UnusableReferenceError, UnverifiableError
 from golden.faults.model_copy import Patient, admit, discharge
 from golden.models.hot import make_hot
 from golden.models.loading import load_model, silenced
@@ -83,27 +82,6 @@ def test_at_most_one_layer_is_in_memory(reference: Path) -> None:
         )
     runner.logits(IDS)
     assert 0 < max(held) <= largest_layer(reference)
-
-
-@pytest.fixture
-def judge(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Verdict]:
-    """Compare on a machine with just the memory that one layer of each side needs in float64."""
-
-    def run(candidate: Path, reference: Path | None = None, **options: Any) -> Verdict:
-        monkeypatch.setattr(case, "available_bytes", lambda: 0)
-        golden = options.get("golden")
-        asked = Case(candidate, reference, golden, golden and case_golden(golden), frozenset(), dtype="float64")
-        need = asked.plan().need
-        monkeypatch.setattr(case, "available_bytes", lambda: need)
-        return compare(candidate, reference, dtype="float64", **options)
-
-    return run
-
-
-def case_golden(path: Path) -> Any:
-    from golden.evidence.golden_file import read_golden
-
-    return read_golden(path)
 
 
 def test_a_sound_candidate_passes_l2_by_the_same_number(
@@ -251,7 +229,7 @@ def test_a_truncated_file_is_refused_before_anything_runs(reference: Path, tmp_p
 
 def test_weights_that_loading_joins_are_not_streamed(patient: Patient, reference: Path, tmp_path: Path) -> None:
     patient.config["model_type"] = "mixtral"
-    with pytest.raises(UnverifiableError, match="joins or renames") as caught:
+    with pytest.raises(UnverifiableError, match="joins or splits") as caught:
         open_streamed(discharge(patient, reference, tmp_path), torch.float64)
     assert caught.value.exit_code == 5
 
@@ -283,7 +261,7 @@ def test_the_largest_layer_is_found_in_headers(reference: Path, mixformer: Path)
 
 def test_layer_by_layer_is_the_last_resort() -> None:
     million = 10**6
-    plans = [plan_run(10 * million, 10 * million, 0, have * million, layers=million) for have in (210, 130, 70, 10, 5)]
+    plans = [plan_run(10 * million, 10 * million, 0, have * million, layers=million) for have in (210, 130, 70, 20, 10)]
     assert [(plan.itemsize, plan.together, plan.streamed) for plan in plans] == [
         (8, True, False),
         (8, False, False),
@@ -292,7 +270,7 @@ def test_layer_by_layer_is_the_last_resort() -> None:
         (4, True, True),
     ]
     assert all(plan.fits for plan in plans)
-    assert not plan_run(10 * million, 10 * million, 0, 4 * million, layers=million).fits
+    assert not plan_run(10 * million, 10 * million, 0, 9 * million, layers=million).fits
 
 
 PEAK = """
@@ -326,43 +304,6 @@ def test_the_peak_of_24_layers_is_far_below_the_whole_model(reference: Path, tmp
         peaks[streamed == "True"] = int(kilobytes) * 1024
     assert peaks[False] > 2 * nbytes  # in float64, twice what is stored
     assert peaks[True] < nbytes
-
-
-PROMPTS = tuple(tuple(range(start, start + length)) for start, length in ((3, 5), (9, 33), (50, 60), (70, 60), (1, 17)))
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_prompts_that_run_together_give_the_same_logits_bit_for_bit(
-    name: str, dtype: torch.dtype, tmp_path: Path
-) -> None:
-    family, overrides = MODELS[name]
-    source = make_hot(family, tmp_path, seed=5, **overrides)
-    whole, streamed = (ModelRunner(opener(source, dtype, "eager")) for opener in (load_model, open_streamed))
-    streamed.prepare(PROMPTS)
-    for ids in (*PROMPTS[::-1], PROMPTS[0]):  # in any order, and again after they were taken
-        assert torch.equal(streamed.logits(ids), whole.logits(ids))
-
-
-def test_each_layer_is_read_once_for_all_prompts(mixformer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner, read = ModelRunner(open_streamed(mixformer, torch.float32)), list[str]()
-    stream = runner.loaded.stream
-    assert stream is not None
-    reading = stream.read
-    monkeypatch.setattr(stream, "read", lambda name: read.append(name) or reading(name))
-    runner.prepare(PROMPTS)
-    for ids in PROMPTS:
-        runner.logits(ids)
-    assert len(read) == len(set(read)) == len(list(runner.model.named_parameters()))
-
-
-def test_what_a_prompt_raises_is_raised_where_its_logits_are_asked_for(mixformer: Path) -> None:
-    runner = ModelRunner(open_streamed(mixformer, torch.float32))
-    bad = (1, 10**6)  # an id beyond the vocabulary
-    runner.prepare([PROMPTS[0], bad])
-    assert torch.isfinite(runner.logits(PROMPTS[0])).all()
-    with pytest.raises(CannotRunError):
-        runner.logits(bad)
 
 
 @pytest.mark.parametrize("in_weights", [True, False], ids=["weights", "config"])

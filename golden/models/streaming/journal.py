@@ -1,0 +1,113 @@
+"""Where passes that run layer by layer are, on disk: a verdict that was killed goes on from there.
+
+A journal holds what one block gave in each pass. It is written once a minute, so short verdicts write none, and removed
+when the verdict stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from golden.models.folders import weight_files
+
+EVERY = 60.0
+"""Seconds between two writings."""
+KEPT = 14 * 86400
+"""Seconds after which what was left behind is removed."""
+CONFIG = "config.json"
+
+
+def journal_folder() -> Path:
+    """Where journals lie: in the user's folder for caches."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "mixformer-convert" / "verdicts"
+
+
+class FileJournal:
+    """The journal of one model's passes. A disk that is full or read-only costs the resuming and nothing else.
+
+    Args:
+        folder: of the model; other bytes in its files, by size and time, make another journal.
+        terms: what else decides the numbers: versions, dtype, attention, ids of the prompts.
+    """
+
+    def __init__(self, folder: Path, terms: Iterable[Any]) -> None:
+        self._written = time.monotonic()
+        self._path = journal_folder() / f"{_digest(folder, terms)}.safetensors"
+
+    def read(self, keys: Iterable[Hashable]) -> tuple[int, Mapping[Hashable, Any]] | None:
+        """The number of a block and what it gave in each of these passes; None where nothing was written."""
+        try:
+            with safe_open(self._path, framework="pt") as file:
+                said = json.loads(file.metadata()["journal"])
+                held = {name: file.get_tensor(name).clone() for name in file.keys()}
+            outputs = {key: _joined(number, said["shapes"][number], held) for number, key in enumerate(keys)}
+            return int(said["layer"]), outputs
+        except (OSError, SafetensorError, KeyError, IndexError, TypeError, ValueError):
+            return None
+
+    def note(self, layer: int, outputs: Mapping[Hashable, Any]) -> None:
+        """Write what a block gave, if the last writing is a while ago and it is made of tensors."""
+        if time.monotonic() - self._written < EVERY:
+            return
+        self._written = time.monotonic()
+        parts = {f"{i}.{j}": p for i, out in enumerate(outputs.values()) for j, p in enumerate(_parts(out))}
+        if any(not isinstance(part, Tensor | None) for part in parts.values()):
+            return
+        held = {name: part.contiguous() for name, part in parts.items() if part is not None}
+        shapes = [len(output) if isinstance(output, tuple) else None for output in outputs.values()]
+        try:
+            self._write(held, json.dumps({"layer": layer, "shapes": shapes}))
+        except (OSError, SafetensorError, RuntimeError):  # torch raises the last for values that share memory
+            return
+
+    def _write(self, held: dict[str, Tensor], said: str) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_old(self._path.parent)
+        part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
+        try:
+            save_file(held, part, {"journal": said})
+            part.replace(self._path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def forget(self) -> None:
+        """Remove it: the verdict stands."""
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError:
+            return
+
+
+def _parts(output: Any) -> tuple[Any, ...]:
+    return output if isinstance(output, tuple) else (output,)
+
+
+def _joined(number: int, length: int | None, held: Mapping[str, Tensor]) -> Any:
+    """What a block gave: a tensor, or a tuple of so many tensors and Nones."""
+    if length is None:
+        return held[f"{number}.0"]
+    return tuple(held.get(f"{number}.{j}") for j in range(length))
+
+
+def _digest(folder: Path, terms: Iterable[Any]) -> str:
+    files = [folder / CONFIG, *sorted(weight_files(folder))]
+    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr((stats, list(terms))).encode()).hexdigest()
+
+
+def _remove_old(folder: Path) -> None:
+    now = time.time()
+    for path in folder.iterdir():
+        if now - path.stat().st_mtime > KEPT:
+            path.unlink(missing_ok=True)
