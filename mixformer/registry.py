@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -75,7 +76,7 @@ def check_types(module_class: ModuleClass, keywords: Mapping[str, Any], path: st
     """
     if not module_class.__module__.startswith(f"{__package__}."):
         return
-    hints = get_type_hints(module_class.__init__)
+    hints = _hints(module_class.__init__)
     for name, value in keywords.items():
         if name in hints and not _fits(value, hints[name]):
             expected = str(hints[name]) if get_args(hints[name]) else hints[name].__name__
@@ -105,4 +106,15 @@ def takes(module_class: ModuleClass, name: str) -> bool:
 
 
 def _parameters(module_class: ModuleClass) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(module_class.__init__).parameters
+    return _parameters_of(module_class.__init__)
+
+
+# Remembered by constructor: every layer of every model asks again, and both take longer than to make a small module.
+@cache
+def _parameters_of(constructor: Callable[..., None]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(constructor).parameters
+
+
+@cache
+def _hints(constructor: Callable[..., None]) -> Mapping[str, Any]:
+    return get_type_hints(constructor)

@@ -10,6 +10,7 @@ import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,18 @@ from golden.evidence.golden_file import read_golden
 from golden.evidence.live import Evidence, open_reference
 from golden.evidence.prompts import reference_prompts
 from golden.evidence.recording import record
+from golden.evidence.remembered import RememberedEvidence
 from golden.faults.catalogue import catalogue
 from golden.faults.code_faults import code_faults
 from golden.faults.healthy import healthy_variants, threads
+from golden.faults.in_processes import call_all, usable_jobs
 from golden.faults.kernel_faults import kernel_faults
 from golden.faults.model_copy import admit, discharge
 from golden.levels.function import FLOAT64, judge_function
 from golden.levels.kernels import PROBE_RATIO, probe_ratios, refusal
 from golden.models.folders import read_config
 from golden.models.hot import has_recipe, make_hot, own_functions
-from golden.models.loading import load_model
+from golden.models.loading import load_model, silenced
 from golden.models.running import ModelRunner
 from golden.verdict import LevelResult, Status, finite_or_none
 from golden.watching import Progress
@@ -96,6 +99,7 @@ def self_test(
     seeds: int = 1,
     golden_form: str | None = None,
     progress: Progress | None = None,
+    jobs: int | None = 1,
 ) -> SelfTest:
     """Judge planted faults and correct variants of hot models.
 
@@ -104,23 +108,36 @@ def self_test(
         seeds: number of models per family, each with faults in other places.
         golden_form: ``full`` or ``compact`` judges from a golden file in place of the live reference.
         progress: called as ``progress(what, done, total)``.
+        jobs: number of models that are tried at a time, each in a process of its own; None for as many as there are
+            cores and memory for. 1 starts no process. The others import the main module again: a script that asks for
+            more does so under ``if __name__ == "__main__"``.
 
     Raises:
         UnknownLevelError: no hot model is known for a family.
         ConversionError: a family does not convert.
+        NoMemoryError: the system ended one of the processes.
     """
     known, unknown = known_families()
-    chosen = known if families is None else tuple(families)
-    trials: list[Trial] = []
-    for number, (family, seed) in enumerate((family, seed) for family in chosen for seed in range(seeds)):
+    models = [(family, seed) for family in (known if families is None else families) for seed in range(seeds)]
+
+    def told(first: int, ended: int) -> None:
         if progress is not None:
-            progress(f"self-test: {family}", number, len(chosen) * seeds)
-        with (
-            tempfile.TemporaryDirectory(prefix="golden-") as scratch,
-            threads(1),
-        ):  # tiny models need no more
-            trials += _trials(family, seed, golden_form, Path(scratch))
-    return SelfTest(tuple(trials), unknown if families is None else ())
+            progress(f"self-test: {models[first][0]}", ended, len(models))
+
+    with tempfile.TemporaryDirectory(prefix="golden-") as place:  # removed here, though a process was ended
+        cases = [(family, seed, golden_form, Path(place)) for family, seed in models]
+        found = call_all(try_model, cases, usable_jobs() if jobs is None else jobs, told)
+    return SelfTest(tuple(chain.from_iterable(found)), unknown if families is None else ())
+
+
+def try_model(family: str, seed: int, golden_form: str | None, place: Path) -> list[Trial]:
+    """All trials of one hot model; what they write into ``place`` is removed."""
+    with (
+        tempfile.TemporaryDirectory(dir=place) as scratch,
+        threads(1),  # tiny models need no more
+        silenced(),
+    ):
+        return list(_trials(family, seed, golden_form, Path(scratch)))
 
 
 def known_families() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -137,9 +154,10 @@ def _trials(family: str, seed: int, golden_form: str | None, scratch: Path) -> I
     convert(source, to="mixformer", output=candidate)
     evidence: Evidence
     if golden_form is None:
-        evidence = open_reference(
+        opened = open_reference(
             source, lambda runner, used: reference_prompts(source, runner.model.config, used), torch.float64
         )
+        evidence = RememberedEvidence(**vars(opened))
     else:
         evidence = read_golden(record(source, scratch / "reference.golden", form=golden_form))
     yield from _planted(family, seed, candidate, evidence, scratch)
@@ -162,10 +180,12 @@ def _planted(family: str, seed: int, candidate: Path, evidence: Evidence, scratc
 
 
 def _planted_code(family: str, seed: int, candidate: Path, evidence: Evidence) -> Iterator[Trial]:
+    sound = None
     for fault in code_faults():
-        runner = ModelRunner(load_model(candidate, torch.float64))
-        if fault.plant(runner.model):
-            level = judge_function(runner, evidence, FLOAT64)
+        sound = sound or ModelRunner(load_model(candidate, torch.float64))
+        if fault.plant(sound.model):
+            sick, sound = sound, None
+            level = judge_function(sick, evidence, FLOAT64)
             yield Trial(family, fault.name, "code", seed, level.number, level.status is Status.FAIL)
 
 
@@ -178,10 +198,13 @@ def _planted_kernels(family: str, seed: int, candidate: Path, evidence: Evidence
     config = read_config(candidate)
     excluded = {dtype for dtype in LOW_PRECISION if refusal(config, evidence.config, dtype)}
     calibrations = {dtype: evidence.calibration(dtype) for dtype in LOW_PRECISION if dtype not in excluded}
+    sound: dict[str, ModelRunner] = {}
     for fault in kernel_faults():
         if fault.dtype in excluded:
             continue
-        runner = ModelRunner(load_model(candidate, LOW_PRECISION[fault.dtype], "sdpa"))
-        if fault.plant(runner):
-            worst = max(probe_ratios(runner, calibrations[fault.dtype]).values(), default=0.0)
+        if fault.dtype not in sound:
+            sound[fault.dtype] = ModelRunner(load_model(candidate, LOW_PRECISION[fault.dtype], "sdpa"))
+        if fault.plant(sound[fault.dtype]):
+            sick = sound.pop(fault.dtype)
+            worst = max(probe_ratios(sick, calibrations[fault.dtype]).values(), default=0.0)
             yield Trial(family, fault.name, "kernel", seed, worst, worst > PROBE_RATIO)

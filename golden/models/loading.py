@@ -172,13 +172,21 @@ def silenced() -> Iterator[None]:
 
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.CRITICAL)
+    _set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        transformers_logging.set_verbosity(verbosity)
+        _set_verbosity(verbosity)
         if had_bars:
             transformers_logging.enable_progress_bar()
+
+
+def _set_verbosity(verbosity: int) -> None:
+    """Set it only where it is another: each setting empties what all loggers of the process remember."""
+    from transformers.utils import logging as transformers_logging
+
+    if transformers_logging.get_verbosity() != verbosity:
+        transformers_logging.set_verbosity(verbosity)
