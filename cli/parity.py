@@ -41,6 +41,10 @@ Report = Annotated[
 ]
 SelfTest = Annotated[bool, typer.Option("--self-test", help="Plant known faults and check that each is found.")]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds of the self-test.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, help="Models of the self-test at a time [default: by cores and memory]."),
+]
 
 
 def parity(
@@ -54,6 +58,7 @@ def parity(
     report: Report = None,
     self_test: SelfTest = False,
     seeds: Seeds = 1,
+    jobs: Jobs = None,
     n_head: NHead = None,
     value_residual: ValueResidual = None,
     qkv_shards: QkvShards = None,
@@ -64,7 +69,7 @@ def parity(
 ) -> None:
     """Judge whether a converted model computes what its reference computes. Exit code 0 PASS, 4 FAIL, 5 UNVERIFIED."""
     if self_test:
-        raise typer.Exit(_tried(seeds, as_json=json, quiet=quiet))
+        raise typer.Exit(_tried(seeds, jobs, as_json=json, quiet=quiet))
     if candidate is None or (reference is None and golden is None):
         raise typer.BadParameter("give CANDIDATE, and what it is compared with: --reference DIR or --golden FILE")
     from cli.hub.sources import folder_of
@@ -134,7 +139,7 @@ def wait_without_spinning() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _tried(seeds: int, *, as_json: bool, quiet: bool) -> int:
+def _tried(seeds: int, jobs: int | None, *, as_json: bool, quiet: bool) -> int:
     """Runs the self-test; returns 0 if every fault was found and every correct variant passed, else 4."""
     if not (quiet or as_json):
         error("planting faults and judging each ...", prefix="")
@@ -142,7 +147,7 @@ def _tried(seeds: int, *, as_json: bool, quiet: bool) -> int:
     with following("loading torch", wanted=not quiet and not as_json) as follow:
         from golden import self_test, trial_lines
 
-        result = self_test(seeds=seeds, progress=follow)
+        result = self_test(seeds=seeds, progress=follow, jobs=jobs)
     show(trial_lines(result), result.to_json(), as_json=as_json, quiet=quiet)
     return 0 if result.passed else 4
 

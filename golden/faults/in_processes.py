@@ -12,15 +12,15 @@ from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
 from typing import Any, TypeVar
 
-from golden.errors import NoMemoryError
+from golden.errors import UnverifiableError
 from golden.models.memory import SHARE, available_bytes
 
 Result = TypeVar("Result")
 Told = Callable[[int, int], None]
 """Called as ``told(first, ended)``: the number of the first call that has not ended, and how many have."""
 
-NEED = 3 * 2**29
-"""Bytes of memory that a process with torch, transformers and a few tiny models is given; it takes about half."""
+NEED = 2**30
+"""Bytes of memory that a process with torch, transformers and a few tiny models is given; it takes 0.6 GiB."""
 
 
 def usable_jobs() -> int:
@@ -38,7 +38,7 @@ def call_all(function: Callable[..., Result], cases: Sequence[tuple[Any, ...]], 
         jobs: number of processes; with 1 the calls are made in this one.
 
     Raises:
-        NoMemoryError: a process was ended from outside.
+        UnverifiableError: a process ended before its call did.
         Exception: what a call raised; no further call is made.
     """
     if min(jobs, len(cases)) > 1:
@@ -60,8 +60,9 @@ def _in_processes(
             calls = [pool.submit(function, *case) for case in cases]
         return _results(calls, told)
     except BrokenProcessPool as broken:
-        raise NoMemoryError(
-            "a process was ended from outside, as the system does where memory runs out; try again with fewer jobs"
+        raise UnverifiableError(
+            "a process ended before its call did: ended by the system, as it does where memory runs out (give fewer "
+            'jobs), or asked for by a script outside of `if __name__ == "__main__"`'
         ) from broken
     except BaseException:
         for worker in set(active_children()) - others:

@@ -115,7 +115,7 @@ def self_test(
     Raises:
         UnknownLevelError: no hot model is known for a family.
         ConversionError: a family does not convert.
-        NoMemoryError: the system ended one of the processes.
+        UnverifiableError: one of the processes ended before its time.
     """
     known, unknown = known_families()
     models = [(family, seed) for family in (known if families is None else families) for seed in range(seeds)]

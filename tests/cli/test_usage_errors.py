@@ -29,6 +29,7 @@ MISUSES = [
         "--format is 'gg', expected safetensors, native or gguf",
         "convert llama",
     ),
+    (["parity", "--self-test", "--jobs", "0"], "--jobs: expected a whole number of 1 or more", "convert parity"),
     (["parity", "x"], "give CANDIDATE, and what it is compared with", "convert parity"),
 ]
 

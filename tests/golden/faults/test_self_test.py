@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
+from converters.errors import UsageError
 from golden import self_test, trial_lines
 from golden.faults.catalogue import catalogue
 from golden.faults.self_testing import SelfTest, Trial, known_families
@@ -13,14 +16,32 @@ QUICK = {"llama", "gpt2", "codegen"}
 FAMILIES = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in known_families()[0]]
 
 
+@cache
+def tried(family: str) -> SelfTest:
+    """The self-test of one family, in this process; never made twice."""
+    return self_test([family])
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_faults_are_caught_and_no_sound_variant_alarms(family: str) -> None:
-    result = self_test([family])
+    result = tried(family)
     assert result.missed == () and result.false_alarms == ()
     assert sum(trial.kind != "healthy" for trial in result.trials) >= 25
     assert sum(trial.kind == "healthy" for trial in result.trials) >= 10
     code = {"code"} if family.startswith("ngpt") else set()  # other blocks have no formula that could be another
     assert {trial.kind for trial in result.trials} == {"weight", "mapping", "config", "kernel", "healthy"} | code
+
+
+def test_in_two_processes_the_trials_are_the_same() -> None:
+    told: list[tuple[str, int, int]] = []
+    result = self_test(["llama", "gpt2"], jobs=2, progress=lambda *words: told.append(words))
+    assert result.trials == tried("llama").trials + tried("gpt2").trials  # to the last bit of each number
+    assert told[0] == ("self-test: llama", 0, 2) and [done for _, done, _ in told] == [0, 1]
+
+
+def test_a_family_that_does_not_exist_is_told_from_another_process() -> None:
+    with pytest.raises(UsageError, match="there is no family 'lama'"):
+        self_test(["lama"], seeds=2, jobs=2)
 
 
 def test_a_compact_golden_catches_at_least_95_percent() -> None:
