@@ -21,13 +21,13 @@ from golden.evidence.golden_file import read_golden
 from golden.evidence.live import Evidence, open_reference
 from golden.evidence.prompts import reference_prompts
 from golden.evidence.recording import record
-from golden.evidence.remembered import RememberedEvidence
 from golden.faults.catalogue import catalogue
 from golden.faults.code_faults import code_faults
 from golden.faults.healthy import healthy_variants, threads
 from golden.faults.in_processes import call_all, usable_jobs
 from golden.faults.kernel_faults import kernel_faults
 from golden.faults.model_copy import admit, discharge
+from golden.faults.remembered import RememberedEvidence
 from golden.levels.function import FLOAT64, judge_function
 from golden.levels.kernels import PROBE_RATIO, probe_ratios, refusal
 from golden.models.folders import read_config

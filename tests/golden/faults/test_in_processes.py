@@ -80,7 +80,7 @@ def test_an_error_arrives_as_it_is(call: Callable[[str], object], case: str, err
     with pytest.raises(error) as here:
         call(case)
     with pytest.raises(error) as there:
-        call_all(call, [(case,), ("llama",)], 2, unheard)
+        call_all(call, [(case,), (case,)], 2, unheard)
     assert type(there.value) is type(here.value) and str(there.value) == str(here.value)
 
 
@@ -97,28 +97,38 @@ def test_a_process_that_is_killed_is_told() -> None:
 
 
 SCRIPT = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from golden.faults.in_processes import call_all
 
-def wait(path):
-    Path(path).touch()
+def wait(number):
+    Path(sys.argv[1], str(os.getpid())).touch()
     time.sleep(60)
 
 if __name__ == "__main__":
-    call_all(wait, [(path,) for path in sys.argv[1:]], 2, lambda *told: None)
+    call_all(wait, [(1,), (2,)], 2, lambda *told: None)
+elif sys.argv[2] == "import":
+    wait(0)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_no_process_outlives_a_signal(number: int, tmp_path: Path) -> None:
-    """Ctrl-C reaches a whole group, and only the first process says something; other signals reach that one alone."""
-    script, begun = tmp_path / "script.py", [tmp_path / "one", tmp_path / "two"]
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [("import", signal.SIGINT), ("call", signal.SIGINT), ("call", signal.SIGTERM), ("call", signal.SIGKILL)],
+)
+def test_no_process_outlives_the_first(where: str, number: int, tmp_path: Path) -> None:
+    """Ctrl-C on a terminal reaches all of them; only the first says something, and ends the others."""
+    script, begun = tmp_path / "script.py", tmp_path / "begun"
     script.write_text(SCRIPT)
-    words = [sys.executable, str(script), *map(str, begun)]
+    begun.mkdir()
+    words = [sys.executable, str(script), str(begun), where]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
-        wait_until(lambda: all(path.exists() for path in begun))
-        (os.killpg if number == signal.SIGINT else os.kill)(run.pid, number)
+        wait_until(lambda: len(list(begun.iterdir())) == 2)
+        for other in begun.iterdir():
+            os.kill(int(other.name), signal.SIGINT)
+        time.sleep(0.3)
+        assert len(group(run.pid)) >= 3
+        run.send_signal(number)
         _, told = run.communicate(timeout=30)
     assert told.count("KeyboardInterrupt") == told.count("Traceback") == (number == signal.SIGINT)
     wait_until(lambda: not group(run.pid))

@@ -10,8 +10,8 @@ import torch
 
 from golden.evidence.live import open_reference
 from golden.evidence.prompts import reference_prompts
-from golden.evidence.remembered import RememberedEvidence
 from golden.faults.model_copy import Patient, discharge
+from golden.faults.remembered import RememberedEvidence
 from golden.levels.function import FLOAT64, judge_function
 from golden.models.loading import load_model
 from golden.models.running import ModelRunner
