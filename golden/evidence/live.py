@@ -29,12 +29,12 @@ from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.extremes import without_extremes
 from golden.evidence.prompts import Prompt, longest_prompt
 from golden.evidence.ruler import Truth, common_columns
-from golden.evidence.spilled import CHUNK, SpilledEvidence
+from golden.evidence.spilled import SpilledEvidence
 from golden.evidence.stages import Stages, diagnosis_prompt, stages_of
 from golden.evidence.versions import installed_versions
 from golden.models.folders import read_config
 from golden.models.loading import LoadedModel, load_model
-from golden.models.running import TOKENS, ModelRunner
+from golden.models.running import CHUNK, ModelRunner, used_rows
 from golden.models.streaming.journal import FileJournal
 from golden.models.streaming.lockstep import Lockstep, Run
 
@@ -292,15 +292,3 @@ def _round(runner: ModelRunner, prompt: Prompt, dtype: torch.dtype) -> float:
     meter = ErrorMeter()
     meter.add(prompt.name, *without_extremes(runner.logits(prompt.ids), before))
     return meter.total().rms
-
-
-def used_rows(runner: ModelRunner) -> int:
-    """Number of token-embedding rows without the zero rows at the end, which are padding."""
-    stop = runner.vocab
-    while stop:
-        start = max(0, stop - CHUNK)
-        filled = runner.rows(TOKENS, start, stop).any(dim=-1).nonzero()  # (rows that are not zero, 1)
-        if len(filled):
-            return start + int(filled[-1]) + 1
-        stop = start
-    return runner.vocab

@@ -23,7 +23,6 @@ from golden.evidence.golden_header import HEADER, TOKENIZERS, VERSION
 from golden.evidence.live import LiveEvidence, open_reference
 from golden.evidence.prompts import prompt_length, reference_prompts
 from golden.evidence.sketch import ROW_PROJECTIONS, Sketch, fitting_sketch, project
-from golden.evidence.spilled import CHUNK
 from golden.evidence.stages import diagnosis_prompt
 from golden.evidence.versions import installed_versions
 from golden.models.failures import enough_memory
@@ -31,7 +30,7 @@ from golden.models.folders import check_folder, read_config, stored_elements, vo
 from golden.models.loading import load_model
 from golden.models.memory import available_bytes, plan_run
 from golden.models.obstacles import obstacle
-from golden.models.running import ModelRunner
+from golden.models.running import CHUNK, ModelRunner
 from golden.references import is_native, native_files
 from golden.watching import Progress
 

@@ -16,9 +16,6 @@ from golden.evidence.prompts import Prompt
 from golden.evidence.ruler import common_columns
 from golden.evidence.stages import Stages, diagnosis_prompt
 
-CHUNK = 8192
-"""Number of rows of an embedding table that are compared at a time."""
-
 
 @dataclass(frozen=True)
 class SpilledEvidence:

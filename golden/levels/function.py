@@ -9,8 +9,7 @@ from golden.evidence.error_meter import ErrorMeter
 from golden.evidence.extremes import without_extremes
 from golden.evidence.live import Evidence
 from golden.evidence.prompts import unreached
-from golden.evidence.spilled import CHUNK
-from golden.models.running import TOKENS, ModelRunner, run_together
+from golden.models.running import CHUNK, TOKENS, ModelRunner, run_together
 from golden.verdict import LevelResult, Reading, Status
 from golden.watching import Progress
 

@@ -26,6 +26,8 @@ from golden.watching import Progress
 
 TOKENS = "token embeddings"
 POSITIONS = "position embeddings"
+CHUNK = 8192
+"""Number of rows of an embedding table that are read at a time."""
 
 
 class ModelRunner:
@@ -172,6 +174,18 @@ def run_together(*begun: Lockstep | None, progress: Progress | None = None) -> N
     """Run passes that were begun to the last layer, a layer of each model in turn."""
     with silenced():
         walk(begun, None if progress is None else partial(progress, "function: layer by layer"))
+
+
+def used_rows(runner: ModelRunner) -> int:
+    """Number of token-embedding rows without the zero rows at the end, which are padding."""
+    stop = runner.vocab
+    while stop:
+        start = max(0, stop - CHUNK)
+        filled = runner.rows(TOKENS, start, stop).any(dim=-1).nonzero()  # (rows that are not zero, 1)
+        if len(filled):
+            return start + int(filled[-1]) + 1
+        stop = start
+    return runner.vocab
 
 
 def _rows(table: nn.Embedding, ids: Tensor) -> Tensor:
