@@ -5,4 +5,4 @@
 
 from converters.family import Umbrella
 
-UMBRELLA = Umbrella("ngpt", "nGPT, the normalised transformer, in several dialects", plain="tutorial")
+UMBRELLA = Umbrella("ngpt", "nGPT, the normalised transformer, in several dialects", plain="nvidia")

@@ -67,6 +67,6 @@ def test_a_golden_file_of_a_users_number_of_heads(ngpt, tmp_path):
 
 @pytest.mark.slow
 def test_flash_attention_is_refused_with_the_reason(tmp_path):
-    run("ngpt", "--to", "mixformer", "-o", "ours", "--no-parity", cwd=tmp_path)
+    run("ngpt-tutorial", "--to", "mixformer", "-o", "ours", "--no-parity", cwd=tmp_path)
     done = run("parity", "ours", "--reference", "ngpt-tutorial-sample", "--attn", "flash", cwd=tmp_path)
     assert done.returncode == 5 and "has no softmax" in done.stderr
