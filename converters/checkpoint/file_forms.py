@@ -30,6 +30,7 @@ READERS = (
     "nanogpt_file",
     "nvidia_ngpt_file",
     "state_dict_file",
+    "torchtune_file",
 )
 OWN_NAMES = ("config.json", "model.safetensors")  # a file of this name means its folder
 

@@ -1,5 +1,6 @@
 """Opening a checkpoint: its form, its config, and the headers of its weight files. No weights are read."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,10 @@ from converters.generations.configs import SDK, WORDS, current_config, generatio
 from converters.generations.keys import current_names, depth_of
 from converters.generations.wrappers import find_wrapping
 
+TORCHTUNE = "-torchtune"
+TUNED = ("llama", "mistral", "qwen2")  # model types that are read under torchtune's names
+OF_TORCHTUNE = re.compile(r"(sa_norm|mlp_norm)\.scale$|\.attn\.\w+_proj\.(lora_[ab]\.weight|magnitude)$")
+
 
 def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
     """Opens a model, whatever form it comes in: see `converters.checkpoint.file_forms`.
@@ -31,7 +36,31 @@ def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
     """
     found = find_form(source)
     checkpoint = found.form.read(found.path, dequantize) if found else open_folder(source)
-    return _of_today(with_values(with_n_head(checkpoint, HEADS.get()), VALUES.get()))
+    return _of_today(with_values(with_n_head(_by_torchtune(checkpoint), HEADS.get()), VALUES.get()))
+
+
+def _by_torchtune(stored: Checkpoint) -> Checkpoint:
+    """A model with the config.json of transformers and torchtune's key names, as its dialect; others as they are.
+
+    Raises:
+        ConfigRefused: it is of another model type than those that are read.
+        CoverageRefused: it holds an adapter.
+    """
+    named = [key for key in stored.tensors if OF_TORCHTUNE.search(key)]
+    said = str(stored.config.get("model_type"))
+    if not named or said.endswith(TORCHTUNE):
+        return stored
+    if adapters := [key for key in named if not key.endswith(".scale")]:
+        raise CoverageRefused(
+            f"{stored.stored[0]} holds the adapter (LoRA) {adapters[0]}, not a whole model; give the file of the merged"
+            f" model that torchtune's recipe wrote beside it (model-00001-of-00001.bin)"
+        )
+    if said not in TUNED:
+        raise ConfigRefused(
+            f"{stored.stored[0]} has torchtune's key names ({named[0]}) and its config.json model_type {said!r}; such"
+            f" names are read for {', '.join(TUNED)}. Save it with torchtune's FullModelHFCheckpointer instead"
+        )
+    return replace(stored, config={**stored.config, "model_type": said + TORCHTUNE})
 
 
 def _of_today(stored: Checkpoint) -> Checkpoint:

@@ -5,10 +5,12 @@ from pathlib import Path
 from converters.checkpoint.torch_zip import is_zip, pickle_bytes
 
 NANOGPT, NVIDIA, MODDED, STATE_DICT = "nanogpt", "nvidia", "modded-nanogpt", "state dict"
+TORCHTUNE = "torchtune"
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # how files from before torch 1.6 begin: a number as a pickle
 SCRIPT = (b"model_args", b"iter_num")  # what the train.py of nanoGPT and of NVIDIA save beside the model
 OF_NVIDIA = (b"use_nGPT", b"GPTConfig", b".att_c_proj.")
 OF_MODDED = (b"qk_scaler.scale", b"optimizer")  # a tensor of alxndrTL's nGPT, and what its script saves beside it
+OF_TORCHTUNE = b".sa_norm.scale"
 META_PARAMS, CKPT = "params.json", "ckpt.pt"
 
 
@@ -23,6 +25,8 @@ def kind_of(path: Path) -> str | None:
         return STATE_DICT if path.suffix in (".pt", ".pth") and path.name != CKPT else None
     if all(word in words for word in OF_MODDED):
         return MODDED
+    if OF_TORCHTUNE in words:
+        return TORCHTUNE
     if not any(word in words for word in SCRIPT):
         return STATE_DICT
     if any(word in words for word in OF_NVIDIA):

@@ -1,0 +1,51 @@
+"""Decoders under torchtune's names: the table of their family in transformers, and rules with other keys.
+
+torchtune keeps no config: its recipes copy the config.json that the weights came with beside them. Rotary pairs are
+neighbours, as Meta has them, but in Qwen2. Source: torchtune 0.6.1, `models/convert_weights.py`,
+`models/qwen2/_convert_weights.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from converters.algebra.views import Each, Move, Then
+from converters.config.entries import Entry, Theirs
+from converters.config.model_classes import Architectures
+from converters.config.table import ConfigTable
+from converters.families.shared.inv_freq import halves_of
+from converters.families.shared.transformers_fields import MIXER
+from converters.families.shared.transformers_rules import QKV, UP_GATE, linear, vocabulary
+from converters.family import SAME, Rule
+
+EMBEDDING, HEAD, LAYER = "tok_embeddings.weight", "output.weight", "layers.{i}."
+INTERLEAVED_QKV = Then((Each((halves_of("n_head"), halves_of("n_head_kv"), SAME)), QKV))
+SCALES = (
+    (LAYER + "sa_norm.scale", "layers.{b}.ln_1.weight"),
+    (LAYER + "mlp_norm.scale", "layers.{b}.ln_2.weight"),
+    ("norm.scale", "layers.{h}.ln.weight"),
+)
+
+
+def torchtune_table(name: str, table: ConfigTable) -> ConfigTable:
+    """The table of a family for its dialect `name`, which a config is never told to be of by its classes."""
+    entries = tuple(_renamed(name, entry) for entry in table.entries)
+    return replace(table, entries=entries, called=f"{table.called} in torchtune")
+
+
+def _renamed(name: str, entry: Entry) -> Entry:
+    if isinstance(entry, Architectures):
+        return replace(entry, borrowed=tuple(one for names in entry.values for one in names or ()))
+    return replace(entry, values=(name,)) if isinstance(entry, Theirs) and entry.name == "model_type" else entry
+
+
+def torchtune_rules(ours: Mapping[str, Any], qkv: Move = INTERLEAVED_QKV) -> list[Rule]:
+    """The rules by our resolved config; `qkv`: the move of q, k and v, of their biases too."""
+    return [
+        *(Rule((theirs,), (mine,)) for theirs, mine in SCALES),
+        *linear([f"{LAYER}attn.{name}_proj" for name in "qkv"], "attn.Wqkv", ours[MIXER + "bias"], qkv),
+        *linear([LAYER + "attn.output_proj"], "attn.out_proj", False),
+        *linear([f"{LAYER}mlp.{name}" for name in ("w3", "w1")], "mlp.fc1", False, UP_GATE),
+        *linear([LAYER + "mlp.w2"], "mlp.fc2", False),
+        *vocabulary(ours, EMBEDDING, HEAD.removesuffix(".weight")),
+    ]
