@@ -20,7 +20,7 @@ from converters.generations.wrappers import find_wrapping
 
 TORCHTUNE = "-torchtune"
 TUNED = ("llama", "mistral", "qwen2")  # model types that are read under torchtune's names
-OF_TORCHTUNE = re.compile(r"(sa_norm|mlp_norm)\.scale$|\.attn\.\w+_proj\.(lora_[ab]\.weight|magnitude)$")
+OF_TORCHTUNE = re.compile(r"\.(sa_norm|mlp_norm)\.scale$|\.(attn|mlp)\.\w+\.(lora_[ab]\.weight|magnitude)$")
 
 
 def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:

@@ -24,8 +24,8 @@ def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
     """
     if ours[MIXER + "bias"] or ours[MIXER + "out_bias"] or ours[MLP + "mlp_cls"] == BIASED_GLU:
         raise ConfigRefused(
-            "attention_bias or mlp_bias is true, but torchtune's LLaMA has no biases; keep this model under the names of"
-            " transformers"
+            "attention_bias or mlp_bias is true, but torchtune's LLaMA has no biases; keep transformers' names for"
+            " this model"
         )
     return torchtune_rules(ours)
 

@@ -11,6 +11,7 @@ far as golden needs: logits, a cache, hidden states, eager attention.
 | nanoGPT's ckpt.pt | torch.load | `nanogpt` |
 | NVIDIA's ckpt.pt of nGPT | torch.load, stand-ins for what is no tensor | `ngpt_nvidia` |
 | a bare state dict | torch.load | `ngpt_tutorial`, `ngpt_nvidia`, else transformers by the config.json beside it |
+| torchtune's and litgpt's | torch.load | transformers, names and rows put back |
 | GGUF | transformers' `gguf_file` | transformers |
 | a folder of torch.distributed.checkpoint | torch's reader | MixFormer or transformers, by its config.json |
 | these but GGUF, written as safetensors | safetensors | the same code |
@@ -35,6 +36,9 @@ EAGER = "eager"
 WRITTEN_OUT = (
     "llama2c",
     "llama-meta",
+    "llama-torchtune",
+    "mistral-torchtune",
+    "qwen2-torchtune",
     "nanogpt",
     "ngpt-nvidia",
     "ngpt-olmo",
@@ -43,6 +47,7 @@ WRITTEN_OUT = (
     "ngpt-evintunador",
     "ngpt-lucidrains",
 )
+TUNED = ("llama", "mistral", "qwen2")  # model types that may have torchtune's names
 
 
 def is_native(path: Path) -> bool:
@@ -73,7 +78,20 @@ def _is_dialect_folder(path: Path) -> bool:
         said = form_of(read_json(path / "config.json"))
     except ConversionError:
         return False
-    return said in (*WRITTEN_OUT, *OWN_CLASSES.values()) and any(path.glob("*.safetensors"))
+    if not any(path.glob("*.safetensors")):
+        return False
+    return said in (*WRITTEN_OUT, *OWN_CLASSES.values()) or (said in TUNED and _has_torchtunes_names(path))
+
+
+def _has_torchtunes_names(path: Path) -> bool:
+    """Whether a folder with a config.json of transformers holds tensors under torchtune's names."""
+    from converters.checkpoint.opening import open_checkpoint
+    from converters.errors import ConversionError
+
+    try:
+        return str(open_checkpoint(path).config["model_type"]).endswith("-torchtune")
+    except ConversionError:
+        return False
 
 
 def native_config(path: Path) -> dict[str, Any]:
@@ -156,4 +174,5 @@ def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
         "nanogpt": nanogpt.load,
         "nvidia": ngpt_nvidia.load,
         "state_dict": state_dicts.load,
+        "torchtune": state_dicts.load,
     }[kind]

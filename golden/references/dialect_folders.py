@@ -13,6 +13,7 @@ from torch import Tensor
 from converters.checkpoint.json_files import read_json
 from converters.checkpoint.weight_files import weight_files
 from golden.references import (
+    by_transformers,
     llama_files,
     nanogpt,
     ngpt_evintunador,
@@ -23,6 +24,7 @@ from golden.references import (
     ngpt_olmo,
     ngpt_tutorial,
 )
+from golden.references.base import Reference
 from golden.references.form_names import form_of
 
 
@@ -32,7 +34,11 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
     weights: dict[str, Tensor] = {}
     for file in weight_files(path)[0]:
         weights |= load_file(file)
-    return BUILDERS[form_of(config)](config, weights, dtype)
+    form = "llama-torchtune" if by_transformers.is_torchtune(weights) else form_of(config)
+    model = BUILDERS[form](config, weights, dtype)
+    if attn is not None and not isinstance(model, Reference):
+        model.set_attn_implementation(attn)
+    return model
 
 
 def _of_ranks(config: Mapping[str, Any], weights: Mapping[str, Tensor], dtype: torch.dtype) -> Any:
@@ -47,6 +53,7 @@ Builder = Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.dtype], Any]
 BUILDERS: Mapping[str, Builder] = {
     "llama2c": lambda config, weights, dtype: llama_files.meta_model(config, [weights], dtype),
     "llama-meta": _of_ranks,
+    **dict.fromkeys(("llama-torchtune", "mistral-torchtune", "qwen2-torchtune"), by_transformers.torchtune),
     "nanogpt": nanogpt.built,
     "ngpt-evintunador": ngpt_evintunador.built,
     "ngpt-joeli": ngpt_joeli.built,

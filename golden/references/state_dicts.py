@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from golden.errors import FolderError
-from golden.references import dialect_folders, ngpt_lucidrains, ngpt_tutorial
-from golden.references.base import unwrapped
+from golden.references import by_transformers, dialect_folders, ngpt_lucidrains, ngpt_tutorial
 from golden.references.form_names import form_of
 
 
@@ -60,13 +59,7 @@ def of_transformers(path: Path, stored: Mapping[str, Tensor], dtype: torch.dtype
     Raises:
         FolderError: the keys are not those of that model.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(path.parent, local_files_only=True, trust_remote_code=False)
-    options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
-    model, info = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
-        None, config=config, state_dict=unwrapped(stored), dtype=dtype, output_loading_info=True, **options
-    )
-    if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
-        raise FolderError(f"{path}: its keys are not those of the model in config.json: {', '.join(wrong[:5])}")
-    return model.eval()
+    return by_transformers.of_config(config, path, stored, dtype, attn)
