@@ -24,6 +24,7 @@ READERS = (
     "deepspeed_folder",
     "evintunador_file",
     "gguf_file",
+    "litgpt_file",
     "llama2c_file",
     "meta_shards",
     "modded_nanogpt_file",

@@ -35,6 +35,7 @@ EAGER = "eager"
 # model types of forms that were written as safetensors
 WRITTEN_OUT = (
     "llama2c",
+    "llama-litgpt",
     "llama-meta",
     "llama-torchtune",
     "mistral-torchtune",
@@ -152,6 +153,7 @@ def load_native(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
 
 def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
     from golden.references import (
+        by_transformers,
         dcp_folders,
         dialect_folders,
         gguf_reference,
@@ -168,6 +170,7 @@ def _loader(kind: str) -> Callable[[Path, torch.dtype, str | None], Any]:
         "folder": dialect_folders.load,
         "evintunador": ngpt_evintunador.load,
         "gguf": gguf_reference.load,
+        "litgpt": by_transformers.load_litgpt,
         "llama2c": llama_files.load_llama2c,
         "meta": llama_files.load_meta,
         "modded-nanogpt": ngpt_modded_nanogpt.load,

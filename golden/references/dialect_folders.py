@@ -53,6 +53,7 @@ Builder = Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.dtype], Any]
 BUILDERS: Mapping[str, Builder] = {
     "llama2c": lambda config, weights, dtype: llama_files.meta_model(config, [weights], dtype),
     "llama-meta": _of_ranks,
+    "llama-litgpt": by_transformers.litgpt,
     **dict.fromkeys(("llama-torchtune", "mistral-torchtune", "qwen2-torchtune"), by_transformers.torchtune),
     "nanogpt": nanogpt.built,
     "ngpt-evintunador": ngpt_evintunador.built,
