@@ -237,15 +237,10 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
 
 
 def _storage(pid: Any) -> Storage:
-    """A storage by the reference that torch writes: ("storage", kind, number, device, count).
-
-    The number is text; litgpt, which writes its files itself, has it as an integer.
-    """
+    """A storage by the reference that torch writes: ("storage", kind, number as text or (litgpt) int, device, count)."""
     if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
         raise pickle.UnpicklingError("a reference to something else than a storage")
-    kind, name, count = pid[1], pid[2], pid[4]
-    if type(name) is int and 0 <= name < 2**31:
-        name = str(name)
+    kind, name, count = pid[1], str(pid[2]) if type(pid[2]) is int else pid[2], pid[4]
     if not isinstance(kind, _StorageKind) or not isinstance(name, str) or type(count) is not int:
         raise pickle.UnpicklingError("a reference to a storage of unknown kind")
     return Storage(name, kind.dtype, kind.width, count)
