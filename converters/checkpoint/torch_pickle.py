@@ -237,7 +237,7 @@ def _rebuild_parameter(data: Any, *_: Any) -> Any:
 
 
 def _storage(pid: Any) -> Storage:
-    """A storage by the reference that torch writes: ("storage", kind, number as text or (litgpt) int, device, count)."""
+    """A storage by the reference of torch: ("storage", kind, number as text or (litgpt) int, device, count)."""
     if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
         raise pickle.UnpicklingError("a reference to something else than a storage")
     kind, name, count = pid[1], str(pid[2]) if type(pid[2]) is int else pid[2], pid[4]

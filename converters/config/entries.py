@@ -6,7 +6,7 @@ config of ours (`write`). It has no state, so a table of entries is a descriptio
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from converters.config.cannot_hold import CannotHold, cannot_hold, uses
 from converters.config.kinds import BOOL, Kind, same, spelled
@@ -48,6 +48,15 @@ class Entry(Protocol):
         Raises:
             CannotHold: the family cannot hold the value.
         """
+        ...
+
+
+@runtime_checkable
+class Losing(Protocol):
+    """An entry whose paths change no logits and have no place in theirs: they are left out, which a note says."""
+
+    def lost(self, ours: Config) -> dict[str, Any]:
+        """The paths of a resolved config of ours, and the values, that are left out."""
         ...
 
 

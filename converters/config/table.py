@@ -12,7 +12,7 @@ from typing import Any
 from converters.config import moe_layout, part_layout
 from converters.config.cannot_hold import CannotHold
 from converters.config.echo import Echo
-from converters.config.entries import Config, Entry, Ours, Theirs
+from converters.config.entries import Config, Entry, Losing, Ours, Theirs
 from converters.config.kinds import same
 from converters.config.layout import ARCHITECTURE, MODEL_TYPE, resolve, unflatten
 from converters.config.list_architecture import as_list
@@ -112,6 +112,10 @@ class ConfigTable:
         for entry in self.entries:
             flat.update(entry.read(theirs))
         return as_list(unflatten(flat))
+
+    def lost(self, ours: Config) -> dict[str, Any]:
+        """What of a resolved config of ours changes training alone and is left out: paths and values."""
+        return {path: v for one in self.entries if isinstance(one, Losing) for path, v in one.lost(ours).items()}
 
     def names_own_class(self, architectures: Any) -> bool:
         """Whether a value of `architectures` names a class of the family."""

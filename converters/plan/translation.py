@@ -103,6 +103,7 @@ def to_theirs(ours: Model, family: Family, options: Options) -> Model:
     stale = sorted(remembered.keys() - buffers.keys())
     notes = (*foreign, *(f"{key} was left out, because it is no longer what its formula gives" for key in stale))
     notes += (TRAINED,) if options.trained else ()
+    notes += _lost(resolved, family)
     told, every = (*ours.notes, *notes), (*ours.checks, *checks)
     return replace(ours, config=config, tensors=stored, checks=every, notes=told)
 
@@ -157,6 +158,13 @@ def _home(config: Mapping[str, Any], family: Family) -> tuple[Mapping[str, Any],
     lost = sorted(set(fields) - family.config.known) if isinstance(fields, dict) else []
     told = (f"left out, because a {family.name} config does not have them: {', '.join(lost)}",) if lost else ()
     return {**{name: value for name, value in config.items() if name != RESIDUE}, RESIDUE: kept}, told
+
+
+def _lost(resolved: Mapping[str, Any], family: Family) -> tuple[str, ...]:
+    """A note on settings of the training that a form of theirs has no field for."""
+    lost = ", ".join(f"{path} {value}" for path, value in family.config.lost(resolved).items())
+    why = f"because a {family.name} config does not have them, and inference does not use them"
+    return (f"left out, {why}: {lost}",) if lost else ()
 
 
 def unstored(config: Mapping[str, Any], to: str) -> bool:

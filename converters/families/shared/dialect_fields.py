@@ -48,7 +48,7 @@ class Unsaid:
 
 @dataclass(frozen=True)
 class TrainingOnly:
-    """Rates of dropout, which change training alone and which the form does not store: read as none."""
+    """Rates of dropout, which change training alone and which the form does not store: read as none, and told."""
 
     also: tuple[str, ...]
     theirs: tuple[str, ...] = ()
@@ -61,6 +61,10 @@ class TrainingOnly:
     def write(self, ours: Config) -> dict[str, Any]:
         """Nothing."""
         return {}
+
+    def lost(self, ours: Config) -> dict[str, Any]:
+        """The rates that are not written."""
+        return {path: ours[path] for path in self.also if ours.get(path)}
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,41 @@ def test_a_gpt2_too(tied, hot_gpt2, tmp_path):
     assert contents(back / "model.gguf") == contents(there / "model.gguf")
 
 
+RATES = {
+    "rates": (
+        {"attn_pdrop": 0.3, "embd_pdrop": 0.2, "resid_pdrop": 0.0},
+        ("architecture.mixer.dropout 0.3", "embd_pdrop 0.2"),
+    ),
+    "none": ({"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}, ()),
+}
+
+
+@pytest.mark.parametrize("case", RATES)
+def test_rates_of_dropout_that_are_left_out_are_told_and_change_no_logits(case, hot_gpt2, tmp_path):
+    rates, told = RATES[case]
+    hot = hot_gpt2(**rates)
+    ours = convert(hot, output=tmp_path / "ours").output
+    for source, place in ((hot, "from theirs"), (ours, "from ours")):
+        done = convert(source, to="gpt2-gguf", output=tmp_path / place, request=GGUF)
+        notes = [note for note in done.notes if "inference does not use them" in note]
+        assert len(notes) == bool(told)
+        assert all(word in notes[0] for word in told) and "resid_pdrop" not in "".join(notes)
+        assert compare(done.output, source, levels=["L0", "L1", "L2"]).verdict == "PASS"
+    again = convert(tmp_path / "from theirs", output=tmp_path / "again")
+    config = json.loads((again.output / "config.json").read_text())
+    assert (config["embd_pdrop"], config["resid_pdrop"], config["architecture"]["mixer"]["dropout"]) == (0.0, 0.0, 0.0)
+
+
+def test_rates_of_dropout_that_a_config_does_not_say_are_told(hot_gpt2, tmp_path):
+    """transformers then drops a tenth in training."""
+    folder = shutil.copytree(hot_gpt2(), tmp_path / "hot")
+    config = json.loads((folder / "config.json").read_text())
+    left = {name: value for name, value in config.items() if not name.endswith("_pdrop")}
+    (folder / "config.json").write_text(json.dumps(left))
+    notes = convert(folder, to="gpt2-gguf", output=tmp_path / "there", request=GGUF).notes
+    assert any("embd_pdrop 0.1" in note for note in notes)
+
+
 def test_matrices_keep_16_bits_and_the_rest_is_widened(hot_llama, tmp_path):
     half = in_bfloat16(hot_llama(**MODELS["odd sizes"]), tmp_path / "half")
     there = convert(half, to="llama-gguf", output=tmp_path / "there", request=GGUF).output
