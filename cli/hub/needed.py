@@ -12,7 +12,7 @@ from converters.checkpoint.weight_files import FORMS, is_plain_name, weight_map_
 from converters.errors import UnsafeFile
 from converters.remote_code.exported import FILES as CODE
 
-SMALL = ("config.json", "params.json", "conversion.json", "adapter_config.json")
+SMALL = ("config.json", "params.json", "model_config.yaml", "conversion.json", "adapter_config.json")
 SHOWN = 6  # names of files in a message
 
 

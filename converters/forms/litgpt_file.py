@@ -27,7 +27,8 @@ DEFAULTS = {  # of litgpt's Config, where they are not a LLaMA's
     "bias": True,
     "rotary_percentage": 0.25,
 }
-LARGEST_YAML = 200_000  # bytes; litgpt's own have about 2000
+LARGEST_YAML = 50_000  # bytes; litgpt's own have about 2000
+MOST_BRACKETS = 200  # each that is open costs pyyaml time at every further one
 
 
 def recognises(path: Path) -> bool:
@@ -57,7 +58,7 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
     left = [name for name in ("optimizer", "train_dataloader", "scheduler") if whole and name in saved.content]
     notes = (f"not carried: {', '.join(left)}",) if left else ()
     states = (FileState.of(path),)
-    return Checkpoint(path, config, tensors, (path,), (path,), notes, states, said_by=f"{CONFIG} beside it")
+    return Checkpoint(path.parent, config, tensors, (path,), (path,), notes, states, said_by=CONFIG)
 
 
 def _tensors(saved: Saved) -> dict[str, StoredTensor]:
@@ -130,6 +131,8 @@ def _plain(path: Path, text: bytes) -> dict[str, Any]:
         import yaml
     except ImportError:
         raise UsageError(f"{path} is YAML, which is read by pyyaml; install it: pip install pyyaml") from None
+    if (brackets := text.count(b"[") + text.count(b"{")) > MOST_BRACKETS:
+        raise ConfigRefused(f"{path} has {brackets} opening brackets, at most {MOST_BRACKETS} are read")
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise ConfigRefused(f"{path} has an alias (*name), expected plain values; write the value twice")
@@ -139,7 +142,8 @@ def _plain(path: Path, text: bytes) -> dict[str, Any]:
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise ConfigRefused(f"{path} holds no fields by name; expected those of litgpt's Config")
     if odd := [name for name, value in found.items() if not _is_json(value)]:
-        raise ConfigRefused(f"{path} has {odd[0]} {found[odd[0]]!r}, expected a plain value")
+        kind = type(found[odd[0]]).__name__
+        raise ConfigRefused(f"{path} has {odd[0]} with a value of type {kind} that no config has; expected a plain one")
     names = [key.value for key, _ in node.value]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigRefused(f"{path} has {twice[0]} twice; keep one")
@@ -152,7 +156,7 @@ def _is_json(value: Any) -> bool:
         return all(isinstance(name, str) and _is_json(inner) for name, inner in value.items())
     if isinstance(value, list):
         return all(map(_is_json, value))
-    return value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and abs(value) < 1e300)
+    return value is None or isinstance(value, str) or (isinstance(value, bool | int | float) and abs(value) < 1e300)
 
 
 FORM = Form("litgpt", f"litgpt's {FILE} with {CONFIG} beside it", (FILE, *ADAPTERS, "*.pth"), recognises, read)

@@ -175,6 +175,13 @@ def test_what_recipes_save_around_the_model(wrap, hot, equal_tensors, tmp_path):
     assert any("optimizer" in note for note in open_checkpoint(lit).notes) == (wrap is pretrained)
 
 
+def test_the_tokenizer_beside_it_goes_along(hot, tmp_path):
+    lit = write(hot, tmp_path / "lit")
+    (lit / "tokenizer.json").write_text("{}")
+    ours = convert(lit, output=tmp_path / "ours").output
+    assert (ours / "tokenizer.json").read_text() == "{}" and not (ours / SAID).exists()
+
+
 def test_a_file_whose_storages_are_numbered_by_integers(hot, equal_tensors, tmp_path):
     """As litgpt's own `incremental_save` writes them: the pickle says 3, the entry of the zip is data/3."""
     lit = write(hot, tmp_path / "lit")
@@ -315,11 +322,14 @@ YAMLS = {
     "is empty": ("", "holds no fields by name"),
     "is a list": ("- n_layer\n", "holds no fields by name"),
     "names numbers": ("1: 2\n", "holds no fields by name"),
-    "has a date": ("name: 2024-01-01\n", "has name datetime.date"),
+    "has a date": ("name: 2024-01-01\n", "has name with a value of type date"),
     "has a field twice": ("n_layer: 3\nn_head: 2\nn_layer: 4\n", "has n_layer twice"),
     "has an alias": ("a: &x [1]\nb: [*x, *x]\n", "has an alias"),
     "asks for code": ("name: !!python/object/apply:os.system ['touch broken']\n", "cannot be read as YAML"),
-    "is deep": ("name: " + "[" * 5000 + "]" * 5000, "cannot be read as YAML"),
+    "is deep": ("name: " + "[" * 5000 + "]" * 5000, "has 5000 opening brackets"),
+    "is deep in dashes": ("- " * 20000, "cannot be read as YAML"),
+    "has a sexagesimal number": ("n_layer: 1" + ":1" * 20000, "has n_layer with a value of type int"),
+    "has no finite number": ("norm_eps: .inf", "has norm_eps with a value of type float"),
     "has a long number": ("n_layer: " + "9" * 5000, "cannot be read as YAML"),
     "is no text": ("\x00\x01", "cannot be read as YAML"),
 }
@@ -340,7 +350,7 @@ def test_a_broken_yaml_is_refused_in_a_sentence(case, hot, tmp_path, monkeypatch
 def test_a_large_yaml_is_not_read(hot, tmp_path):
     lit = write(hot, tmp_path / "lit")
     (lit / SAID).write_text("#" * 300_000)
-    with pytest.raises(UnsafeFile, match="at most 200000"):
+    with pytest.raises(UnsafeFile, match="at most 50000"):
         convert(lit, output=tmp_path / "ours")
 
 
