@@ -4,6 +4,7 @@ The file is a state dict, or holds one under `model`, as after a pretraining or 
 safe_load, which runs nothing of it, and only as plain values: no aliases, no key twice.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ DEFAULTS = {  # of litgpt's Config, where they are not a LLaMA's
     "rotary_percentage": 0.25,
 }
 LARGEST_YAML = 50_000  # bytes; litgpt's own have about 2000
+DEEPEST = 8  # objects and lists inside one another
 MOST_BRACKETS = 200  # each that is open costs pyyaml time at every further one
 
 
@@ -143,19 +145,19 @@ def _plain(path: Path, text: bytes) -> dict[str, Any]:
         raise ConfigRefused(f"{path} holds no fields by name; expected those of litgpt's Config")
     if odd := [name for name, value in found.items() if not _is_json(value)]:
         kind = type(found[odd[0]]).__name__
-        raise ConfigRefused(f"{path} has {odd[0]} with a value of type {kind} that no config has; expected a plain one")
-    names = [key.value for key, _ in node.value]
-    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigRefused(f"{path} has {odd[0]} with a value of type {kind} that no config.json could hold")
+    names = Counter(key.value for key, _ in node.value)
+    if twice := [name for name, count in names.items() if count > 1]:
         raise ConfigRefused(f"{path} has {twice[0]} twice; keep one")
     return found
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: Any, depth: int = DEEPEST) -> bool:
     """Whether a value is one that config.json could hold."""
     if isinstance(value, dict):
-        return all(isinstance(name, str) and _is_json(inner) for name, inner in value.items())
+        return depth > 0 and all(isinstance(name, str) and _is_json(one, depth - 1) for name, one in value.items())
     if isinstance(value, list):
-        return all(map(_is_json, value))
+        return depth > 0 and all(_is_json(one, depth - 1) for one in value)
     return value is None or isinstance(value, str) or (isinstance(value, bool | int | float) and abs(value) < 1e300)
 
 

@@ -3,11 +3,14 @@
 import json
 import pickle
 import zipfile
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 import torch
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from converters import convert
@@ -16,8 +19,9 @@ from converters.algebra.moves import Concat, Rows, Split
 from converters.algebra.views import Each, Reorder, Then
 from converters.alignment import equal_folders
 from converters.checkpoint.opening import open_checkpoint
-from converters.errors import ConfigRefused, CoverageRefused, Refused, ShapeMismatch, UnsafeFile
+from converters.errors import ConfigRefused, ConversionError, CoverageRefused, Refused, ShapeMismatch, UnsafeFile
 from converters.family import SAME
+from converters.plan.plan import make_plan
 from golden import compare, verdict_lines
 from golden.conformance.planting import plant_family
 from golden.models.hot import make_hot
@@ -327,6 +331,7 @@ YAMLS = {
     "has an alias": ("a: &x [1]\nb: [*x, *x]\n", "has an alias"),
     "asks for code": ("name: !!python/object/apply:os.system ['touch broken']\n", "cannot be read as YAML"),
     "is deep": ("name: " + "[" * 5000 + "]" * 5000, "has 5000 opening brackets"),
+    "is deep in lines": ("hf_config:\n" + "".join(f"{' ' * i}a:\n" for i in range(1, 20)), "has hf_config with"),
     "is deep in dashes": ("- " * 20000, "cannot be read as YAML"),
     "has a sexagesimal number": ("n_layer: 1" + ":1" * 20000, "has n_layer with a value of type int"),
     "has no finite number": ("norm_eps: .inf", "has norm_eps with a value of type float"),
@@ -396,3 +401,35 @@ def test_a_file_that_was_cut_off_is_refused(left, hot, tmp_path):
     (lit / FILE).write_bytes((lit / FILE).read_bytes()[:left])
     with pytest.raises(UnsafeFile, match=FILE):
         convert(lit, output=tmp_path / "ours")
+
+
+plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+value = plain | st.lists(plain, max_size=3) | st.dictionaries(st.text(max_size=5), plain, max_size=3)
+FIELDS = [*REFUSED, "n_embd", "n_head", "n_query_groups", "head_size", "intermediate_size", "block_size", "hf_config"]
+fuzz = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def planned_or_refused(lit):
+    with suppress(ConversionError):
+        make_plan(lit)
+
+
+@pytest.mark.slow
+@fuzz
+@given(st.dictionaries(st.sampled_from(FIELDS), value, min_size=1, max_size=3))
+def test_any_value_of_a_field_is_planned_or_refused(hot, tmp_path, fields):
+    lit = tmp_path / "lit" if (tmp_path / "lit").exists() else write(hot, tmp_path / "lit")
+    (lit / SAID).write_text(yaml.dump({**said_of(hot), **fields}))
+    planned_or_refused(lit)
+
+
+@pytest.mark.slow
+@fuzz
+@given(st.data())
+def test_any_bytes_are_planned_or_refused(hot, tmp_path, data):
+    lit = tmp_path / "lit" if (tmp_path / "lit").exists() else write(hot, tmp_path / "lit")
+    text = bytearray(yaml.dump(said_of(hot)).encode())
+    for _ in range(data.draw(st.integers(1, 5))):
+        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
+    (lit / SAID).write_bytes(text)
+    planned_or_refused(lit)
