@@ -19,10 +19,12 @@ from converters.algebra.moves import Concat, Rows, Split
 from converters.algebra.views import Each, Reorder, Then
 from converters.alignment import equal_folders
 from converters.checkpoint.opening import open_checkpoint
+from converters.config import layout
 from converters.errors import ConfigRefused, ConversionError, CoverageRefused, Refused, ShapeMismatch, UnsafeFile
 from converters.family import SAME
 from converters.plan.plan import make_plan
 from golden import compare, verdict_lines
+from golden.conformance.mutations import mutations
 from golden.conformance.planting import plant_family
 from golden.models.hot import make_hot
 
@@ -401,6 +403,22 @@ def test_a_file_that_was_cut_off_is_refused(left, hot, tmp_path):
     (lit / FILE).write_bytes((lit / FILE).read_bytes()[:left])
     with pytest.raises(UnsafeFile, match=FILE):
         convert(lit, output=tmp_path / "ours")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by_group", [False, True])
+def test_every_wrong_table_fails_by_its_function(by_group, tmp_path, monkeypatch):
+    """A dozen mutations of the rules: they convert without complaint, and L2 finds them."""
+    hot = make_hot("llama", tmp_path / "hot", **SIZES, vocab_size=332)  # rows of 331 cannot be shuffled
+    lit, dialect = write(hot, tmp_path / "lit", by_group=by_group), "llama-litgpt"
+    found = mutations(registry.get_family(dialect), layout.resolve(make_plan(lit).config))
+    assert len(found) >= 12
+    for k, (fault, table) in enumerate(found.items()):
+        with monkeypatch.context() as patch:
+            plant_family(patch, table)
+            ours = convert(lit, dialect, output=tmp_path / str(k)).output
+        (ours / "conversion.json").unlink()
+        assert compare(ours, lit, levels=["L2"]).verdict == "FAIL", fault
 
 
 plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)

@@ -14,8 +14,11 @@ from converters import convert
 from converters import family as registry
 from converters.alignment import equal_folders
 from converters.checkpoint.opening import TUNED, open_checkpoint
+from converters.config import layout
 from converters.errors import ConfigRefused, CoverageRefused, Refused, ShapeMismatch
+from converters.plan.plan import make_plan
 from golden import compare, verdict_lines
+from golden.conformance.mutations import mutations
 from golden.conformance.planting import plant_family
 from golden.models.hot import make_hot
 
@@ -263,3 +266,19 @@ def test_a_config_without_a_type_is_of_its_family_still(hot, tmp_path):
     del said["model_type"]
     (folder / "config.json").write_text(json.dumps(said))
     assert convert(folder, output=tmp_path / "ours").family == "llama"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", TUNED)
+def test_every_wrong_table_fails_by_its_function(family, tmp_path, monkeypatch):
+    """A dozen mutations of the rules: they convert without complaint, and L2 finds them."""
+    hot = make_hot(family, tmp_path / "hot", **SIZES, vocab_size=332)  # rows of 331 cannot be shuffled
+    tune, dialect = write(hot, tmp_path / "tune"), f"{family}-torchtune"
+    found = mutations(registry.get_family(dialect), layout.resolve(make_plan(tune).config))
+    assert len(found) >= 12
+    for k, (fault, table) in enumerate(found.items()):
+        with monkeypatch.context() as patch:
+            plant_family(patch, table)
+            ours = convert(tune, dialect, output=tmp_path / str(k)).output
+        (ours / "conversion.json").unlink()
+        assert compare(ours, tune, levels=["L2"]).verdict == "FAIL", fault
