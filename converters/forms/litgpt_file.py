@@ -12,7 +12,7 @@ from typing import Any
 from converters.checkpoint.checkpoint import Checkpoint, FileState, StoredTensor
 from converters.checkpoint.file_forms import Form
 from converters.checkpoint.regular_files import read_regular
-from converters.checkpoint.torch_zip import Saved, is_zip, read_saved
+from converters.checkpoint.torch_zip import Saved, is_zip, pickle_bytes, read_saved
 from converters.errors import ConfigRefused, CoverageRefused, UnsafeFile, UsageError, nearest
 from converters.forms.ckpt_content import model_of, widest_dtype
 
@@ -20,6 +20,7 @@ FILE, CONFIG, FAMILY = "lit_model.pth", "model_config.yaml", "llama-litgpt"
 ADAPTERS = (f"{FILE}.lora", f"{FILE}.adapter", f"{FILE}.adapter_v2")
 OF_ADAPTERS = (".lora_A", ".lora_B", ".adapter_wte.weight", ".gating_factor", ".adapter_bias", ".adapter_scale")
 EMBEDDING, HEAD, GROUPED = "transformer.wte.weight", "lm_head.weight", ".attn.attn.weight"
+OWN_KEY = b"transformer.h.0.norm_1."
 OWN = ("model_type", "tie_word_embeddings", "dtype", "qkv_by_group")  # what reading adds to the fields of the YAML
 DEFAULTS = {  # of litgpt's Config, where they are not a LLaMA's
     "mlp_class_name": "GptNeoxMLP",
@@ -34,10 +35,14 @@ MOST_BRACKETS = 200  # each that is open costs pyyaml time at every further one
 
 
 def recognises(path: Path) -> bool:
-    """Whether a file has litgpt's name or lies beside its YAML; an adapter only where no whole model lies beside."""
+    """Whether a file has litgpt's name, or lies beside its YAML and has its keys; an adapter only without a model.
+
+    Beside the YAML may also lie the model.pth of `litgpt convert_from_litgpt`, which has the keys of transformers.
+    """
     if path.name in ADAPTERS:
         return not (path.parent / FILE).exists()
-    return path.name == FILE or (path.suffix == ".pth" and (path.parent / CONFIG).is_file())
+    beside = path.suffix == ".pth" and (path.parent / CONFIG).is_file()
+    return path.name == FILE or (beside and OWN_KEY in (pickle_bytes(path) or b""))
 
 
 def read(path: Path, dequantize: bool) -> Checkpoint:

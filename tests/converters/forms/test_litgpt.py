@@ -181,6 +181,23 @@ def test_what_recipes_save_around_the_model(wrap, hot, equal_tensors, tmp_path):
     assert any("optimizer" in note for note in open_checkpoint(lit).notes) == (wrap is pretrained)
 
 
+def test_a_file_of_another_name_is_known_by_its_keys(hot, equal_tensors, tmp_path):
+    lit = write(hot, tmp_path / "lit")
+    (lit / FILE).rename(lit / "step-00100.pth")
+    assert equal_tensors(convert(lit, to="llama", output=tmp_path / "theirs").output, hot)
+
+
+def test_the_model_that_litgpt_converted_is_one_of_transformers(hot, equal_tensors, tmp_path):
+    """The remedy for what is not read: model.pth with the keys of transformers, beside a copy of model_config.yaml."""
+    there = write(hot, tmp_path / "there")
+    (there / FILE).unlink()
+    torch.save(load_file(hot / "model.safetensors"), there / "model.pth")
+    (there / "config.json").write_bytes((hot / "config.json").read_bytes())
+    ours = convert(there, "llama", output=tmp_path / "ours")
+    assert ours.family == "llama"
+    assert equal_tensors(convert(ours.output, to="llama", output=tmp_path / "theirs").output, hot)
+
+
 def test_the_tokenizer_beside_it_goes_along(hot, tmp_path):
     lit = write(hot, tmp_path / "lit")
     (lit / "tokenizer.json").write_text("{}")
