@@ -1,7 +1,7 @@
 """LLaMA as litgpt stores it: lit_model.pth, with its sizes in model_config.yaml. Qwen2.5 is one with biases on q, k, v.
 
 Source: litgpt 0.5.13, `model.py` and `scripts/convert_hf_checkpoint.py`. Rotary pairs are halves, and the rows of `qkv`
-are those of ours: all of q, all of k, all of v. Before 0.5 they were group after group, under the name `attn.attn`.
+are those of ours: all of q, all of k, all of v. In older files they are group after group, under the name `attn.attn`.
 """
 
 from collections.abc import Mapping, Sequence
