@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -15,13 +15,12 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from converters.checkpoint.safetensors_header import TensorEntry
 from converters.paging import pager_of
-from golden.errors import UnverifiableError
 from golden.models.failures import building
 from golden.models.folders import check_config, read_config, tensor_headers, weight_files
 from golden.models.loading import MIXFORMER, LoadedModel, load_model, loading_problems, silenced, wrong_kinds
-from golden.models.streaming.layer_stream import LayerStream, Source, names_sharing_weights, read_tensor
+from golden.models.streaming.layer_stream import LayerStream, names_sharing_weights
+from golden.models.streaming.stored import Found, Stored, stored_by_mixformer, stored_parameters
 from golden.references import is_native, native_elements
 from golden.references.codegen_shards import set_shards
 from golden.references.own_references import register_reference
@@ -68,8 +67,7 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
             model: Any = AutoModelForCausalLM.from_config(settings, dtype=dtype, trust_remote_code=False, **options)
         _fill_buffers(model)
         set_shards(model, read_config(folder))
-    renamings = _renamings(folder, model)
-    found = {_current_name(model, key, renamings): (path, key, entry) for key, (path, entry) in stored.items()}
+        found = (stored_by_mixformer if settings.model_type == MIXFORMER else stored_parameters)(model, stored)
     problems = (*loading_problems(_differences(model, found), model.config.model_type), *wrong_kinds(folder, model))
     sources = {} if problems else dict(_sources(model, found))
     if not problems:
@@ -94,10 +92,6 @@ def open_whole(folder: Path, dtype: torch.dtype, attn: str | None = None) -> Loa
     return replace(loaded, stream=None)
 
 
-Found = Mapping[str, tuple[Path, str, TensorEntry]]
-"""Parameter name -> file, key in it, and the header's entry."""
-
-
 def _fill_buffers(model: Any) -> None:
     """Move buffers off the meta device and compute them, as transformers does when it loads a model."""
     for module in model.modules():
@@ -115,53 +109,6 @@ def _check_complete(stored: Iterable[tuple[Path, object]]) -> None:
             pass
 
 
-def _renamings(folder: Path, model: Any) -> list[Any]:
-    """How transformers renames the tensors of this model while it loads them: its `WeightRenaming`s, in order.
-
-    Raises:
-        UnverifiableError: it also joins or splits some.
-    """
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightRenaming
-
-    transforms = get_model_conversion_mapping(model)
-    if all(isinstance(one, WeightRenaming) for one in transforms):
-        return list(transforms)
-    joined = "transformers joins or splits its tensors while loading"
-    if pager_of(folder):
-        raise UnverifiableError(
-            f"{model.config.model_type}: {joined}, and with --stream they are read one at a time; record the model "
-            "where there is room (convert golden record) and give --golden FILE"
-        )
-    raise UnverifiableError(f"{folder}: the model does not fit into memory, and cannot be run layer by layer: {joined}")
-
-
-def _current_name(model: Any, key: str, renamings: Iterable[Any]) -> str:
-    """The parameter of a key in the files: earlier MixFormers and bare base models have other names."""
-    if model.config.model_type == MIXFORMER:
-        from mixformer.checkpoints import legacy_names
-
-        for pattern, replacement in legacy_names(len(model.blocks)).items():
-            key = re.sub(pattern, replacement, key)
-        return key
-    for renaming in renamings:
-        key, _ = renaming.rename_source_key(key)
-    prefix = model.base_model_prefix
-    base, bare = getattr(model, prefix, None), key.removeprefix(f"{prefix}.")
-    if base is not None and bare == key and _has(base, key) and not _has(model, key):
-        return f"{prefix}.{key}"
-    return key
-
-
-def _has(module: nn.Module, name: str) -> bool:
-    owner, _, leaf = name.rpartition(".")
-    try:
-        found: Any = module.get_submodule(owner)
-    except AttributeError:
-        return False
-    return leaf in found._parameters or leaf in found._buffers
-
-
 def _differences(model: Any, found: Found) -> dict[str, Any]:
     """Missing, unexpected and mismatched keys, in the form and with the exceptions of transformers."""
     expected = model.state_dict()
@@ -169,19 +116,19 @@ def _differences(model: Any, found: Found) -> dict[str, Any]:
     missing = {key for key in expected if not any(name in found for name in shared.get(key, [key]))}
     info = SimpleNamespace(missing_keys=missing, unexpected_keys=set(found) - set(expected))
     model._adjust_missing_and_unexpected_keys(info)
-    sizes = ((key, found[key][2].shape, tensor.shape) for key, tensor in expected.items() if key in found)
+    sizes = ((key, found[key].shape, tensor.shape) for key, tensor in expected.items() if key in found)
     mismatched = [(key, tuple(have), tuple(want)) for key, have, want in sizes if tuple(have) != tuple(want)]
     return {**vars(info), "mismatched_keys": mismatched, "error_msgs": []}
 
 
-def _sources(model: nn.Module, found: Found) -> Iterator[tuple[str, Source]]:
+def _sources(model: nn.Module, found: Found) -> Iterator[tuple[str, Stored]]:
     """Where the weights of each parameter lie: under its own name, or under a name that it is tied to."""
     for name, names in names_sharing_weights(model).items():
         held = name if name in found else next(other for other in names if other in found)
-        yield name, (found[held][0], found[held][1])
+        yield name, found[held]
 
 
 def _load_buffers(model: Any, found: Found) -> None:
     for name, buffer in model.named_buffers():
         if name in found and name in model.state_dict():
-            buffer.copy_(read_tensor(found[name][0], found[name][1]))
+            buffer.copy_(found[name].read())

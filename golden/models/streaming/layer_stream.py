@@ -10,33 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from converters.paging import pager_of, read
 from golden.models.failures import nonfinite_words
-from golden.models.folders import tensor_headers
 from golden.models.modules import blocks
 from golden.models.streaming.lockstep import Lockstep
+from golden.models.streaming.stored import Stored
 
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-"""Those of models that can be judged, as safetensors names them."""
-
-Source = tuple[Path, str]
-"""A safetensors file and a key in it."""
 Patch = Callable[[Tensor], None]
 """Writes other values into a tensor that was read."""
 
@@ -68,9 +51,9 @@ class LayerStream:
             model, as transformers does it: some models keep a few in float32 whatever they are loaded in.
     """
 
-    def __init__(self, model: nn.Module, sources: Mapping[str, Source]) -> None:
+    def __init__(self, model: nn.Module, sources: Mapping[str, Stored]) -> None:
         self.rounded_to: torch.dtype | None = None
-        self._patches: dict[Source, list[Patch]] = {}
+        self._patches: dict[Stored, list[Patch]] = {}
         self._sources = sources
         self._dtypes = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
         self._buffers = {name: tensor for name, tensor in model.state_dict().items() if name not in self._dtypes}
@@ -89,10 +72,10 @@ class LayerStream:
 
     def read(self, name: str) -> Tensor:
         """The weights of one parameter, rounded to ``rounded_to`` where that is set, then cast to its own dtype."""
-        path, key = self._sources[name]
+        source = self._sources[name]
         with torch._C.DisableTorchFunction():  # as in `_cast`
-            stored = read_tensor(path, key)
-            if patches := self._patches.get((path, key), ()):
+            stored = source.read()
+            if patches := self._patches.get(source, ()):
                 stored = stored.clone()
             for patch in patches:
                 patch(stored)
@@ -187,19 +170,12 @@ class LayerStream:
 
     def read_rows(self, name: str) -> Iterator[Tensor]:
         """What `read` gives, in blocks of rows of at most `HEAD_BYTES`; whole where it is patched, or of a stand-in."""
-        path, key = self._sources[name]
-        if (path, key) in self._patches or pager_of(path) is not None:
+        source, dtype = self._sources[name], self._dtypes[name]
+        if source in self._patches:
             yield self.read(name)
             return
-        dtype = self._dtypes[name]
-        with safe_open(path, framework="pt") as file:
-            stored = file.get_slice(key)
-            rows, width = stored.get_shape()
-            step = max(1, HEAD_BYTES // (width * dtype.itemsize))
-            for start in range(0, rows, step):
-                with torch._C.DisableTorchFunction():  # as in `_cast`
-                    block = stored[start : start + step]
-                yield self._cast(block, dtype)
+        rows = max(1, HEAD_BYTES // (source.shape[1] * dtype.itemsize))
+        yield from (self._cast(block, dtype) for block in source.rows(rows))
 
     def _cast(self, stored: Tensor, dtype: torch.dtype) -> Tensor:
         # A model in float64 runs under `Float64Mode`, which would also change the casts of this method.
@@ -210,29 +186,13 @@ class LayerStream:
         """Load a layer, and begin to read the one that comes after it; of stand-ins only one is read at a time."""
         self._load(unit)
         place = self._order.index(unit) + 1
-        on_disk = all(pager_of(path) is None for path in {path for path, _ in self._sources.values()})
-        if place < len(self._order) and on_disk:
+        if place < len(self._order) and all(source.on_disk for source in self._sources.values()):
             self._ahead = (self._order[place], _READING.submit(self._read_unit, self._order[place]))
 
     def _taken(self, unit: nn.Module) -> dict[str, Tensor] | None:
         """What was read ahead, if it is for this layer."""
         ahead, self._ahead = self._ahead, None
         return ahead[1].result() if ahead is not None and ahead[0] is unit else None
-
-
-def read_tensor(path: Path, key: str) -> Tensor:
-    """A tensor of a safetensors file; of a stand-in its bytes are asked for, and copied before others take their place.
-
-    Raises:
-        FolderError: the header cannot be read.
-    """
-    if pager_of(path) is None:
-        with safe_open(path, framework="pt") as file:
-            stored: Tensor = file.get_tensor(key)
-        return stored
-    entry = tensor_headers(path)[key]
-    data = read(path, entry.begin, entry.end)
-    return torch.frombuffer(data, dtype=DTYPES[entry.dtype]).reshape(entry.shape) if data else torch.empty(entry.shape)
 
 
 def _units(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from transformers import conversion_mapping
+from transformers.core_model_loading import Chunk, WeightConverter
 
 from golden import Status, Verdict, case, compare, record
 from golden.errors import FolderError, UnusableReferenceError, UnverifiableError
@@ -40,6 +42,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "phi3": ("phi3", {}),
     "gpt2": ("gpt2", {"tie_word_embeddings": True}),
     "codegen": ("codegen", {}),
+    "mixtral": ("mixtral", {}),
+    "qwen2moe": ("qwen2moe", {}),
 }
 
 
@@ -227,11 +231,23 @@ def test_a_truncated_file_is_refused_before_anything_runs(reference: Path, tmp_p
         open_streamed(folder, torch.float64)
 
 
-def test_weights_that_loading_joins_are_not_streamed(patient: Patient, reference: Path, tmp_path: Path) -> None:
-    patient.config["model_type"] = "mixtral"
-    with pytest.raises(UnverifiableError, match="joins or splits") as caught:
-        open_streamed(discharge(patient, reference, tmp_path), torch.float64)
+def test_weights_that_loading_splits_are_not_streamed(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = WeightConverter("mlp.up_proj.weight", ["mlp.up_proj.weight", "mlp.other.weight"], [Chunk(dim=0)])
+    monkeypatch.setattr(conversion_mapping, "get_model_conversion_mapping", lambda model: [splits])
+    with pytest.raises(UnverifiableError, match="transformers splits model") as caught:
+        open_streamed(reference, torch.float64)
     assert caught.value.exit_code == 5
+
+
+def test_an_expert_too_few_is_named_as_for_whole_models(tmp_path: Path) -> None:
+    source = make_hot("mixtral", tmp_path / "source")
+    patient = admit(source)
+    experts = {int(key.split(".experts.")[1].split(".")[0]) for key in patient.weights if ".experts." in key}
+    for key in [key for key in patient.weights if f"layers.1.block_sparse_moe.experts.{max(experts)}." in key]:
+        del patient.weights[key]
+    folder = discharge(patient, source, tmp_path / "less")
+    found = open_streamed(folder, torch.float64).problems
+    assert found and found == load_model(folder, torch.float64).problems
 
 
 def test_a_model_that_reaches_for_absent_weights_is_no_verdict(

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers.conversion_mapping import get_checkpoint_conversion_mapping
-from transformers.core_model_loading import WeightConverter
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from converters import convert
@@ -22,7 +20,6 @@ from golden import Status, Verdict
 from golden.errors import CannotRunError
 from golden.faults.model_copy import admit, discharge
 from golden.faults.self_testing import known_families
-from golden.models.folders import read_config
 from golden.models.hot import make_hot
 from golden.models.loading import load_model
 from golden.models.running import ModelRunner, run_together
@@ -220,11 +217,6 @@ FEW = ("falcon", "gemma3", "gptneox", "mixtral", "opt")
 """Families whose blocks take or give other things than LLaMA's; the others are slow tests."""
 
 
-def joined_while_loading(folder: Path) -> bool:
-    known = get_checkpoint_conversion_mapping(read_config(folder)["model_type"]) or []
-    return any(isinstance(one, WeightConverter) for one in known)
-
-
 @pytest.mark.parametrize(
     "family",
     [pytest.param(name, marks=[] if name in FEW else pytest.mark.slow) for name in known_families()[0]],
@@ -235,7 +227,7 @@ def test_passes_of_every_family_go_on_between_two_layers(
     monkeypatch.setattr(journal, "EVERY", 0.0)
     source = make_hot(family, tmp_path / "source")
     for folder in (source, convert(source, to="mixformer", output=tmp_path / "ours").output):
-        if is_native(folder) or joined_while_loading(folder):  # is loaded as a whole, or not judged so
+        if is_native(folder):  # is loaded as a whole
             continue
         whole = ModelRunner(load_model(folder, torch.float64, "eager"))
         for _ in range(2):  # the second goes on where the first was
