@@ -3,7 +3,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.ready
 TRAINING := .venv/.training
-DOCS := .venv/.docs
 
 .PHONY: setup demo test test-all zoo-configs lint format bench real gpu docs test-lowest clean
 .DEFAULT_GOAL := demo
@@ -59,12 +58,8 @@ GPU_PYTHON ?= $(BIN)/python
 gpu: $(STAMP)
 	PYTHONPATH=. $(GPU_PYTHON) scripts/gpu_report.py
 
-$(DOCS): $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[docs]"
-	@touch $(DOCS)
-
 # The site, in .cache/site/index.html.
-docs: $(DOCS)
+docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lint: $(STAMP)
