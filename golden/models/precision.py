@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial, wraps
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 _NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
 _NARROWING = frozenset({torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16})
@@ -71,6 +73,43 @@ def remembers_lengths(model: Any) -> bool:
 def hands_on(model: Any) -> bool:
     """Whether later layers need more of earlier ones than the stream: no pass can begin between two such layers."""
     return "'value_residual': True" in str(model.config.to_dict())
+
+
+def forget_lengths(model: torch.nn.Module) -> None:
+    """Give dynamic rotary modules the frequencies that they had before the first pass.
+
+    They keep those of a long prompt: transformers 5.0 for each prompt that fits the context, later releases for longer
+    ones. The logits of a prompt would depend on the prompts before it.
+    """
+    module: Any
+    for module in model.modules():
+        if getattr(module, "rope_type", None) == "dynamic" and hasattr(module, "original_inv_freq"):
+            module.inv_freq = module.original_inv_freq.clone()
+            module.max_seq_len_cached = module.original_max_seq_len
+
+
+def keep_rotary_frequencies() -> None:
+    """Let frequencies that a forward pass computes have their float32 values under :class:`Float64Mode`.
+
+    Old releases of transformers 5 compute those of dynamic and longrope in every pass, not only in the first one of a
+    length.
+    """
+    for kind, function in ROPE_INIT_FUNCTIONS.items():
+        ROPE_INIT_FUNCTIONS[kind] = _unlifted(function)
+
+
+def _unlifted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, in the dtypes that it names. Outside of `Float64Mode` it is called as it is."""
+    plain = getattr(function, "unlifted", function)  # what an earlier model replaced
+
+    @wraps(plain)
+    def unlifted(*args: Any, **kwargs: Any) -> Any:
+        lifted = torch.empty(0, dtype=torch.float32).dtype is torch.float64
+        with torch._C.DisableTorchFunction() if lifted else nullcontext():
+            return plain(*args, **kwargs)
+
+    unlifted.__dict__["unlifted"] = plain
+    return unlifted
 
 
 def rebuild_sinusoids(model: torch.nn.Module) -> None:

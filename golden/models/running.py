@@ -15,7 +15,9 @@ from golden.models.failures import running
 from golden.models.loading import LoadedModel, silenced
 from golden.models.precision import (
     Float64Mode,
+    forget_lengths,
     hands_on,
+    keep_rotary_frequencies,
     needs_priming,
     rebuild_alibi,
     rebuild_sinusoids,
@@ -48,6 +50,7 @@ class ModelRunner:
         self._primed_length = 0
         self.tables = _embedding_tables(self.model)
         if self.lifts:
+            keep_rotary_frequencies()
             rebuild_sinusoids(self.model)
             rebuild_alibi(self.model)
 
@@ -110,11 +113,14 @@ class ModelRunner:
         return prepared
 
     def prime(self, ids: Sequence[int]) -> None:
-        """The pass of the same length that has to come before, where one has to."""
-        if self._primes and self._primed_length != len(ids):
+        """Forget a prompt of another length, and run the pass of this length that has to come before, if one has to."""
+        if self._primed_length == len(ids):
+            return
+        forget_lengths(self.model)
+        if self._primes:
             with torch.no_grad(), silenced(), running(self.loaded.folder):
                 self.model(input_ids=self.batch(ids), use_cache=False)
-            self._primed_length = len(ids)
+        self._primed_length = len(ids)
 
     def batch(self, ids: Sequence[int]) -> Tensor:
         """One prompt as a batch (1, tokens) on the model's device."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from golden.evidence.error_meter import ErrorMeter
 from golden.models.loading import load_model
@@ -71,19 +72,49 @@ def test_only_rope_that_is_made_in_the_forward_pass_needs_priming(
     assert needs_priming(load_model(source, torch.float64, "eager").model) is primes
 
 
-def test_dynamic_rope_past_its_context_is_judged_with_the_float32_frequencies(tmp_path: Path) -> None:
+def dynamic_llama(folder: Path) -> Path:
     from golden.models.hot import make_hot
 
     parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
-    source = make_hot("llama", tmp_path, rope_parameters=parameters, max_position_embeddings=64)
+    return make_hot("llama", folder, rope_parameters=parameters, max_position_embeddings=64)
+
+
+def test_dynamic_rope_past_its_context_is_judged_with_the_float32_frequencies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = dynamic_llama(tmp_path)
+    logits = {}
     runner = ModelRunner(load_model(source, torch.float64, "eager"))
-    unprimed = ModelRunner(load_model(source, torch.float64, "eager"))
-    unprimed._primes = False
-    meter = ErrorMeter()
-    meter.add("unprimed", unprimed.logits(IDS), runner.logits(IDS))
-    assert meter.total().rms > 1e-9
+    logits["primed"] = runner.logits(IDS)
     frequencies = runner.model.model.rotary_emb.inv_freq
     assert torch.equal(frequencies.float().to(frequencies.dtype), frequencies)
+    runner = ModelRunner(load_model(source, torch.float64, "eager"))
+    runner._primes = False
+    logits["unprimed"] = runner.logits(IDS)
+    runner = ModelRunner(load_model(source, torch.float64, "eager"))
+    runner._primes = False
+    monkeypatch.setitem(ROPE_INIT_FUNCTIONS, "dynamic", ROPE_INIT_FUNCTIONS["dynamic"].unlifted)
+    logits["in float64"] = runner.logits(IDS)
+    assert torch.equal(logits["unprimed"], logits["primed"])
+    meter = ErrorMeter()
+    meter.add("frequencies in float64", logits["in float64"], logits["primed"])
+    assert meter.total().rms > 1e-9
+
+
+def test_logits_of_dynamic_rope_do_not_depend_on_the_prompts_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = dynamic_llama(tmp_path)
+
+    def of_prompts(*sizes: int) -> list[torch.Tensor]:
+        runner = ModelRunner(load_model(source, torch.float64, "eager"))
+        return [runner.logits(IDS[:size]) for size in sizes]
+
+    short, middle, _ = rising = of_prompts(40, 80, 100)
+    assert all(map(torch.equal, reversed(of_prompts(100, 80, 40)), rising))
+    monkeypatch.setattr("golden.models.running.forget_lengths", lambda model: None)
+    _, after_middle, after_short = of_prompts(100, 80, 40)
+    assert not (torch.equal(after_middle, middle) and torch.equal(after_short, short))
 
 
 def test_the_sinusoid_table_of_codegen_is_rebuilt_in_float64(tmp_path: Path) -> None:
