@@ -47,6 +47,10 @@ class CannotBuildError(UnverifiableError):
     """A model folder can be read, and what it says makes no model that can be built on this machine."""
 
 
+class MissingClassError(UnverifiableError):
+    """The transformers that is installed has no class for a model."""
+
+
 class CannotRunError(UnverifiableError, RuntimeError):
     """A model was built and its forward pass fails. Levels take that of a candidate for a fault, as a RuntimeError."""
 

@@ -72,7 +72,8 @@ def trial_lines(result: SelfTest) -> list[str]:
         f"{'PASS' if result.passed else 'FAIL'}: {faults - len(result.missed)} of {faults} faults caught, "
         f"{counted(len(result.false_alarms), 'false alarm')} in {counted(healthy, 'correct variant')}"
     )
-    return lines + [f"not tried, because no hot model is known: {name}" for name in result.untried]
+    lines += [f"not tried, because no hot model is known: {name}" for name in result.untried]
+    return lines + [f"not tried: {sentence}" for sentence in result.lacking]
 
 
 def _level_lines(level: LevelResult, width: int | None, every: bool) -> list[str]:

@@ -1,6 +1,7 @@
 """The pytest plug-in of the suite: the `--family` option and the fixtures (`-p golden.conformance.plugin`)."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("conforming", "seed"), pairs, indirect=["conforming"])
     else:
         metafunc.parametrize("conforming", chosen, indirect=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Skips a test whose model the installed transformers has no class for, unless `--family` asked for it."""
+    with _skipping(pyfuncitem.config):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    """The same where a fixture makes the model."""
+    with _skipping(request.config):
+        return (yield)
+
+
+@contextmanager
+def _skipping(config: pytest.Config) -> Iterator[None]:
+    from golden.errors import MissingClassError
+
+    try:
+        yield
+    except MissingClassError as missing:
+        if config.getoption("--family", default=[]):
+            raise
+        pytest.skip(str(missing))
 
 
 def _all_families() -> list[str]:

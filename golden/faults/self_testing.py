@@ -31,7 +31,7 @@ from golden.faults.remembered import RememberedEvidence
 from golden.levels.function import FLOAT64, judge_function
 from golden.levels.kernels import PROBE_RATIO, probe_ratios, refusal
 from golden.models.folders import read_config
-from golden.models.hot import has_recipe, make_hot, own_functions
+from golden.models.hot import has_recipe, lacking, make_hot, own_functions
 from golden.models.loading import load_model, silenced
 from golden.models.running import ModelRunner
 from golden.verdict import LevelResult, Status, finite_or_none
@@ -59,11 +59,13 @@ class Trial:
 class SelfTest:
     """All trials. The self-test passes when every fault was caught and every correct variant passed.
 
-    ``untried`` names the families that no hot model is known for: their FAMILY has no ``hot`` recipe.
+    ``untried`` names the families that no hot model is known for: their FAMILY has no ``hot`` recipe. ``lacking`` says
+    of the others that are left out which class the installed transformers does not have.
     """
 
     trials: tuple[Trial, ...]
     untried: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
 
     @property
     def missed(self) -> tuple[Trial, ...]:
@@ -89,6 +91,7 @@ class SelfTest:
             "healthy": len(self.trials) - faults,
             "false_alarms": len(self.false_alarms),
             "untried": list(self.untried),
+            "lacking": list(self.lacking),
             "trials": [trial.to_json() for trial in self.trials],
         }
 
@@ -104,7 +107,7 @@ def self_test(
     """Judge planted faults and correct variants of hot models.
 
     Args:
-        families: by default every family that converters has and a hot model is known for.
+        families: by default every family that converters has, a hot model is known for and transformers has a class of.
         seeds: number of models per family, each with faults in other places.
         golden_form: ``full`` or ``compact`` judges from a golden file in place of the live reference.
         progress: called as ``progress(what, done, total)``.
@@ -114,11 +117,14 @@ def self_test(
 
     Raises:
         UnknownLevelError: no hot model is known for a family.
+        MissingClassError: a family was named whose class the installed transformers does not have.
         ConversionError: a family does not convert.
         UnverifiableError: one of the processes ended before its time.
     """
     known, unknown = known_families()
-    models = [(family, seed) for family in (known if families is None else families) for seed in range(seeds)]
+    lacks = {family: sentence for family in known if (sentence := lacking(family))}
+    chosen = [family for family in known if family not in lacks] if families is None else families
+    models = [(family, seed) for family in chosen for seed in range(seeds)]
 
     def told(first: int, ended: int) -> None:
         if progress is not None:
@@ -127,7 +133,10 @@ def self_test(
     with tempfile.TemporaryDirectory(prefix="golden-") as place:  # removed here, though a process was ended
         cases = [(family, seed, golden_form, Path(place)) for family, seed in models]
         found = call_all(try_model, cases, usable_jobs() if jobs is None else jobs, told)
-    return SelfTest(tuple(chain.from_iterable(found)), unknown if families is None else ())
+    trials = tuple(chain.from_iterable(found))
+    if families is not None:
+        return SelfTest(trials)
+    return SelfTest(trials, unknown, tuple(f"{family}: {sentence}" for family, sentence in lacks.items()))
 
 
 def try_model(family: str, seed: int, golden_form: str | None, place: Path) -> list[Trial]:

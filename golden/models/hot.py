@@ -19,7 +19,7 @@ from golden.errors import UnknownLevelError
 from golden.models.hot_dialects import DialectConfig, write_dialect
 from golden.models.hot_recipes import RECIPES
 from golden.models.loading import silenced
-from golden.references.own_references import config_class
+from golden.references.own_references import config_class, lacks
 
 QUERIES_OR_KEYS = ("q_proj", "k_proj", "qkv", "c_attn", "Wqkv", "query.", "key.")
 """Parts of the names of parameters that make queries or keys."""
@@ -42,6 +42,11 @@ def has_recipe(family: str) -> bool:
     return family in RECIPES or get_family(family).hot is not None
 
 
+def lacking(family: str) -> str:
+    """That transformers lacks the class of a family's hot model, in a sentence; empty where nothing is missing."""
+    return lacks(recipe(family).config_class) if has_recipe(family) else ""
+
+
 def own_functions() -> list[str]:
     """Names of all families but those that are only another file form of one.
 
@@ -56,6 +61,7 @@ def hot_config(family: str, **overrides: Any) -> Any:
 
     Raises:
         UnknownLevelError: there is no recipe for the family, or its config class cannot be imported.
+        MissingClassError: transformers has no such config class.
     """
     found = recipe(family)
     return config_class(found.config_class)(**{**found.sizes, **overrides})
@@ -69,6 +75,7 @@ def make_hot(family: str, folder: Path, seed: int = 0, **overrides: Any) -> Path
 
     Raises:
         UnknownLevelError: there is no recipe for the family, or its config class cannot be imported.
+        MissingClassError: transformers has no such config class.
     """
     import transformers
 

@@ -19,7 +19,7 @@ from golden.models.failures import building, nonfinite_words
 from golden.models.folders import check_config, read_config, tensor_headers, weight_files
 from golden.references import is_native, load_native
 from golden.references.codegen_shards import set_shards
-from golden.references.own_references import register_reference
+from golden.references.own_references import check_known, register_reference
 
 if TYPE_CHECKING:
     from golden.models.streaming.layer_stream import LayerStream
@@ -86,6 +86,7 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
     Raises:
         FolderError: the folder cannot be read.
         CannotBuildError, NoMemoryError: it can be read, and its model cannot be built.
+        MissingClassError: transformers has no class for its model_type.
         MissingDeviceError: the attention backend or the device is not on this machine.
     """
     from transformers import AutoModelForCausalLM
@@ -101,6 +102,7 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
         check_flash(folder, device)
     check_config(folder)
     register_reference(config.get("model_type"))
+    check_known(folder, config.get("model_type"))
     options: dict[str, Any] = {} if attn is None or own_flash else {"attn_implementation": attn}
     with building(folder, attn), silenced():
         check_described_size(folder, config, dtype)
