@@ -104,8 +104,7 @@ def _unlifted(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(plain)
     def unlifted(*args: Any, **kwargs: Any) -> Any:
-        lifted = torch.empty(0, dtype=torch.float32).dtype is torch.float64
-        with torch._C.DisableTorchFunction() if lifted else nullcontext():
+        with torch._C.DisableTorchFunction() if _lifting() else nullcontext():
             return plain(*args, **kwargs)
 
     unlifted.__dict__["unlifted"] = plain
@@ -137,8 +136,10 @@ def rebuild_alibi(model: torch.nn.Module) -> None:
     module: Any
     for module in model.modules():
         code: Any = sys.modules[type(module).__module__]
-        if hasattr(module, "build_alibi_tensor"):
+        if hasattr(module, "build_alibi_tensor") and hasattr(code, "_get_alibi_slopes"):
             code._get_alibi_slopes = _widened(code._get_alibi_slopes)
+        elif hasattr(module, "build_alibi_tensor"):  # transformers before 5.22
+            code.build_alibi_tensor = _with_wide_products(code.build_alibi_tensor)
         elif hasattr(module, "build_mpt_alibi_tensor"):
             module.build_mpt_alibi_tensor = partial(_mpt_alibi, code.build_mpt_alibi_tensor)
 
@@ -155,6 +156,29 @@ def _widened(slopes: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
     widened.func = plain  # type: ignore[attr-defined]
     return widened
+
+
+def _with_wide_products(alibi: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """The function of BLOOM's module that makes slopes and their products in one, with float32 slopes in float64."""
+    plain = getattr(alibi, "func", alibi)
+
+    @wraps(plain)
+    def widened(mask: torch.Tensor, heads: int, dtype: torch.dtype) -> torch.Tensor:
+        if not _lifting():
+            return plain(mask, heads, dtype)
+        with torch._C.DisableTorchFunction():
+            # At the distance 1 the product is the slope itself.
+            slopes = plain(torch.ones_like(mask[:1, :1]).expand(1, 2), heads, torch.float32)[:, :, 1].double()
+            distances = ((mask.cumsum(-1) - 1) * mask)[:, None, :]  # (batch, 1, tokens)
+            return (slopes * distances).reshape(-1, 1, mask.shape[-1])
+
+    widened.func = plain  # type: ignore[attr-defined]
+    return widened
+
+
+def _lifting() -> bool:
+    """Whether `Float64Mode` is active."""
+    return torch.empty(0, dtype=torch.float32).dtype is torch.float64
 
 
 def _mpt_alibi(

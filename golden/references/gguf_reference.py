@@ -31,7 +31,7 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
 
     Metadata hold 1e-5 as a float32, which is 9.99999974738e-06. Candidate and reference must read the same number.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, GgufConfig
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     file = path if path.is_file() else next(iter(sorted(path.glob("*.gguf"))), None)
     if file is None:
@@ -44,12 +44,20 @@ def load(path: Path, dtype: torch.dtype, attn: str | None) -> Any:
             file.parent,
             gguf_file=file.name,
             config=config,
-            quantization_config=GgufConfig(dequantize=True),
             dtype=dtype,
+            **_dequantised(),
             **options,
         )
     _check_factors(model, reader, file)
     return model.eval()
+
+
+def _dequantised() -> dict[str, Any]:
+    """What asks transformers for plain weights. Before 5.18 it makes no others."""
+    import transformers
+
+    found = getattr(transformers, "GgufConfig", None)
+    return {} if found is None else {"quantization_config": found(dequantize=True)}
 
 
 def _reader(file: Path) -> Any:

@@ -4,12 +4,12 @@ import json
 from typing import Any
 
 import pytest
-import transformers
 
 from converters.config.layout import resolve
 from converters.errors import ConfigRefused
 from converters.family import get_family
 from golden.models.hot import recipe
+from golden.references.own_references import config_class
 
 FAMILIES = ("gptneox", "gptneo", "gptbigcode", "opt", "bloom", "mpt", "falcon")
 BAD: tuple[Any, ...] = (None, "x", -1, 0, 2.5, True, [], {}, [1], {"a": 1}, 10**30, float("inf"))
@@ -26,7 +26,7 @@ REQUIRED = {  # sizes that a config has to say, as published ones do
 
 def said(family: str, **fields: Any) -> dict[str, Any]:
     """What transformers writes for a config with these fields."""
-    return json.loads(getattr(transformers, recipe(family).config_class)(**fields).to_json_string(use_diff=False))
+    return json.loads(config_class(recipe(family).config_class)(**fields).to_json_string(use_diff=False))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
