@@ -32,6 +32,6 @@ def check_checkpointing(blocks: list[nn.Module], function: Callable[..., Any]) -
     for name in BESIDE:
         if any(getattr(part, name, False) for part in parts):
             raise InputError(
-                f"{name} and reentrant gradient checkpointing give wrong gradients: call "
-                'activation_checkpointing_enable({"use_reentrant": False}).'
+                f"{name} and reentrant gradient checkpointing give wrong gradients: enable gradient checkpointing with "
+                '{"use_reentrant": False}.'
             )

@@ -184,7 +184,7 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
             raise InputError("give either input_ids or inputs_embeds.")
         if self.gradient_checkpointing and self.training:
             check_checkpointing(self.blocks, self._gradient_checkpointing_func)
-        cache = self._cache(past_key_values, use_cache)
+        cache = self._cache_of_pass(past_key_values, use_cache)
         context, mixer_inputs = forward_context(self.config, input_ids, inputs_embeds, cache, **inputs)
         x = self._embed(input_ids, inputs_embeds=inputs_embeds, position_ids=context.position_ids)
         layer_inputs = {"context": context, "past_key_values": cache, **mixer_inputs}
@@ -221,7 +221,7 @@ class MixFormerSequentialPreTrainedModel(PreTrainedModel):
             return first(self._gradient_checkpointing_func(partial(block.__call__, **kwargs), x))
         return first(block(x, **kwargs))
 
-    def _cache(self, past_key_values: Cache | None, use_cache: bool | None) -> Cache | None:
+    def _cache_of_pass(self, past_key_values: Cache | None, use_cache: bool | None) -> Cache | None:
         if past_key_values is not None:
             if not self.supports_cache:
                 raise InputError("past_key_values was given, but a mixer of this model cannot decode onto a cache.")

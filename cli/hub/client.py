@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cli.hub.errors import HubError
+from cli.hub.transport import http
 
 if TYPE_CHECKING:
     import httpx2
@@ -54,18 +55,20 @@ def _unsigned(note: logging.LogRecord) -> bool:
 
 def _client(timeout: float) -> "httpx2.Client":
     """What the client makes for itself, and time-outs, also for the calls that ask for none."""
-    import httpx2
     from huggingface_hub.utils._http import hf_request_event_hook
 
     patience = {"connect": CONNECT, "read": timeout, "write": timeout, "pool": None}
 
-    def limited(request: httpx2.Request) -> None:
+    def limited(request: "httpx2.Request") -> None:
         asked = request.extensions.get("timeout") or {}
         found = {name: asked.get(name) or seconds for name, seconds in patience.items()}
         request.extensions = {**request.extensions, "timeout": found}
 
     hooks: dict[str, list[Callable[..., Any]]] = {"request": [hf_request_event_hook, limited], "response": [_Crowd()]}
-    return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=httpx2.Timeout(timeout, connect=CONNECT))
+    found: httpx2.Client = http().Client(
+        event_hooks=hooks, follow_redirects=True, timeout=http().Timeout(timeout, connect=CONNECT)
+    )
+    return found
 
 
 class _Crowd:
@@ -102,12 +105,11 @@ def tried(call: Callable[[], Found]) -> Found:
 
 def may_pass(error: BaseException) -> bool:
     """Whether an error may be gone at the next try."""
-    import httpx2
     from huggingface_hub.errors import HfHubHTTPError
 
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in PASSING
-    if isinstance(error, httpx2.TransportError) or type(error).__name__ == "JSONDecodeError":
+    if isinstance(error, http().TransportError) or type(error).__name__ == "JSONDecodeError":
         return True
     return error.__cause__ is not None and isinstance(error, RuntimeError | OSError) and may_pass(error.__cause__)
 

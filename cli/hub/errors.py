@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cli.hub.transport import http
 from converters.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -73,7 +74,6 @@ def token_source() -> str:
 
 def explained(error: BaseException, repo: str) -> str | None:
     """An error of the client in words; None if it does not come from the Hub or the way there."""
-    import httpx2
     from huggingface_hub import errors
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -81,7 +81,7 @@ def explained(error: BaseException, repo: str) -> str | None:
         return explained(error.__cause__, repo)  # the client wraps what happened to one of several uploads
     if isinstance(error, errors.OfflineModeIsEnabled):
         return f"{repo}: HF_HUB_OFFLINE is set, so the Hub is not asked; unset it, or name what is in the cache"
-    if isinstance(error, errors.OIDCError):
+    if isinstance(error, getattr(errors, "OIDCError", ())):  # since huggingface_hub 1.19
         return f"HF_OIDC_RESOURCE is set, and no token could be had by it: {error}"
     if isinstance(error, errors.LocalTokenNotFoundError):
         return no_token()
@@ -89,9 +89,9 @@ def explained(error: BaseException, repo: str) -> str | None:
         return _of_status(error, repo)
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
         return explained(error.__cause__, repo)
-    if isinstance(error, httpx2.TimeoutException):
+    if isinstance(error, http().TimeoutException):
         return f"{repo}: the Hub did not answer in time; run the command again: what is there is not sent again"
-    if isinstance(error, httpx2.HTTPError):
+    if isinstance(error, http().HTTPError):
         return f"{repo}: {_endpoint()} cannot be reached ({error}); check the network, or HF_ENDPOINT if it is set"
     return _of_other(error, repo)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from mixformer import MixFormerSequentialConfig, MixFormerSequentialForCausalLM
 
@@ -32,6 +35,27 @@ class WithoutNarrowIslands(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def in_float32() -> dict[str, Callable[..., Any]]:
+    """What makes rotary frequencies, in float32 always: transformers before 5.14 calls it in every pass."""
+
+    def outside(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with torch._C.DisableTorchFunction():
+            return function(*args, **kwargs)
+
+    return {kind: partial(outside, function) for kind, function in ROPE_INIT_FUNCTIONS.items()}
+
+
+@pytest.fixture
+def checkpoint_activations() -> Callable[..., None]:
+    """Enables gradient checkpointing of a model, under the name that it has since transformers 5.23 or the older one."""
+
+    def enable(model: Any, *options: dict[str, bool]) -> None:
+        known = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        known(*options)
+
+    return enable
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> Iterator[None]:
     torch.manual_seed(0)
@@ -45,7 +69,7 @@ def float64_logits() -> Callable[..., Tensor]:
     def run(model: nn.Module, ids: Tensor, **kwargs: Any) -> Tensor:
         with torch.no_grad():
             model.float()(ids, **kwargs)  # length-dependent rotary kinds set their frequencies here, in float32
-            with WithoutNarrowIslands():
+            with WithoutNarrowIslands(), patch.dict(ROPE_INIT_FUNCTIONS, in_float32()):
                 return model.double()(ids, **kwargs).logits
 
     return run

@@ -117,25 +117,31 @@ def test_the_loss_of_the_model_has_that_of_its_routers_where_it_is_asked_for():
     assert model.layers[1].mlp.router.weight.grad.abs().sum() > 0
 
 
-def trained(checkpointing=None, **mlp) -> MixFormerSequentialForCausalLM:
-    """A model after one backward pass, with checkpointing of the kind that is given."""
+def trained(enable=None, **mlp) -> MixFormerSequentialForCausalLM:
+    """A model after one backward pass, with checkpointing as `enable` enables it."""
     torch.manual_seed(0)
     model = MixFormerSequentialForCausalLM(config_of(router_loss_coef=0.5, **mlp)).train()
-    if checkpointing is not None:
-        model.activation_checkpointing_enable({"use_reentrant": checkpointing})
+    if enable is not None:
+        enable(model)
         model.enable_input_require_grads()
     ids = torch.arange(20)[None] % 61
     model(ids, labels=ids).loss.backward()
     return model
 
 
-def test_checkpointing_keeps_the_gradient_of_the_router_loss_or_is_refused():
-    plain, again = trained(router_loss=True), trained(False, router_loss=True)
+def test_checkpointing_keeps_the_gradient_of_the_router_loss_or_is_refused(checkpoint_activations):
+    def reentrant(model):
+        checkpoint_activations(model, {"use_reentrant": True})
+
+    def not_reentrant(model):
+        checkpoint_activations(model, {"use_reentrant": False})
+
+    plain, again = trained(router_loss=True), trained(not_reentrant, router_loss=True)
     for one, other in zip(plain.parameters(), again.parameters(), strict=True):
         assert torch.allclose(one.grad, other.grad, rtol=0, atol=1e-6)
     with pytest.raises(InputError, match=r"router_loss.*use_reentrant"):
-        trained(True, router_loss=True)
-    assert trained(True)
+        trained(reentrant, router_loss=True)
+    assert trained(reentrant)
 
 
 def test_a_model_can_be_copied_after_a_step_of_training():

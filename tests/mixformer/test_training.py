@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,7 +83,12 @@ def test_trainer_learns_and_resumes_where_it_was(tmp_path: Path) -> None:
 def test_trainer_with_accumulated_and_checkpointed_steps_equals_large_batches(tmp_path: Path) -> None:
     large = trainer(tmp_path / "large", small())
     large.train()
-    options = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "activation_checkpointing": True}
+    known = {field.name for field in fields(TrainingArguments)}
+    checkpointing = {
+        "activation_checkpointing",
+        "gradient_checkpointing",
+    } & known
+    options = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, max(checkpointing): True}
     split = trainer(tmp_path / "split", small(), **options)
     split.train()
     assert losses_of(split) == pytest.approx(losses_of(large), rel=1e-4)

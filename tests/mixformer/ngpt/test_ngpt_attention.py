@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -173,12 +174,14 @@ def test_low_precision_is_near(dialect: Any, sizes: Any, ids: Tensor, dtype: tor
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_gradients_are_those_of_the_formula(ngpt: Any, sizes: Any, ids: Tensor, recompute: bool) -> None:
+def test_gradients_are_those_of_the_formula(
+    ngpt: Any, sizes: Any, ids: Tensor, recompute: bool, checkpoint_activations: Callable[..., None]
+) -> None:
     size = sizes()
     tensors = ngpt.hot(size)
     model = ngpt.model(tensors, size).train()
     if recompute:
-        model.activation_checkpointing_enable()
+        checkpoint_activations(model)
     model(ids[:1]).logits.pow(2).sum().backward()
     expected = {key: tensor.clone().requires_grad_() for key, tensor in tensors.items()}
     ngpt.logits(expected, ids[0], size).pow(2).sum().backward()

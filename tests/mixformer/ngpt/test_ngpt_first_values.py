@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -48,22 +49,26 @@ def gradients(model: MixFormerSequentialForCausalLM) -> dict[str, Tensor]:
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
-def test_checkpointing_that_is_not_reentrant_gives_the_same_gradients() -> None:
+def test_checkpointing_that_is_not_reentrant_gives_the_same_gradients(
+    checkpoint_activations: Callable[..., None],
+) -> None:
     model = made()
     plain = gradients(model)
-    model.activation_checkpointing_enable({"use_reentrant": False})
+    checkpoint_activations(model, {"use_reentrant": False})
     for name, gradient in gradients(model).items():
         assert torch.allclose(gradient, plain[name], rtol=0, atol=1e-14), name
     assert float(plain["layers.1.attn.Wqkv.weight"].abs().max()) > 0
 
 
-def test_reentrant_checkpointing_is_refused_where_first_values_go_beside_the_stream() -> None:
+def test_reentrant_checkpointing_is_refused_where_first_values_go_beside_the_stream(
+    checkpoint_activations: Callable[..., None],
+) -> None:
     model = made()
-    model.activation_checkpointing_enable({"use_reentrant": True})
+    checkpoint_activations(model, {"use_reentrant": True})
     with pytest.raises(InputError, match="use_reentrant"):
         gradients(model)
     other = made(value_residual=False)
-    other.activation_checkpointing_enable({"use_reentrant": True})
+    checkpoint_activations(other, {"use_reentrant": True})
     other.enable_input_require_grads()
     assert gradients(other)
 
