@@ -1,4 +1,4 @@
-"""The HTTP library that the installed `huggingface_hub` uses: httpx2 since 2.0, httpx before. Both name things alike."""
+"""The HTTP library of the installed `huggingface_hub`: httpx2 since 2.0, httpx before. Both name things alike."""
 
 from importlib import import_module
 from typing import Any

@@ -95,6 +95,7 @@ def _generate(candidate: ModelRunner, prompt: tuple[int, ...], steps: int, *, us
     """
     from transformers import GenerationConfig
 
+    candidate.forget()
     batch, own = candidate.batch(prompt), candidate.model.generation_config
     candidate.model.generation_config = GenerationConfig(
         do_sample=False, max_new_tokens=steps, use_cache=use_cache, pad_token_id=0

@@ -116,11 +116,16 @@ class ModelRunner:
         """Forget a prompt of another length, and run the pass of this length that has to come before, if one has to."""
         if self._primed_length == len(ids):
             return
-        forget_lengths(self.model)
+        self.forget()
         if self._primes:
             with torch.no_grad(), silenced(), running(self.loaded.folder):
                 self.model(input_ids=self.batch(ids), use_cache=False)
         self._primed_length = len(ids)
+
+    def forget(self) -> None:
+        """Forget the lengths of all passes before, also for passes that this class does not make."""
+        forget_lengths(self.model)
+        self._primed_length = 0
 
     def batch(self, ids: Sequence[int]) -> Tensor:
         """One prompt as a batch (1, tokens) on the model's device."""

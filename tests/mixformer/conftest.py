@@ -47,7 +47,7 @@ def in_float32() -> dict[str, Callable[..., Any]]:
 
 @pytest.fixture
 def checkpoint_activations() -> Callable[..., None]:
-    """Enables gradient checkpointing of a model, under the name that it has since transformers 5.23 or the older one."""
+    """Enables gradient checkpointing of a model, under its name since transformers 5.23 or the older one."""
 
     def enable(model: Any, *options: dict[str, bool]) -> None:
         known = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable

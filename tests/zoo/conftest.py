@@ -11,6 +11,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from golden.references.own_references import check_known
+
 FOLDER = Path(__file__).parent / "configs"
 FACTS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 OURS = ("mixformer-sequential", "phi-msft")
@@ -27,6 +29,7 @@ def reference(config: Mapping[str, Any], folder: Path) -> torch.nn.Module:
     """transformers' model for a config.json, with weights on whatever device is the default."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
+    check_known(folder, config.get("model_type"))
     known = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     return AutoModelForCausalLM.from_config(known, dtype=torch.float32, attn_implementation="eager")
 

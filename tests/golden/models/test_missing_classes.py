@@ -65,8 +65,8 @@ def test_the_self_test_leaves_it_out_and_says_so(monkeypatch: pytest.MonkeyPatch
     result = self_test()
     tried = {trial.family for trial in result.trials}
     assert "llama" in tried and "gpt2" not in tried
-    assert result.lacking == (f"gpt2: {SENTENCE}",) and result.to_json()["lacking"] == list(result.lacking)
-    assert trial_lines(result)[-1] == f"not tried: gpt2: {SENTENCE}"
+    assert f"gpt2: {SENTENCE}" in result.lacking and result.to_json()["lacking"] == list(result.lacking)
+    assert f"not tried: gpt2: {SENTENCE}" in trial_lines(result)
     assert self_test(["llama"]).lacking == ()
 
 

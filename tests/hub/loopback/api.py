@@ -36,7 +36,8 @@ def create(asked: Asked) -> Answer:
         return as_json({"url": url, "error": "You already created this model repo"}, 409)
     if not may_write(asked, owner):
         return refusal(403, message="You don't have the rights to create a model under this namespace")
-    private = said.get("visibility") == "private" and not asked.hub.always_public
+    asked_for = said.get("visibility") == "private" or said.get("private", False)  # since huggingface_hub 2, and before
+    private = asked_for and not asked.hub.always_public
     asked.hub.store.create(name, private=private)
     return as_json({"url": url, "name": name})
 
