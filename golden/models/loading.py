@@ -103,7 +103,7 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
     check_config(folder)
     register_reference(config.get("model_type"))
     check_known(folder, config.get("model_type"))
-    options: dict[str, Any] = {} if attn is None or own_flash else {"attn_implementation": attn}
+    options = {} if own_flash else attention_options(config, attn)
     with building(folder, attn), silenced():
         check_described_size(folder, config, dtype)
         model, info = AutoModelForCausalLM.from_pretrained(
@@ -121,6 +121,16 @@ def load_model(folder: Path, dtype: torch.dtype, attn: str | None = None, device
     if own_flash:
         model.config._attn_implementation = FLASH
     return LoadedModel(folder, model, (*loading_problems(info, config.get("model_type")), *wrong_kinds(folder, model)))
+
+
+def attention_options(config: Mapping[str, Any], attn: str | None) -> dict[str, Any]:
+    """What asks transformers for an attention backend; nothing where its default is meant.
+
+    The default of Gemma 2 is sdpa before transformers 5.22, which drops the soft cap of scores without a word.
+    """
+    if attn is None and config.get("model_type") == "gemma2":
+        attn = "eager"
+    return {} if attn is None else {"attn_implementation": attn}
 
 
 def check_flash(folder: Path, device: str) -> None:

@@ -18,12 +18,20 @@ from torch import nn
 from converters.paging import pager_of
 from golden.models.failures import building
 from golden.models.folders import check_config, read_config, tensor_headers, weight_files
-from golden.models.loading import MIXFORMER, LoadedModel, load_model, loading_problems, silenced, wrong_kinds
+from golden.models.loading import (
+    MIXFORMER,
+    LoadedModel,
+    attention_options,
+    load_model,
+    loading_problems,
+    silenced,
+    wrong_kinds,
+)
 from golden.models.streaming.layer_stream import LayerStream, names_sharing_weights
 from golden.models.streaming.stored import Found, Stored, stored_by_mixformer, stored_parameters
 from golden.references import is_native, native_elements
 from golden.references.codegen_shards import set_shards
-from golden.references.own_references import register_reference
+from golden.references.own_references import check_known, register_reference
 
 
 def largest_layer(folder: Path) -> int:
@@ -58,8 +66,9 @@ def open_streamed(folder: Path, dtype: torch.dtype, attn: str | None = None) -> 
         return load_model(folder, dtype, attn)
     check_config(folder)
     register_reference(read_config(folder).get("model_type"))
+    check_known(folder, read_config(folder).get("model_type"))
     stored = {key: (path, entry) for path in weight_files(folder) for key, entry in tensor_headers(path).items()}
-    options: dict[str, Any] = {} if attn is None else {"attn_implementation": attn}
+    options = attention_options(read_config(folder), attn)
     with building(folder, attn), silenced():
         _check_complete(stored.values())
         settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

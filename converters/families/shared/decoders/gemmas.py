@@ -50,6 +50,10 @@ class RootOfWidth:
         return {}
 
 
+# Older releases of transformers 5 write these beside the kinds of layers, and read neither.
+BESIDE_KINDS = (("rope_type", "default"), ("rope_theta", None))
+
+
 @dataclass(frozen=True)
 class KindRopes:
     """Gemma-3's rope: one for layers with a window, one for the others; windows are those of `windows`."""
@@ -78,6 +82,8 @@ class KindRopes:
     def _said(self, theirs: Mapping[str, Any], kind: str) -> dict[str, Any]:
         """The fields of one rope for all layers that say the same as theirs do of one kind."""
         new, name = theirs.get("rope_parameters"), "rope_theta" if kind == FULL else "rope_local_base_freq"
+        if isinstance(new, dict):
+            new = {key: value for key, value in new.items() if (key, value) not in BESIDE_KINDS}
         if new is not None and (not isinstance(new, dict) or not set(new) <= {FULL, SLIDING}):
             raise ConfigRefused(f"rope_parameters is {new!r}, expected an object with {FULL!r} and {SLIDING!r}")
         shared = ("hidden_size", "num_attention_heads", "head_dim", *(("rope_scaling",) if kind == FULL else ()))
