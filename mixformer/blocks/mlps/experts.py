@@ -47,6 +47,10 @@ class Experts(nn.Module):
         super().__init__()
         if impl not in IMPLEMENTATIONS:
             raise invalid(f"{path}.experts_impl", impl, f"one of {list(IMPLEMENTATIONS)}")
+        if impl == "grouped" and not hasattr(F, "grouped_mm"):
+            raise invalid(
+                f"{path}.experts_impl", impl, f"auto or eager, since torch {torch.__version__} has no grouped_mm"
+            )
         self.impl = impl
         self.fc1 = ExpertMatrix(n_experts, 2 * n_inner, config.n_embd, config.initializer_range)
         self.fc2 = ExpertMatrix(n_experts, config.n_embd, n_inner, config.initializer_range)
