@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from commands import READER, TOKEN
+from commands import NOT_1, READER, TOKEN
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from loopback import Hub
@@ -110,6 +110,7 @@ def test_private_gated_and_wrong_tokens_are_what_the_client_knows_them_as(hub):
         HfApi(token="hf_wrong").whoami()
 
 
+@NOT_1
 def test_faults_happen_as_often_as_planned(hub, api, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     hub.add("me/m", {"a.json": b"1"})
@@ -127,6 +128,7 @@ def test_a_flipped_byte_passes_the_client(hub):
     assert Path(HfApi().hf_hub_download("me/m", "w.safetensors")).read_bytes() != DATA
 
 
+@NOT_1
 def test_xet_goes_there_and_back_over_a_local_store(hub, api, monkeypatch, tmp_path):
     hf_xet = pytest.importorskip("hf_xet")
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)

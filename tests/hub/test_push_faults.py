@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import TOKEN, convert_sample, held, run
+from commands import HUB, HUB_1, NOT_1, TOKEN, convert_sample, held, run
 from huggingface_hub import constants
 
 CONVERT = [sys.executable, "-c", "from cli.start import main; main()"]
@@ -31,6 +31,7 @@ def passed(sample: Path, place: Path) -> Path:
 
 
 CROWD = "Cannot create repo: another conflicting operation is in progress"
+
 LOST = {
     "busy before the commit": {"status": 503},
     "busy after the commit": {"status": 503, "landed": True},
@@ -92,6 +93,8 @@ def test_a_repo_that_does_not_come_to_rest_is_an_error(hub, passed):
 @pytest.mark.parametrize("fault", [{"delay": 1.0}, {"cut": 20_000}, {"status": 500}], ids=["stuck", "cut", "500"])
 def test_an_upload_that_stands_still_is_given_up_and_tried_again(fault, hub, passed):
     """People complain of uploads that are stuck at 100 %."""
+    if "cut" in fault and HUB_1:
+        pytest.skip(f"huggingface_hub {HUB} does not try an upload again that was cut")
     met = hub.fail("PUT", "/upload/", **fault)
     done = run("push", passed, "me/m", "--timeout", "0.4")
     assert done.code == 0, done.error
@@ -216,6 +219,7 @@ def test_metadata_that_the_hub_does_not_take_are_told_before_the_upload(hub, pas
     assert not hub.asked("PUT")
 
 
+@NOT_1
 def test_a_hub_without_xet_is_told_with_its_remedy(hub, passed, monkeypatch):
     pytest.importorskip("hf_xet")
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
@@ -223,6 +227,7 @@ def test_a_hub_without_xet_is_told_with_its_remedy(hub, passed, monkeypatch):
     assert done.code == 6 and "HF_HUB_DISABLE_XET=1" in done.error
 
 
+@NOT_1
 def test_xet_goes_there_in_one_commit_and_back(hub, passed, sample, monkeypatch, tmp_path):
     hf_xet = pytest.importorskip("hf_xet")
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
