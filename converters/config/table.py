@@ -157,7 +157,7 @@ class ConfigTable:
         for entry in self._judged(waived):
             with found.collecting():
                 try:
-                    derived.update(entry.write(live))
+                    _add(derived, entry.write(live), entry)
                 except CannotHold as unheld:
                     raise ConfigRefused(unheld.of(family, self.called or family)) from None
         found.check()
@@ -217,6 +217,15 @@ class ConfigTable:
         if unknown := [path for path in unknown if path not in waived]:
             found.told.append(unknown_fields(unknown, live, known))
         return found
+
+
+def _add(derived: dict[str, Any], written: Config, entry: Entry) -> None:
+    """Add what an entry writes; one field of theirs can hold only one value, whatever fields of ours it stands for."""
+    for name, value in written.items():
+        if name in derived and not same(derived[name], value):
+            uses = f"it means {name} {derived[name]!r} by one of its fields and {value!r} by another"
+            raise CannotHold(uses, "one value for both", " and ".join(entry.ours))
+        derived[name] = value
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -146,7 +146,7 @@ def _check(kind: Any, parameters: Mapping[str, Any], theirs: Mapping[str, Any] |
         _check_lengths(parameters, theirs)
     if kind not in ("default", "proportional") and parameters.get("partial_rotary_factor", 1) != 1:
         factor = parameters["partial_rotary_factor"]
-        raise ConfigRefused(f"partial_rotary_factor {factor} with rope_type {kind!r} : a LLaMA cannot run that")
+        raise ConfigRefused(f"partial_rotary_factor {factor} with rope_type {kind!r}: transformers has no such rope")
 
 
 def _unknown(names: Iterable[str]) -> str:

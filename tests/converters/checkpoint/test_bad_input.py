@@ -160,7 +160,7 @@ CASES = {
     ),
     "partial rotary that LLaMA cannot run": (
         config(rope_parameters={**ROPE, "rope_type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}),
-        "a LLaMA cannot run that",
+        "transformers has no such rope",
     ),
     "vision": (config(vision_config={}), "save `model.language_model` first"),
     "experts": (config(num_local_experts=8), "mixture of experts"),

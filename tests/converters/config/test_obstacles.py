@@ -2,12 +2,15 @@
 
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 
 from converters import convert
+from converters.config.entries import Flag
 from converters.conversion import Request
 from converters.errors import ConfigRefused
+from converters.family import get_family
 from converters.plan.options import Options
 from converters.sample import write_sample
 
@@ -116,3 +119,14 @@ def test_a_name_inside_a_rope_that_is_converted_cannot_be_waived(name, source):
     changed(source, rope_parameters={**ROPE, "beta_fast": 16.0, "attn_factor": 0.9})
     said = refusal(source, "rope_parameters.attn_factor", f"rope_parameters.{name}")
     assert f"--waive rope_parameters.{name}: it " in said
+
+
+def test_one_field_of_theirs_cannot_say_two_things(source):
+    """A family whose two entries write one field: a MixFormer where they differ is refused, and never half said."""
+    family = get_family("llama")
+    table = replace(family.config, entries=(*family.config.entries, Flag("mlp_bias", "architecture.mixer.bias")))
+    ours = table.to_ours(json.loads((source / "config.json").read_text()), "llama")
+    assert table.to_theirs(ours, "llama")["mlp_bias"] is False
+    ours["architecture"]["mixer"]["bias"] = True
+    with pytest.raises(ConfigRefused, match="mlp_bias False by one of its fields and True by another"):
+        table.to_theirs(ours, "llama")
