@@ -31,7 +31,7 @@ from golden.evidence.prompts import Prompt, longest_prompt
 from golden.evidence.ruler import Truth, common_columns
 from golden.evidence.spilled import SpilledEvidence
 from golden.evidence.stages import Stages, diagnosis_prompt, stages_of
-from golden.evidence.versions import installed_versions
+from golden.evidence.versions import code_digest, installed_versions
 from golden.models.folders import read_config
 from golden.models.loading import LoadedModel, load_model
 from golden.models.running import CHUNK, ModelRunner, used_rows
@@ -172,10 +172,12 @@ class LiveEvidence:
         return stages_of(self.runner, self.prompts[index])
 
 
-def journal_of(runner: ModelRunner, prompts: Sequence[Prompt]) -> FileJournal:
-    """Where the passes of these prompts are kept while they run layer by layer."""
-    settings = runner.model.config.to_dict()
-    terms = (installed_versions(), runner.model.dtype, settings.get("_attn_implementation"), [p.ids for p in prompts])
+def journal_of(runner: ModelRunner, prompts: Sequence[Prompt]) -> FileJournal | None:
+    """Where the passes of these prompts are kept while they run layer by layer; None where they do not."""
+    if not runner.walks:
+        return None
+    attention = runner.model.config._attn_implementation  # `to_dict` leaves it out
+    terms = (installed_versions(), code_digest(), runner.model.dtype, attention, [p.ids for p in prompts])
     return FileJournal(runner.loaded.folder, (*terms, runner.loaded.stream and runner.loaded.stream.rounded_to))
 
 

@@ -29,16 +29,19 @@ CONFIG = "config.json"
 
 def journal_folder() -> Path:
     """Where journals lie: in the user's folder for caches."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "mixformer-convert" / "verdicts"
+    said = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    root = said if said.is_absolute() else Path(os.path.expanduser("~/.cache"))
+    if not root.is_absolute():  # a user without a home
+        root = Path(os.devnull)  # where no file can be written
+    return root / "mixformer-convert" / "verdicts"
 
 
 class FileJournal:
     """The journal of one model's passes. A disk that is full or read-only costs the resuming and nothing else.
 
     Args:
-        folder: of the model; other bytes in its files, by size and time, make another journal.
-        terms: what else decides the numbers: versions, dtype, attention, ids of the prompts.
+        folder: of the model. Its files are known by size and times; one that was written again makes another journal.
+        terms: what else decides the numbers: versions, code, dtype, attention, ids of the prompts.
     """
 
     def __init__(self, folder: Path, terms: Iterable[Any]) -> None:
@@ -102,8 +105,13 @@ def _joined(number: int, length: int | None, held: Mapping[str, Tensor]) -> Any:
 
 def _digest(folder: Path, terms: Iterable[Any]) -> str:
     files = [folder / CONFIG, *sorted(weight_files(folder))]
-    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(repr((stats, list(terms))).encode()).hexdigest()
+    return hashlib.sha256(repr((list(map(_stamp, files)), list(terms))).encode()).hexdigest()
+
+
+def _stamp(path: Path) -> tuple[str, int, int, int, int]:
+    """What changes with the bytes of a file: copying and unpacking may set its time of writing, but not that of change."""
+    stat = path.stat()
+    return str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _remove_old(folder: Path) -> None:

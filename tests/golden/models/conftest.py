@@ -26,3 +26,10 @@ def judge(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Verdict]:
         return compare(candidate, reference, dtype=dtype, **options)
 
     return run
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the journals, for this test alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "mixformer-convert" / "verdicts"

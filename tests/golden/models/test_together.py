@@ -150,12 +150,6 @@ def layers_run(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "mixformer-convert" / "verdicts"
-
-
 def kill_at(layer: int, candidate: Path, reference: Path) -> None:
     words = [sys.executable, "-c", KILLED, *map(str, (candidate, reference, layer))]
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
