@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
@@ -24,16 +25,22 @@ EVERY = 60.0
 """Seconds between two writings."""
 KEPT = 14 * 86400
 """Seconds after which what was left behind is removed."""
+OWN_NAME = re.compile(r"[0-9a-f]{64}\.safetensors(\.\d+\.part)?")
 CONFIG = "config.json"
 
 
 def journal_folder() -> Path:
     """Where journals lie: in the user's folder for caches."""
     said = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    root = said if said.is_absolute() else Path(os.path.expanduser("~/.cache"))
-    if not root.is_absolute():  # a user without a home
-        root = Path(os.devnull)  # where no file can be written
-    return root / "mixformer-convert" / "verdicts"
+    return (said if said.is_absolute() else _home() / ".cache") / "mixformer-convert" / "verdicts"
+
+
+def _home() -> Path:
+    """Of a user without one, a place where no file can be."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
 
 
 class FileJournal:
@@ -75,7 +82,7 @@ class FileJournal:
             return
 
     def _write(self, held: dict[str, Tensor], said: str) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # hidden states are as private as the model
         _remove_old(self._path.parent)
         part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
         try:
@@ -109,13 +116,14 @@ def _digest(folder: Path, terms: Iterable[Any]) -> str:
 
 
 def _stamp(path: Path) -> tuple[str, int, int, int, int]:
-    """What changes with the bytes of a file: copying and unpacking may set its time of writing, but not that of change."""
+    """What changes with the bytes of a file; `cp -p` and tar set the time of writing, but not that of change."""
     stat = path.stat()
     return str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _remove_old(folder: Path) -> None:
+    """Remove journals that nobody went on from, and nothing else."""
     now = time.time()
     for path in folder.iterdir():
-        if now - path.stat().st_mtime > KEPT:
+        if OWN_NAME.fullmatch(path.name) and path.is_file() and now - path.stat().st_mtime > KEPT:
             path.unlink(missing_ok=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from golden import Status, Verdict
 from golden.evidence import live
 from golden.evidence.live import journal_of
 from golden.evidence.prompts import Prompt
@@ -63,3 +66,33 @@ def test_other_attention_and_precision_have_another_journal(written: Path, model
 def test_other_code_has_another_journal(written: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "code_digest", lambda: "changed")
     assert journal_now(model).read(PASSES) is None
+
+
+def test_only_old_journals_are_removed(written: Path, cache: Path, model: Path) -> None:
+    old, foreign = cache / f"{'0' * 64}.safetensors", [cache / "notes.txt", cache / "mine.safetensors", cache / "kept"]
+    foreign[2].mkdir()
+    for path in (old, *foreign[:2]):
+        path.write_bytes(b"")
+    for path in (old, *foreign):
+        os.utime(path, (0, 0))
+    (cache / f"{'1' * 64}.safetensors").symlink_to(cache / "nothing")
+    written.unlink()
+    journal_now(model).note(0, PASSES)
+    assert written.exists() and not old.exists() and all(path.exists() for path in foreign)
+
+
+def test_nobody_else_may_read_what_is_kept(written: Path, cache: Path) -> None:
+    assert cache.stat().st_mode & 0o077 == 0
+
+
+def test_a_user_without_a_home_has_no_journal(
+    judge: Callable[..., Verdict], mixformer: Path, reference: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert judge(mixformer, reference, levels=["L2"]).verdict is Status.PASS
