@@ -70,11 +70,6 @@ def remembers_lengths(model: Any) -> bool:
     return depends_on_length(model) or "dynamic" in said or "longrope" in said
 
 
-def hands_on(model: Any) -> bool:
-    """Whether later layers need more of earlier ones than the stream: no pass can begin between two such layers."""
-    return "'value_residual': True" in str(model.config.to_dict())
-
-
 def forget_lengths(model: torch.nn.Module) -> None:
     """Give dynamic rotary modules the frequencies that they had before the first pass.
 

@@ -16,13 +16,13 @@ from golden.models.loading import LoadedModel, silenced
 from golden.models.precision import (
     Float64Mode,
     forget_lengths,
-    hands_on,
     keep_rotary_frequencies,
     needs_priming,
     rebuild_alibi,
     rebuild_sinusoids,
     remembers_lengths,
 )
+from golden.models.streaming.journal import hands_on
 from golden.models.streaming.lockstep import Lockstep, Run, walk
 from golden.watching import Progress
 
@@ -94,7 +94,8 @@ class ModelRunner:
         runs |= others or {}
         if not runs or all(key in stream.together for key in runs):
             return stream.together
-        kept = None if journal is None or hands_on(self.model) else journal.read(runs)
+        journal = None if hands_on(self.model) else journal
+        kept = None if journal is None else journal.read(runs)
         with silenced():
             stream.together.begin(runs, journal, kept)
         return stream.together

@@ -19,14 +19,30 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from converters.family import list_families
 from golden.models.folders import weight_files
+from golden.models.loading import MIXFORMER
 
 EVERY = 60.0
 """Seconds between two writings."""
 KEPT = 14 * 86400
 """Seconds after which what was left behind is removed."""
+CODE = {"mixformer", "torch", "transformers"}
+"""The packages whose modules are known to hand on the stream, but for a value residual and the router's logits."""
 OWN_NAME = re.compile(r"[0-9a-f]{64}\.safetensors(\.\d+\.part)?")
 CONFIG = "config.json"
+
+
+def hands_on(model: Any) -> bool:
+    """Whether later layers may need more of earlier ones than the stream: no pass can begin between two such layers.
+
+    Of a model that converters has no family for nothing is known, nor of the parts of a plug-in.
+    """
+    modules, said = list(model.modules()), model.config.model_type
+    beside = any(getattr(module, "value_residual", False) for module in modules)
+    known = said == MIXFORMER or any(said in family.model_types for family in list_families())
+    ours = {type(module).__module__.partition(".")[0] for module in modules} <= CODE
+    return beside or getattr(model.config, "output_router_logits", False) or not (known and ours)
 
 
 def journal_folder() -> Path:

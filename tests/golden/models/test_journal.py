@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -10,16 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Gemma4TextConfig
 
 from golden import Status, Verdict
 from golden.evidence import live
 from golden.evidence.live import journal_of
 from golden.evidence.prompts import Prompt
-from golden.models.running import ModelRunner
+from golden.models.hot import make_hot
+from golden.models.loading import load_model, silenced
+from golden.models.running import ModelRunner, run_together
 from golden.models.streamed_loading import open_streamed
 from golden.models.streaming import journal
 from golden.models.streaming.journal import FileJournal
 
+LONGER = ((1, 2, 3, 4), (5, 6, 7, 8, 9, 10))
 PASSES = {(1, 2): torch.ones(1, 2, 3)}
 
 
@@ -96,3 +101,43 @@ def test_a_user_without_a_home_has_no_journal(
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     assert judge(mixformer, reference, levels=["L2"]).verdict is Status.PASS
+
+
+def going_on(folder: Path, steps: int, dtype: torch.dtype) -> ModelRunner:
+    """A run that goes on where another was after so many layers, if it can."""
+    for _ in range(2):
+        runner = ModelRunner(open_streamed(folder, dtype, "eager"))
+        begun = runner.begin(LONGER, journal=FileJournal(folder, [dtype]))
+        assert begun is not None
+        for _ in range(steps):
+            begun.step()
+    run_together(begun)
+    return runner
+
+
+def test_routers_whose_logits_are_asked_for_run_again(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    source = make_hot("mixtral", tmp_path / "source")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "output_router_logits": True}))
+    whole = ModelRunner(load_model(source, torch.float32, "eager"))
+    found = going_on(source, config["num_hidden_layers"] + 1, torch.float32)
+    assert all(torch.equal(found.logits(ids), whole.logits(ids)) for ids in LONGER)
+
+
+def test_layers_that_share_keys_and_values_run_again(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemma 4: the last layers take keys and values of earlier ones. Converters has no family for it."""
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    heads = {"head_dim": 8, "global_head_dim": 8, "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 2}
+    layers = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2}
+    config = Gemma4TextConfig(vocab_size=300, vocab_size_per_layer_input=300, **sizes, **heads, **layers)
+    with silenced():
+        AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "source")
+    whole = ModelRunner(load_model(tmp_path / "source", torch.float32, "eager"))
+    found = going_on(tmp_path / "source", 6, torch.float32)
+    assert all(torch.equal(found.logits(ids), whole.logits(ids)) for ids in LONGER)

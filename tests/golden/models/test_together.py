@@ -25,7 +25,7 @@ from golden.models.loading import load_model
 from golden.models.running import ModelRunner, run_together
 from golden.models.streamed_loading import open_streamed
 from golden.models.streaming import journal, layer_stream
-from golden.models.streaming.journal import FileJournal
+from golden.models.streaming.journal import FileJournal, hands_on
 from golden.models.streaming.lockstep import Lockstep
 from golden.references import is_native
 from mixformer.blocks.sequential import SequentialBlock
@@ -233,6 +233,8 @@ def test_passes_of_every_family_go_on_between_two_layers(
             for _ in range(3):
                 begun.step()
         else:
+            assert hands_on(streamed.model) == (family == "ngpt-lucidrains")
+            assert hands_on(streamed.model) == (kept.read(PROMPTS[:2]) is None)
             run_together(begun)
             for ids in PROMPTS[:2]:
                 assert torch.equal(streamed.logits(ids), whole.logits(ids))
