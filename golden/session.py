@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -146,9 +146,14 @@ def _dtype(plan: RunPlan) -> torch.dtype:
 
 
 def _judge_wide(case: Case, plan: RunPlan, evidence: Evidence, outcome: Outcome) -> None:
-    """L2 and L4 with one candidate in memory, and the diagnosis if one of them fails."""
+    """Loads the candidate for L2 and L4, and ends what is left of its passes."""
     case.say("loading the candidate")
-    candidate = ModelRunner(_opener(plan)(case.candidate, _dtype(plan), case.wide_attention))
+    with closing(ModelRunner(_opener(plan)(case.candidate, _dtype(plan), case.wide_attention))) as candidate:
+        _judge_one(case, plan, candidate, evidence, outcome)
+
+
+def _judge_one(case: Case, plan: RunPlan, candidate: ModelRunner, evidence: Evidence, outcome: Outcome) -> None:
+    """L2 and L4 with one candidate in memory, and the diagnosis if one of them fails."""
     begun = run_in_step(candidate, evidence, case.progress) if plan.streamed else []
     budget = FLOAT64 if plan.itemsize == 8 else float32_budget(evidence.spread())
     if "L2" in case.wanted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -240,7 +240,8 @@ def reference_evidence(
     opened = open_reference(folder, make_prompts, terms.dtype, terms.rounded_to, terms.opener, terms.rows)
     live = replace(opened, floor_of=terms.floor_of)
     if terms.keep:
-        yield live
+        with closing(live.runner):
+            yield live
         return
     with tempfile.TemporaryDirectory(prefix="golden-") as temporary:
         spilled = spill(live, Path(temporary), terms.calibrated)

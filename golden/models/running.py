@@ -113,6 +113,12 @@ class ModelRunner:
             prepared: Tensor = stream.together.finish(key)
         return prepared
 
+    def close(self) -> None:
+        """End the passes that were begun, and whose logits nobody has asked for."""
+        if self.loaded.stream is not None:
+            with silenced():
+                self.loaded.stream.together.abandon()
+
     def prime(self, ids: Sequence[int]) -> None:
         """Forget a prompt of another length, and run the pass of this length that has to come before, if one has to."""
         if self._primed_length == len(ids):

@@ -50,7 +50,7 @@ class Pass:
         self.result: Any = None
         self.error: BaseException | None = None
         self._within = run.within
-        self._abandoned = False
+        self._abandoned = self._ended = False
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, args=(run.make,), daemon=True)
         self._thread.start()
@@ -62,7 +62,7 @@ class Pass:
                 self.result = run()
         except BaseException as error:  # raised again where the result is asked for
             self.error = error
-        self.waits_for = None
+        self.waits_for, self._ended = None, True
         self._stopped.release()
 
     @property
@@ -85,11 +85,11 @@ class Pass:
             self._stopped.acquire()
 
     def abandon(self) -> None:
-        """End a pass whose result nobody wants."""
-        if self._thread.is_alive():
+        """End a pass whose result nobody wants; nothing where it has ended."""
+        if not self._ended:
             self._abandoned = True
             self.resume()
-            self._thread.join()
+        self._thread.join()
 
 
 def give_back() -> None:
@@ -185,13 +185,13 @@ class Lockstep:
         Raises:
             BaseException: what the pass raised.
         """
-        one = self._passes.pop(key)
-        self._passes[key] = one  # `entered` has to know it while it runs
+        one = self._passes[key]  # and stays there: `entered` has to know it while it runs
         try:
             while one.waits_for is not None:
                 self._load(one.waits_for)
                 one.resume()
         finally:
+            one.abandon()
             del self._passes[key]
         if one.error is not None:
             raise one.error
@@ -209,9 +209,9 @@ class Lockstep:
 
     def abandon(self) -> None:
         """End all passes that are left."""
-        left, self._passes = self._passes, {}
-        for one in left.values():
+        for one in self._passes.values():  # all stay there: one that still runs is ended where it comes to a layer
             one.abandon()
+        self._passes = {}
         self._unskip()
 
     def _unskip(self) -> None:
