@@ -105,11 +105,15 @@ class ModelRunner:
         return Run(partial(self._pass, ids), within)
 
     def taken(self, key: Hashable) -> Tensor | None:
-        """The logits of a pass that was begun under that key; None where there is none."""
+        """The logits of a pass that was begun under that key; None where there is none.
+
+        Raises:
+            CannotRunError, NoMemoryError: the pass fails, or its last layer cannot be read.
+        """
         stream = self.loaded.stream
         if stream is None or key not in stream.together:
             return None
-        with silenced():  # passes silence, too, and end in any order
+        with silenced(), running(self.loaded.folder):  # passes silence, too, and end in any order
             prepared: Tensor = stream.together.finish(key)
         return prepared
 

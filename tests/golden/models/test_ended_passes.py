@@ -14,12 +14,11 @@ import pytest
 import torch
 from transformers.utils import logging
 
+from converters import convert
 from golden import Status, Verdict
 from golden.errors import NoMemoryError, UnusableReferenceError
 from golden.faults.model_copy import Patient, discharge
 from golden.models.hot import make_hot
-from golden.models.running import ModelRunner, run_together
-from golden.models.streamed_loading import open_streamed
 from golden.models.streaming.stored import Stored
 from mixformer.blocks.sequential import SequentialBlock
 
@@ -80,3 +79,20 @@ def test_after_ctrl_c_while_a_pass_runs(
     with pytest.raises(KeyboardInterrupt):
         judge(mixformer, reference, levels=["L2"])
     assert len(calls) == 1  # no other pass went on, and this one no further
+
+
+def test_no_memory_for_the_head_is_no_fault(
+    judge: Callable[..., Verdict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = make_hot("ngpt-tutorial", tmp_path / "source")
+    candidate = convert(source, output=tmp_path / "candidate").output  # its head has a bias, which is read as a whole
+    reading = Stored.read
+
+    def read(stored: Stored) -> torch.Tensor:
+        if stored.places == ((candidate / "model.safetensors", "layers.4.linear.bias"),):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return reading(stored)
+
+    monkeypatch.setattr(Stored, "read", read)
+    with pytest.raises(NoMemoryError):
+        judge(candidate, convert(source, output=tmp_path / "reference").output, levels=["L2"])
