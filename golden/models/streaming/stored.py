@@ -99,7 +99,12 @@ def stored_parameters(model: Any, headers: Headers) -> Found:
 
 def stored_by_mixformer(model: Any, headers: Headers) -> Found:
     """The same of a MixFormer, whose earlier forms have other names."""
-    return {_renamed(model, key): _whole(headers, key) for key in headers}
+    from transformers.core_model_loading import dot_natural_key
+
+    found: dict[str, Stored] = {}
+    for key in sorted(headers, key=dot_natural_key):
+        found.setdefault(_renamed(model, key), _whole(headers, key))
+    return found
 
 
 def _whole(headers: Headers, key: str) -> Stored:
@@ -135,7 +140,7 @@ class _Loading:
         self._expected = self.model.state_dict()
 
     def add(self, key: str, headers: Headers) -> None:
-        """Note which parameter a key belongs to, and by which pattern of a converter."""
+        """Note which parameter a key belongs to, and by which pattern of a converter; the first of two keys counts."""
         prefix = self.model.base_model_prefix
         name, pattern = self._rename(key, self._renamings, self._converters, prefix, self._expected)
         if name not in self._expected and key in self._expected:
@@ -143,7 +148,7 @@ class _Loading:
         if pattern is not None and name in self._expected:
             self.several.setdefault(name, []).append((pattern, key))
         else:
-            self.single[name] = key
+            self.single.setdefault(name, key)
 
     def found(self, headers: Headers) -> Found:
         """Where each parameter lies."""
