@@ -184,12 +184,15 @@ class ModelRunner:
     def attention(self, implementation: str) -> Iterator[None]:
         """Run with another attention backend inside the context. Raises ValueError where the model does not have it."""
         before = self.model.config._attn_implementation
-        with silenced():
-            self.model.set_attn_implementation(implementation)
+        self._set_attention(implementation)
         try:
             yield
         finally:
-            self.model.set_attn_implementation(before)
+            self._set_attention(before)
+
+    def _set_attention(self, implementation: str) -> None:
+        with silenced():
+            self.model.set_attn_implementation(implementation)
 
 
 def run_together(*begun: Lockstep | None, progress: Progress | None = None) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
 from transformers.utils import logging as spoken
 
-from golden.models.loading import silenced
+from golden.models.loading import load_model, silenced
+from golden.models.running import ModelRunner
 
 
 @pytest.fixture(params=[logging.INFO, logging.ERROR, logging.CRITICAL])
@@ -49,3 +52,18 @@ def test_levels_are_set_only_where_they_differ(monkeypatch: pytest.MonkeyPatch) 
             pass
         monkeypatch.undo()
     assert set_to == []
+
+
+def test_attention_is_set_and_set_back_in_silence(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = ModelRunner(load_model(reference, torch.float32, "eager"))
+    heard, setting = list[int](), runner.model.set_attn_implementation
+
+    def hear(name: str) -> None:
+        heard.append(spoken.get_verbosity())
+        setting(name)
+
+    monkeypatch.setattr(runner.model, "set_attn_implementation", hear)
+    with runner.attention("sdpa"):
+        assert runner.model.config._attn_implementation == "sdpa"
+    assert runner.model.config._attn_implementation == "eager"
+    assert heard == [logging.CRITICAL] * 2
