@@ -141,3 +141,7 @@ def test_layers_that_share_keys_and_values_run_again(
     whole = ModelRunner(load_model(tmp_path / "source", torch.float32, "eager"))
     found = going_on(tmp_path / "source", 6, torch.float32)
     assert all(torch.equal(found.logits(ids), whole.logits(ids)) for ids in LONGER)
+
+
+def test_a_model_that_is_run_as_a_whole_has_no_journal(reference: Path) -> None:
+    assert journal_of(ModelRunner(load_model(reference, torch.float64)), [Prompt("a", (1, 2))]) is None
