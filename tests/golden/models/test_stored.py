@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from converters.paging import paged
 from golden.faults.model_copy import admit, discharge
 from golden.models.loading import load_model
 from golden.models.running import ModelRunner
 from golden.models.streamed_loading import open_streamed
+from golden.models.streaming.stored import read_tensor
 
 IDS = tuple(range(3, 60))
 
@@ -32,3 +36,26 @@ def test_of_two_keys_for_one_parameter_the_one_is_read_that_loading_takes(
     folder = discharge(patient, source, tmp_path)
     streamed, whole = ModelRunner(open_streamed(folder, torch.float64)), ModelRunner(load_model(folder, torch.float64))
     assert torch.equal(streamed.logits(IDS), whole.logits(IDS))
+
+
+class Filled:
+    """Stand-ins that hold everything already."""
+
+    def need(self, name: str, begin: int, end: int) -> None: ...
+
+    def report(self) -> dict[str, Any]:
+        return {}
+
+
+FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2, torch.float8_e4m3fn]
+OTHERS = [torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool]
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *OTHERS])
+def test_a_stand_in_gives_what_a_file_gives(dtype: torch.dtype, tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.arange(1, 7).reshape(2, 3).to(dtype)}, file)
+    expected = read_tensor(file, "a")
+    with paged(tmp_path, Filled()):
+        found = read_tensor(file, "a")
+    assert found.dtype is expected.dtype is dtype and torch.equal(found.double(), expected.double())
