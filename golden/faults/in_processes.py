@@ -9,6 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -54,10 +55,12 @@ def _in_processes(
     function: Callable[..., Result], cases: Sequence[tuple[Any, ...]], jobs: int, told: Told
 ) -> list[Result]:
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (available_bytes() // jobs,))
-    others = set(active_children())
+    workers: set[BaseProcess] = set()
     try:
         with _interrupts_held():  # a process inherits that: Ctrl-C on a terminal reaches this process alone
+            others = set(active_children())
             calls = [pool.submit(function, *case) for case in cases]
+            workers = set(active_children()) - others  # now: the caller may start processes of its own
         return _results(calls, told)
     except BrokenProcessPool as broken:
         raise UnverifiableError(
@@ -65,7 +68,7 @@ def _in_processes(
             'jobs), or asked for by a script outside of `if __name__ == "__main__"`'
         ) from broken
     except BaseException:
-        for worker in set(active_children()) - others:
+        for worker in workers:
             worker.terminate()
         raise
     finally:

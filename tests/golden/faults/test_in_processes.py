@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing import active_children
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import pytest
@@ -89,6 +89,22 @@ def test_an_error_does_not_wait_for_other_calls() -> None:
     with pytest.raises(TypeError):
         call_all(time.sleep, [("word",), (LONG,), (LONG,)], 2, unheard)
     assert time.monotonic() - began < LONG / 2
+
+
+def test_processes_of_the_caller_are_left_alone() -> None:
+    theirs = get_context("spawn").Process(target=time.sleep, args=(LONG,))
+
+    def told(first: int, ended: int) -> None:
+        theirs.start()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call_all(time.sleep, [(LONG,), (LONG,)], 2, told)
+    theirs.join(0.5)
+    alive = theirs.is_alive()
+    theirs.kill()
+    theirs.join()
+    assert alive
 
 
 def test_a_process_that_is_killed_is_told() -> None:
