@@ -1,7 +1,7 @@
 """Running a model larger than memory: the weights of one layer at a time are read from disk.
 
-The forward pass is the model's own. Every part that owns weights reads them when it runs, so that only hidden states
-and one layer are in memory. The results are those of the whole model.
+The forward pass is the model's own. Every part that owns weights reads them when it runs, so that only hidden states,
+the layer that runs and the next one are in memory. The results are those of the whole model.
 """
 
 from __future__ import annotations

@@ -32,6 +32,11 @@ def nothing_is_left() -> Iterator[None]:
     assert (left - before[0], list(warnings.filters), logging.get_verbosity()) == (set(), *before[1:])
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_after_a_verdict(judge: Callable[..., Verdict], mixformer: Path, reference: Path, dtype: str) -> None:
+    assert judge(mixformer, reference, levels=["L2"], dtype=dtype).verdict is Status.PASS
+
+
 def test_after_a_reference_that_cannot_serve(
     judge: Callable[..., Verdict], reference: Path, patient: Patient, tmp_path: Path
 ) -> None:
