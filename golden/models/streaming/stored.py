@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from converters.checkpoint.safetensors_header import TensorEntry
 from converters.paging import pager_of, read
-from golden.errors import UnverifiableError
+from golden.errors import FolderError, UnverifiableError
 from golden.models.folders import tensor_headers
 
 DTYPES = {
@@ -62,7 +63,7 @@ class Stored:
             yield self.read()
             return
         ((path, key),) = self.places
-        with safe_open(path, framework="pt") as file:
+        with _opened(path) as file:
             stored = file.get_slice(key)
             for start in range(0, self.shape[0], count):
                 with torch._C.DisableTorchFunction():  # a model in float64 runs under `Float64Mode`
@@ -78,15 +79,27 @@ def read_tensor(path: Path, key: str) -> Tensor:
     """A tensor of a safetensors file; of a stand-in its bytes are asked for, and copied before others take their place.
 
     Raises:
-        FolderError: the header cannot be read.
+        FolderError: the file cannot be read, or not any longer.
     """
     if pager_of(path) is None:
-        with safe_open(path, framework="pt") as file:
+        with _opened(path) as file:
             stored: Tensor = file.get_tensor(key)
         return stored
     entry = tensor_headers(path)[key]
     data = read(path, entry.begin, entry.end)
     return torch.frombuffer(data, dtype=DTYPES[entry.dtype]).reshape(entry.shape) if data else torch.empty(entry.shape)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file that was read before: hours may have passed since then."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (OSError, SafetensorError) as broken:
+        raise FolderError(
+            f"{path}: it can no longer be read; leave it until the verdict is there: {broken}"
+        ) from broken
 
 
 def stored_parameters(model: Any, headers: Headers) -> Found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from converters.paging import paged
+from golden import Verdict
+from golden.errors import FolderError
 from golden.faults.model_copy import admit, discharge
 from golden.models.loading import load_model
 from golden.models.running import ModelRunner
@@ -59,3 +63,22 @@ def test_a_stand_in_gives_what_a_file_gives(dtype: torch.dtype, tmp_path: Path) 
     with paged(tmp_path, Filled()):
         found = read_tensor(file, "a")
     assert found.dtype is expected.dtype is dtype and torch.equal(found.double(), expected.double())
+
+
+@pytest.mark.parametrize("layer", [2, 5], ids=["a layer", "the head"])
+@pytest.mark.parametrize("left", [0, 1000], ids=["gone", "truncated"])
+def test_a_file_that_is_lost_on_the_way_is_named(
+    layer: int, left: int, judge: Callable[..., Verdict], mixformer: Path, reference: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(mixformer, tmp_path / "ours"))
+    file = folder / "model.safetensors"
+
+    def lose(what: str, done: int, total: int) -> None:
+        if done == layer and what == "function: layer by layer":
+            stored = file.read_bytes()
+            file.unlink()
+            if left:
+                file.write_bytes(stored[:-left])
+
+    with pytest.raises(FolderError, match=r"model\.safetensors: it can no longer be read"):
+        judge(folder, reference, levels=["L2"], progress=lose)
