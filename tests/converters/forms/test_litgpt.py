@@ -241,6 +241,13 @@ def test_a_small_yaml_is_enough(hot, equal_tensors, tmp_path):
     assert equal_tensors(convert(lit, to="llama", output=tmp_path / "theirs").output, hot)
 
 
+@pytest.mark.parametrize("placing", [None, "all", 1])
+def test_a_yaml_of_older_litgpt(placing, hot, equal_tensors, tmp_path):
+    """0.4.13 to 0.5.5 write a field that newer ones do not have; it says nothing where no window is set."""
+    lit = write(hot, tmp_path / "lit", by_group=True, sliding_window_layer_placing=placing)
+    assert equal_tensors(convert(lit, to="llama", output=tmp_path / "theirs").output, hot)
+
+
 def unmoved(rule):
     """q, k and v as they lie, group after group."""
     return replace(rule, move=SAME) if rule.ours[0].endswith("Wqkv.weight") else rule

@@ -48,9 +48,13 @@ UNREAD = frozenset(
     """
     hf_config vocab_size padding_multiple gelu_approximate norm_qk_type moe_intermediate_size n_expert_groups
     n_topk_groups n_topk_scores_per_group n_expert_per_token routed_scaling_factor norm_topk_prob
+    sliding_window_layer_placing
     """.split()
 )
-"""Fields that a LLaMA's forward pass does not read; its vocabulary has `padded_vocab_size` rows, all of them real."""
+"""Fields that a LLaMA's forward pass does not read; its vocabulary has `padded_vocab_size` rows, all of them real.
+
+`sliding_window_layer_placing`, of litgpt 0.4 and of 0.5 at first, is read where there is a `sliding_window_size` only.
+"""
 NO_GEMMA = Kind(
     "a name without Gemma in it, whose norms add one to their weights",
     lambda v: isinstance(v, str) and "Gemma" not in v,
