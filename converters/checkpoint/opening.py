@@ -21,6 +21,7 @@ from converters.generations.wrappers import find_wrapping
 TORCHTUNE = "-torchtune"
 TUNED = ("llama", "mistral", "qwen2")  # model types that are read under torchtune's names
 OF_TORCHTUNE = re.compile(r"\.(sa_norm|mlp_norm)\.scale$|\.(attn|mlp)\.\w+\.(lora_[ab]\.weight|magnitude)$")
+OF_TRANSFORMERS = "model.embed_tokens.weight"
 
 
 def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
@@ -42,13 +43,15 @@ def open_checkpoint(source: Path, *, dequantize: bool = False) -> Checkpoint:
 def _by_torchtune(stored: Checkpoint) -> Checkpoint:
     """A model with the config.json of transformers and torchtune's key names, as its dialect; others as they are.
 
+    Where keys of transformers are among them it stays one of transformers, which refuses the odd key by its name.
+
     Raises:
         ConfigRefused: it is of another model type than those that are read.
         CoverageRefused: it holds an adapter.
     """
     named = [key for key in stored.tensors if OF_TORCHTUNE.search(key)]
     said = str(stored.config.get("model_type"))
-    if not named or said.endswith(TORCHTUNE):
+    if not named or said.endswith(TORCHTUNE) or any(key.endswith(OF_TRANSFORMERS) for key in stored.tensors):
         return stored
     if adapters := [key for key in named if not key.endswith(".scale")]:
         raise CoverageRefused(
@@ -141,11 +144,17 @@ def _is_zip(file: Path) -> bool:
 
 
 def _refuse_adapter(folder: Path) -> None:
-    if (folder / "adapter_config.json").is_file():
+    if not (folder / "adapter_config.json").is_file():
+        return
+    if holds_weights(folder):
         raise ConfigRefused(
-            f"{folder} is an adapter (LoRA), not a model; merge it first: in peft, `model.merge_and_unload()` and"
-            f" `save_pretrained`"
+            f"{folder} holds a model and an adapter (LoRA), and its files do not say whether the model has the adapter"
+            f" in it; where it has, as after torchtune's recipes, remove adapter_config.json, else merge them first"
         )
+    raise ConfigRefused(
+        f"{folder} is an adapter (LoRA), not a model; merge it first: in peft, `model.merge_and_unload()` and"
+        f" `save_pretrained`"
+    )
 
 
 def _folder(source: Path) -> Path:

@@ -57,7 +57,7 @@ def read(path: Path, dequantize: bool) -> Checkpoint:
         raise CoverageRefused(_adapter(path, path.suffix[1:]))
     said = _said(path.parent / CONFIG)
     if not is_zip(path):
-        raise UnsafeFile(f"{path} is no zip written by torch.save; it may be truncated, or a folder of shards")
+        raise UnsafeFile(f"{path} is no zip, as torch.save writes since torch 1.6; it may be truncated")
     saved = read_saved(path)
     tensors = _tensors(saved)
     config = {**DEFAULTS, **said, "model_type": FAMILY, **_found(path, said, tensors)}

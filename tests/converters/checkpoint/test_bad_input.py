@@ -89,6 +89,11 @@ def shift(by: int):
     return header(change)
 
 
+def as_adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+
+
 def bare_decoder(folder: Path) -> None:
     """A LlamaModel as transformers saves it: no head, no `model.` before its keys."""
     config(architectures=["LlamaModel"])(folder)
@@ -164,7 +169,11 @@ CASES = {
     ),
     "vision": (config(vision_config={}), "save `model.language_model` first"),
     "experts": (config(num_local_experts=8), "mixture of experts"),
-    "adapter": (text("adapter_config.json", "{}"), "merge_and_unload"),
+    "adapter": (lambda folder: as_adapter(folder), "merge_and_unload"),
+    "adapter beside a model": (
+        text("adapter_config.json", "{}"),
+        "has the adapter in it; .* remove adapter_config.json",
+    ),
     "bare decoder without a head": (lambda folder: bare_decoder(folder), "has no output head"),
     "rope not an object": (config(rope_parameters=[1]), "expected an object"),
     "dtype unknown": (config(dtype="int4"), "dtype is 'int4'"),

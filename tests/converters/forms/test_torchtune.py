@@ -225,6 +225,15 @@ def test_what_cannot_be_read_is_refused_by_name(case, hot, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("key", ["layers.0.sa_norm.scale", "model.layers.0.mlp.gate_proj.lora_a.weight"])
+def test_one_such_key_does_not_make_a_model_of_transformers_torchtunes(key, hot, tmp_path):
+    """It is told by its name, and all others are known."""
+    folder = shutil.copytree(hot, tmp_path / "plain")
+    save_file(load_file(hot / "model.safetensors") | {key: torch.ones(48)}, folder / "model.safetensors")
+    with pytest.raises(CoverageRefused, match=f"no rule knows the tensor {key}"):
+        convert(folder, output=tmp_path / "ours")
+
+
 @pytest.mark.parametrize(
     "key", ["layers.0.attn.q_proj.lora_a.weight", "layers.0.mlp.w1.lora_b.weight", "layers.2.attn.v_proj.magnitude"]
 )
