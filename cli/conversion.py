@@ -49,7 +49,9 @@ if TYPE_CHECKING:
 
 Source = Annotated[
     str | None,
-    typer.Argument(help="Model folder or file, or org/name on the Hub [default: the family's sample]."),
+    typer.Argument(
+        metavar="SOURCE", help="Model folder or file, or org/name on the Hub [default: the family's sample]."
+    ),
 ]
 To = Annotated[str | None, typer.Option("--to", help="The family to convert to.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Target folder [default: ./<source name>-<to>].")]

@@ -10,8 +10,8 @@ from cli.terminal.folding import natural
 from cli.terminal.progress import following
 from converters.counts import counted
 
-One = Annotated[str, typer.Argument(help="A model folder, or org/name on the Hub.")]
-Other = Annotated[str, typer.Argument(help="Another model, of the same or another family.")]
+One = Annotated[str, typer.Argument(metavar="A", help="A model folder, or org/name on the Hub.")]
+Other = Annotated[str, typer.Argument(metavar="B", help="Another model, of the same or another family.")]
 SHOWN = 40
 
 

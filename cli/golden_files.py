@@ -11,14 +11,17 @@ from cli.parity import wait_without_spinning
 from cli.terminal.progress import following
 from cli.words import Verbs
 
-Source = Annotated[str, typer.Argument(help="The reference: a model folder, or org/name on the Hub.")]
-File = Annotated[Path, typer.Argument(help="A golden file.")]
+Source = Annotated[str, typer.Argument(metavar="SOURCE", help="The reference: a model folder, or org/name on the Hub.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A golden file.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The golden file to write (.safetensors).")]
 Form = Annotated[
     str, typer.Option("--form", help="full: all logits; compact: a few columns made of them; auto: by size.")
 ]
 Hidden = Annotated[bool, typer.Option("--hidden", help="Also keep hidden states, to find where models first differ.")]
-Checked = Annotated[str, typer.Argument(help="The reference as it is now: a model folder, or org/name on the Hub.")]
+Checked = Annotated[
+    str,
+    typer.Argument(metavar="REFERENCE", help="The reference as it is now: a model folder, or org/name on the Hub."),
+]
 BELONGS = {
     True: "{file} belongs to {reference}",
     False: "{file} does not belong to {reference}; record it again",

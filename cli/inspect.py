@@ -16,7 +16,10 @@ from cli.terminal.layout import columns, table
 from converters.counts import counted
 
 Where = Annotated[
-    str, typer.Argument(help="A model folder, one file (safetensors, GGUF, llama2.c, .pt), or org/name on the Hub.")
+    str,
+    typer.Argument(
+        metavar="PATH", help="A model folder, one file (safetensors, GGUF, llama2.c, .pt), or org/name on the Hub."
+    ),
 ]
 Norms = Annotated[bool, typer.Option("--norms", help="Measure how far rows along the width are from length 1.")]
 

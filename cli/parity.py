@@ -29,7 +29,10 @@ from cli.terminal.progress import following
 if TYPE_CHECKING:
     from golden import Verdict
 
-Candidate = Annotated[str | None, typer.Argument(help="The model to judge: a folder, or org/name on the Hub.")]
+Candidate = Annotated[
+    str | None,
+    typer.Argument(metavar="CANDIDATE", help="The model to judge: a folder, or org/name on the Hub."),
+]
 Reference = Annotated[str | None, typer.Option("--reference", help="The model it is compared with: folder or id.")]
 Golden = Annotated[Path | None, typer.Option("--golden", help="A golden file made from the reference.")]
 Levels = Annotated[str | None, typer.Option("--levels", help="Levels to judge, like L0,L1,L2 [default: all].")]

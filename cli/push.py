@@ -8,7 +8,7 @@ import typer
 from cli.console import Debug, Device, Json, Quiet, show
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The output of a conversion.")]
-Repo = Annotated[str, typer.Argument(help="Where to: org/name.")]
+Repo = Annotated[str, typer.Argument(metavar="REPO", help="Where to: org/name.")]
 Revision = Annotated[str, typer.Option("--revision", help="The branch; made if there is none.")]
 CreatePr = Annotated[bool, typer.Option("--create-pr", help="Open a pull request; a token that can read is enough.")]
 Public = Annotated[bool, typer.Option("--public", help="Make a new repo public [default: private].")]

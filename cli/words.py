@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from typer import BadParameter
 from typer.core import TyperCommand, TyperGroup
 
 from converters.errors import nearest
@@ -51,7 +52,13 @@ def _plain(param: Any) -> Any:
 
 
 def _value(param: Any, typers: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
-    """The value of a parameter. typer makes it where it is missing or not plain."""
+    """The value of a parameter. typer makes it where it is missing or not plain.
+
+    Raises:
+        typer.BadParameter: it is an empty text, such as a shell variable that was never set.
+    """
+    if value == "" or (isinstance(value, list | tuple) and "" in value):
+        raise BadParameter("is empty, expected a value", ctx, param)
     annotation = getattr(getattr(param, "type_descriptor", None), "annotation", None)
     made = value
     if annotation is Path and isinstance(value, str):

@@ -192,8 +192,8 @@ def get_family(name: str) -> Family:
     """
     family = find_family(name)
     if family is None:
-        found = {**_found(), **_plugins()}
-        raise UsageError(f"there is no family {name!r}{nearest(name, found)}; known are {', '.join([*found, OURS])}")
+        found = [*_found(), *_plugins(), OURS]
+        raise UsageError(f"there is no family {name!r}{nearest(name, found)}; known are {', '.join(found)}")
     return family
 
 

@@ -8,7 +8,8 @@ import typer
 from cli.console import Debug, Json, Quiet, error, show
 
 File = Annotated[
-    Path, typer.Argument(help="A list of models in TOML: [[model]] with source, to, output, push, options.")
+    Path,
+    typer.Argument(metavar="FILE", help="A list of models in TOML: [[model]] with source, to, output, push, options."),
 ]
 Jobs = Annotated[int, typer.Option("--jobs", min=1, help="Models at a time; each has its share of memory and threads.")]
 Engine = Annotated[str, typer.Option("--engine", help="processes, or ray: tasks of a Ray cluster that runs already.")]

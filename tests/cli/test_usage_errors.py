@@ -30,6 +30,16 @@ MISUSES = [
         "convert llama",
     ),
     (["parity", "--self-test", "--jobs", "0"], "--jobs: expected a whole number of 1 or more", "convert parity"),
+    ([""], "SOURCE: is empty, expected a value", "convert"),
+    (["llama", "", "--to", "mixformer"], "SOURCE: is empty, expected a value", "convert llama"),
+    (["llama", "x", "--to", ""], "--to: is empty, expected a value", "convert llama"),
+    (["llama", "x", "--to", "mixformer", "-o", ""], "--output: is empty, expected a value", "convert llama"),
+    (["llama", "x", "--to", "mixformer", "--waive", ""], "--waive: is empty, expected a value", "convert llama"),
+    (["plan", "llama", "", "--to", "mixformer"], "SOURCE: is empty, expected a value", "convert plan"),
+    (["inspect", ""], "PATH: is empty, expected a value", "convert inspect"),
+    (["parity", "x", "--reference", ""], "--reference: is empty, expected a value", "convert parity"),
+    (["diff", "a"], "the argument B is missing: another model", "convert diff"),
+    (["golden", "record", "-o", "x"], "the argument SOURCE is missing", "convert golden record"),
     (["parity", "x"], "give CANDIDATE, and what it is compared with", "convert parity"),
 ]
 
