@@ -1,8 +1,10 @@
 """Printing: results to stdout, errors to stderr. Also options that commands share."""
 
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,13 +77,25 @@ def show(lines: Sequence[str], content: Mapping[str, Any], *, as_json: bool, qui
 
         print_lines(lines)
     elif not quiet:
-        print("\n".join(lines))
+        with reader_may_end():
+            print("\n".join(lines))
 
 
 def show_json(content: Mapping[str, Any]) -> None:
     """One object on stdout."""
-    print(json.dumps(content, indent=2, ensure_ascii=False))
+    with reader_may_end():
+        print(json.dumps(content, indent=2, ensure_ascii=False))
     Printed.json = True
+
+
+@contextmanager
+def reader_may_end() -> Iterator[None]:
+    """What is printed inside may go to a pipe that nobody reads to its end (`| head`); the exit code stays as it is."""
+    try:
+        yield
+        sys.stdout.flush()  # else Python finds the closed pipe when it ends, and complains
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Printed:

@@ -8,7 +8,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -32,7 +32,7 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"{_program()} {__version__}")
+        print(f"{_program()} {__version__}", flush=True)
         raise typer.Exit()
 
 
@@ -70,19 +70,17 @@ def main() -> None:
 
 def _run() -> None:
     debug = "--debug" in sys.argv
+    sys.stdout, sys.stderr = sys.stdout or _nowhere(), sys.stderr or _nowhere()  # None where they were closed
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be text
     asked = [command for command in app.registered_commands if [command.name] == sys.argv[1:2]]
     app.registered_commands = asked or app.registered_commands  # else typer would read the options of all
     try:
-        code = app(standalone_mode=False, prog_name=_program()) or 0
+        code = _answered()
         if code == interrupts.EXIT_CODE:
             raise KeyboardInterrupt
         sys.exit(code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # a closed pipe is no error
-        sys.exit(0)
     except Exception as failure:
         if interrupts.pressed():
             raise  # whatever became of it, the cause is Ctrl-C
@@ -91,6 +89,21 @@ def _run() -> None:
 
             traceback.print_exc()
         sys.exit(_told(failure, debug=debug))
+
+
+def _answered() -> int:
+    """Runs the command and returns its exit code; 0 for help that nobody reads to its end, which typer ends with 1."""
+    try:
+        return app(standalone_mode=False, prog_name=_program()) or 0
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            return 0
+        raise
+
+
+def _nowhere() -> TextIO:
+    """A stream whose text is lost."""
+    return Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _program() -> str:

@@ -1,5 +1,6 @@
 """Lines on a terminal in colours, by rich; nothing is said by colour alone."""
 
+import os
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -26,7 +27,8 @@ def print_lines(lines: Sequence[str]) -> None:
 
     from cli.terminal.layout import fitted
 
-    console = Console(highlight=False, soft_wrap=True)
+    plain = bool(os.environ.get("NO_COLOR"))  # rich would still print bold and dim
+    console = Console(highlight=False, soft_wrap=True, color_system=None if plain else "auto")
     for line in lines:
         for part in fitted(line, console.width):
             console.print(coloured(part, Text(part)))

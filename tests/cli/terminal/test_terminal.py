@@ -93,8 +93,10 @@ def test_a_pipe_gets_neither_colours_nor_progress(place):
 
 
 def test_without_colours_where_they_are_not_wanted(place):
-    _, raw, _ = on_a_terminal(["families"], place, NO_COLOR="1")
-    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", raw)
+    for words in (["families"], ["plan", "my-llama", "--to", "mixformer"]):
+        _, raw, _ = on_a_terminal(words, place, NO_COLOR="1")
+        assert not re.search(r"\x1b\[[0-9;]*m", raw), "no colour, and no bold or dim text either"
+        assert re.search(r"\x1b\[[0-9;]*m", on_a_terminal(words, place)[1])
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
