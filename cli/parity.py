@@ -76,19 +76,18 @@ def parity(
     if candidate is None or (reference is None and golden is None):
         raise typer.BadParameter("give CANDIDATE, and what it is compared with: --reference DIR or --golden FILE")
     from cli.hub.sources import folder_of
-
-    ours = folder_of(candidate, quiet=quiet or json)
-    theirs = folder_of(reference, quiet=quiet or json) if reference else None
-    must_exist(ours, theirs)
-    must_be_file(golden)
     from cli.reports.forms import check_reports, write_reports
     from cli.reports.hashes import hashes_of
     from converters.checkpoint.users_word import HEADS, SHARDS, VALUES
     from golden import verdict_lines
 
-    check_reports(report or ())
-    wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
+    must_be_file(golden)
+    check_reports(report or ())  # before a repo is fetched
     told = quiet or json
+    ours = folder_of(candidate, quiet=told)
+    theirs = folder_of(reference, quiet=told) if reference else None
+    must_exist(ours, theirs)
+    wanted = [level.strip().upper() for level in levels.split(",")] if levels else None
     with (
         HEADS.said(n_head),
         VALUES.said(value_residual),
@@ -96,19 +95,24 @@ def parity(
         _reported(report or (), ours, theirs or golden, wanted, device),
     ):
         verdict = judged(ours, theirs, golden, device=device, quiet=told, levels=wanted, dtype=dtype, attn=attn)
-        from cli.cards.card import write_card
-        from converters.checkpoint.cache_folders import snapshot_of
-        from converters.provenance import read_record
-        from converters.verdict_record import Run, record_run
-
-        recorded = record_run(ours, Run(verdict.to_json(), verdict.asked, device, theirs, golden))
-        if recorded and not snapshot_of(ours):
-            write_card(ours, read_record(ours))
+        _record(ours, verdict, device, theirs, golden)
     if report or json:
         verdict = replace(verdict, hashes=hashes_of(ours, theirs, golden))
     show(verdict_lines(verdict, columns(), every=all), verdict.to_json(), as_json=json, quiet=quiet)
     write_reports(report or (), verdict.to_json())  # last: where a disk is full, the verdict is told all the same
     raise typer.Exit(exit_code(verdict))
+
+
+def _record(candidate: Path, verdict: "Verdict", device: str, reference: Path | None, golden: Path | None) -> None:
+    """Writes the verdict into what the candidate says of itself: conversion.json and, but for a cached repo, its card."""
+    from cli.cards.card import write_card
+    from converters.checkpoint.cache_folders import snapshot_of
+    from converters.provenance import read_record
+    from converters.verdict_record import Run, record_run
+
+    recorded = record_run(candidate, Run(verdict.to_json(), verdict.asked, device, reference, golden))
+    if recorded and not snapshot_of(candidate):
+        write_card(candidate, read_record(candidate))
 
 
 @contextmanager

@@ -34,3 +34,13 @@ def test_a_folder_is_no_golden_file(tmp_path):
     result = CliRunner().invoke(app, ["golden", "show", str(tmp_path)])
     assert result.exit_code == 2
     assert "is not a file" in result.output
+
+
+@pytest.mark.parametrize("wrong", [["--report", "verdict.pdf"], ["--golden", "a-folder"]], ids=" ".join)
+def test_what_costs_nothing_is_checked_before_a_model_is_looked_for(wrong, tmp_path, monkeypatch):
+    """A model may have to be fetched."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-folder").mkdir()
+    result = CliRunner().invoke(app, ["parity", "nope", "--reference", "nope", *wrong])
+    assert wrong[1] in result.output + str(result.exception)
+    assert "nope" not in result.output + str(result.exception)
