@@ -104,7 +104,7 @@ def parity(
 
 
 def _record(candidate: Path, verdict: "Verdict", device: str, reference: Path | None, golden: Path | None) -> None:
-    """Writes the verdict into what the candidate says of itself: conversion.json and, but for a cached repo, its card."""
+    """Writes the verdict into conversion.json and, but for a repo in the cache, the card beside the candidate."""
     from cli.cards.card import write_card
     from converters.checkpoint.cache_folders import snapshot_of
     from converters.provenance import read_record

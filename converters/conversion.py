@@ -16,7 +16,14 @@ from converters.checkpoint.opening import open_checkpoint
 from converters.checkpoint.side_files import README, side_files
 from converters.config.table import RESIDUE
 from converters.engine.checks import run_checks
-from converters.engine.output_folder import check_target, copy_file, make_folders, new_folder, write_file
+from converters.engine.output_folder import (
+    check_target,
+    copy_file,
+    existing_above,
+    make_folders,
+    new_folder,
+    write_file,
+)
 from converters.engine.shard_layout import Shard, index_json, lay_out
 from converters.engine.shard_writing import Writing, write_shards
 from converters.errors import HeadDiffers, NotInvertible, TargetRefused
@@ -113,7 +120,7 @@ def convert(
     check_target(checkpoint.folder, target, force=request.force)
     if checkpoint.unpack:
         _check_space(target, 2 * plan.nbytes)
-        plan = checked_plan(checkpoint.unpacked(_place(target)), family, to, options)
+        plan = checked_plan(checkpoint.unpacked(existing_above(target.absolute().parent)), family, to, options)
     shards = form.lay_out(plan) if form else lay_out(plan, request.max_shard_size)
     _check_space(target, sum(shard.nbytes for shard in shards))
     small = form.small(plan) if form else _small(plan, shards, code)
@@ -197,17 +204,9 @@ def _report(plan: Plan, target: Path, files: tuple[str, ...], *, up_to_date: boo
 
 def _check_space(target: Path, need: int) -> None:
     """Refuses a target that does not fit on the disk, before anything is written."""
-    have = shutil.disk_usage(_place(target)).free
+    have = shutil.disk_usage(existing_above(target.absolute().parent)).free
     if have < need + MARGIN:
         raise TargetRefused(f"{target} needs {need + MARGIN:,} bytes of disk space, {have:,} are free")
-
-
-def _place(target: Path) -> Path:
-    """The nearest existing folder above a target."""
-    place = target.absolute().parent
-    while not place.exists():
-        place = place.parent
-    return place
 
 
 def _write(

@@ -14,6 +14,7 @@ from cli.hub.client import tried
 from cli.hub.errors import HubError, in_words
 from cli.hub.listing import Listing
 from converters.checkpoint.cache_folders import SHA256, blob_name, git_oid_of, sha256_of
+from converters.engine.output_folder import existing_above
 from converters.errors import UnsafeFile
 
 if TYPE_CHECKING:
@@ -80,23 +81,15 @@ def check_room(listing: Listing, names: Iterable[str], output: Path | None = Non
     """
     from huggingface_hub import constants
 
-    place = _existing(Path(constants.HF_HUB_CACHE))
+    place = existing_above(Path(constants.HF_HUB_CACHE))
     need = sum(listing.files[name].nbytes for name in missing(listing, names))
     if not need:
         return
-    if _existing(output or Path.cwd()).stat().st_dev == place.stat().st_dev:
+    if existing_above(output or Path.cwd()).stat().st_dev == place.stat().st_dev:
         need += output_nbytes
     free = shutil.disk_usage(place).free
     if free < need + MARGIN:
         raise HubError(f"{listing} takes {need:,} bytes, {free:,} are free at {place}; set HF_HUB_CACHE elsewhere")
-
-
-def _existing(place: Path) -> Path:
-    """The folder on whose disk something will lie."""
-    place = place.absolute()
-    while not place.exists():
-        place = place.parent
-    return place
 
 
 def check_cached(files: Sequence[Path]) -> None:

@@ -1,6 +1,6 @@
 """Which files of a repo a conversion needs: one form of its weights, its config, and what goes along unchanged."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -99,8 +99,3 @@ def _goes_along(path: str) -> bool:
     if folder:
         return folder == TEMPLATES and name.endswith(".jinja")
     return name in (*SMALL, *CODE, README, SOURCE_README) or is_carried(name)  # code is compared, never run
-
-
-def total(listing: Listing, names: Iterable[str] | Sequence[str]) -> int:
-    """Bytes of some files."""
-    return sum(listing.files[name].nbytes for name in names)

@@ -18,6 +18,7 @@ from cli.streaming.holes import check_can_punch
 from cli.streaming.pager import PAGE, HubPager
 from converters.checkpoint.cache_folders import SHA256
 from converters.checkpoint.safetensors_header import read_header
+from converters.engine.output_folder import existing_above, scratch_beside
 from converters.errors import ConversionError, TargetRefused, UsageError
 
 if TYPE_CHECKING:
@@ -45,9 +46,8 @@ def streamed_folder(
     """
     address = _address(source)
     target = output or Path(f"{address.repo.rpartition('/')[2]}-{to}")
-    check_can_punch(_existing(target))
+    check_can_punch(existing_above(target.absolute().parent))
     from cli.hub import client, listing
-    from converters.engine.output_folder import scratch_beside
 
     api = client.connect()
     found = listing.listed(api, address)
@@ -160,7 +160,7 @@ def _room(plan: "Plan", target: Path, max_shard_size: int | None) -> int:
     from converters.engine.shard_layout import lay_out
 
     room = max(shard.nbytes for shard in lay_out(plan, max_shard_size))
-    place, need = _existing(target), room + SLACK
+    place, need = existing_above(target.absolute().parent), room + SLACK
     free = shutil.disk_usage(place).free
     if free < plan.nbytes + need + MARGIN:
         told = f"{plan.nbytes:,} bytes and {need:,} for parts of the source"
@@ -183,11 +183,3 @@ def _largest_gathered(plan: "Plan") -> tuple[str, int]:
     sizes = [(plan.source.tensors[key].nbytes, key) for key in sorted(keys)]
     nbytes, key = max(sizes, default=(0, ""))
     return key, nbytes
-
-
-def _existing(target: Path) -> Path:
-    """The nearest existing folder above a target."""
-    place = target.absolute().parent
-    while not place.exists():
-        place = place.parent
-    return place

@@ -24,6 +24,14 @@ FOLDER_MODE = 0o755
 PIECE = 1 << 20  # bytes
 
 
+def existing_above(place: Path) -> Path:
+    """The path itself if it exists, else the nearest folder above it that does: its disk is the one written to."""
+    place = place.absolute()
+    while not place.exists():
+        place = place.parent
+    return place
+
+
 def check_target(source: Path, target: Path, *, force: bool) -> None:
     """Refuses a target that must not be written, before anything is done.
 
