@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from cli.reports.markdown import escaped
 from cli.zoo.outcome import Outcome
 from converters.counts import counted
 from converters.version import __version__
@@ -59,8 +60,7 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
     """The report as a table of Markdown."""
     lines = [f"# {summary(outcomes)}", "", f"| {' | '.join(HEADS)} |", f"|{' --- |' * len(HEADS)}"]
     for found in outcomes:
-        cells = [cell.replace("|", "\\|").replace("\n", " ") for cell in _cells(found)]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join(map(escaped, _cells(found)))} |")
     return "\n".join(lines) + "\n"
 
 
