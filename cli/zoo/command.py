@@ -1,11 +1,16 @@
 """`convert zoo FILE`: converts, judges and pushes what a list names; failures do not stop it."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.console import Debug, Json, Quiet, error, show
+
+if TYPE_CHECKING:
+    from cli.zoo.entries import Entry
+    from cli.zoo.outcome import Outcome
 
 File = Annotated[
     Path,
@@ -44,18 +49,9 @@ def zoo(
     entries, stem = read_zoo(file), report or file.with_name(f"{file.stem}-report")
     if not stem.absolute().parent.is_dir():
         raise typer.BadParameter(f"--report: there is no folder {stem.absolute().parent}")
-    if engine == "ray":
-        from cli.zoo.ray_engine import outcomes
-    else:
-        from cli.zoo.running import outcomes
-    found = {}
-    for k, outcome in outcomes(entries, file.absolute().parent, jobs):
-        found[k] = outcome
-        files = write_report(stem, [found[k] for k in sorted(found)])  # a run that is ended leaves what it knows
-        if not quiet and not json:
-            done = " (up to date)" if outcome.up_to_date else ""
-            error(f"{len(found)}/{len(entries)} {outcome.source}: {outcome.status}{done}", prefix="")
-    ended = [found[k] for k in sorted(found)]
+    ended: list[Outcome] = []
+    for ended in _so_far(engine, entries, file.absolute().parent, jobs, quiet=quiet or json):
+        files = write_report(stem, ended)  # a run that is interrupted leaves what it knows
     if html:
         from cli.zoo.pages import write_pages
 
@@ -64,3 +60,20 @@ def zoo(
     show([*lines, f"  report: {', '.join(map(str, files))}"], content(ended), as_json=json, quiet=quiet)
     codes = [outcome.code for outcome in ended if outcome.code]
     raise typer.Exit(4 if 4 in codes else next(iter(codes), 0))
+
+
+def _so_far(
+    engine: str, entries: Sequence["Entry"], home: Path, jobs: int, *, quiet: bool
+) -> Iterator[list["Outcome"]]:
+    """All outcomes that are known, in the order of the list, each time that a model has ended; a line tells which."""
+    if engine == "ray":
+        from cli.zoo.ray_engine import outcomes
+    else:
+        from cli.zoo.running import outcomes
+    found: dict[int, Outcome] = {}
+    for k, outcome in outcomes(entries, home, jobs):
+        found[k] = outcome
+        if not quiet:
+            done = " (up to date)" if outcome.up_to_date else ""
+            error(f"{len(found)}/{len(entries)} {outcome.source}: {outcome.status}{done}", prefix="")
+        yield [found[k] for k in sorted(found)]
