@@ -139,7 +139,8 @@ def verb(family: str | None) -> Callable[..., None]:
         request = Request(options, limit, force, writing, native=format != "safetensors", code=code, update=update)
         with HEADS.said(n_head), VALUES.said(value_residual), SHARDS.said(qkv_shards):
             if to is None:
-                return _described(family, source, options, output or push or limit or force, json, quiet)
+                asked = output or push or limit or force or update or stream or dialect or format != "safetensors"
+                return _described(family, source, options, asked, json, quiet)
             judge = Judge(device if parity else None, golden, quiet=quiet or json)
             pair = named_pair(family, to, dialect)
             pair = gguf_pair(*pair) if format == "gguf" else pair

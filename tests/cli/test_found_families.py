@@ -96,8 +96,9 @@ def test_what_looks_like_a_repo_is_asked_of_the_hub(place, tmp_path):
     assert done.returncode == 6 and "some-org/some-model" in done.stderr
 
 
-def test_options_of_an_output_need_a_target(place):
-    done = run("my-llama", "-o", "x", cwd=place)
+@pytest.mark.parametrize("option", [["-o", "x"], ["--update"], ["--format", "gguf"], ["--dialect", "tutorial"]])
+def test_options_of_an_output_need_a_target(option, place):
+    done = run("my-llama", *option, cwd=place)
     assert done.returncode == 2 and "the option --to is missing" in done.stderr
     assert done.stderr.splitlines()[1] == "  for help: convert --help"
 
