@@ -100,7 +100,8 @@ class Family:
     of which a config has to name one where its model_type is that of several programs. own_head: whether the head is
     the embedding is what the family's table says, and nothing is concluded from tensors that are there or not. copies:
     a copy of another tensor that a checkpoint may store -> that tensor's key; the residue keeps, as `copies`, which
-    were stored. knows: whether a config that names neither type nor class is of this family.
+    were stored. knows: whether a config that names neither type nor class is of this family. safetensors: whether the
+    programs of a dialect read safetensors with its key names.
     """
 
     name: str
@@ -127,11 +128,12 @@ class Family:
     own_head: bool = False
     copies: Mapping[str, str] = field(default_factory=dict)
     knows: Callable[[Mapping[str, Any]], bool] | None = None
+    safetensors: bool = False
 
     @property
     def is_folder(self) -> bool:
-        """Whether a dialect's own form is a folder with config.json and safetensors, as of a family of transformers."""
-        return bool(self.classes or self.knows)
+        """Whether the programs of a dialect read a folder with safetensors, as those of a family of transformers do."""
+        return bool(self.classes or self.knows or self.safetensors)
 
     @property
     def head_prefix(self) -> str:

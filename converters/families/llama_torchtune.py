@@ -41,4 +41,5 @@ FAMILY = Family(
     embedding=EMBEDDING,
     expresses="as llama without biases",
     dialect_of="llama",
+    safetensors=True,
 )

@@ -22,4 +22,5 @@ FAMILY = Family(
     embedding=EMBEDDING,
     expresses="as mistral",
     dialect_of="mistral",
+    safetensors=True,
 )

@@ -31,4 +31,5 @@ FAMILY = Family(
     embedding=EMBEDDING,
     expresses="as qwen2",
     dialect_of="qwen2",
+    safetensors=True,
 )

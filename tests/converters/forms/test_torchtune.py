@@ -263,6 +263,15 @@ def test_a_broken_file_is_refused(hot, tmp_path):
         convert(tune, output=tmp_path / "ours")
 
 
+def test_what_is_written_is_told_to_be_none_of_other_programs(hot, tmp_path):
+    """torchtune reads safetensors, litgpt does not."""
+    notes = {to: convert(hot, to=to, output=tmp_path / to).notes for to in ("llama-torchtune", "llama-litgpt")}
+    assert {to: any("do not read" in note for note in said) for to, said in notes.items()} == {
+        "llama-torchtune": False,
+        "llama-litgpt": True,
+    }
+
+
 def test_every_type_that_is_read_is_a_dialect_of_its_family():
     dialects = {name: registry.get_family(f"{name}-torchtune").dialect_of for name in TUNED}
     assert dialects == {name: name for name in TUNED}

@@ -1,5 +1,6 @@
 """Decoders under torchtune's names: the table of their family in transformers, and rules with other keys.
 
+Its FullModelTorchTuneCheckpointer reads one such file, of torch or of safetensors.
 torchtune keeps no config: its recipes copy the config.json that the weights came with beside them. Rotary pairs are
 neighbours, as Meta has them, but in Qwen2. Source: torchtune 0.6.1, `models/convert_weights.py`,
 `models/qwen2/_convert_weights.py`.
