@@ -1,11 +1,13 @@
 """Usage errors of typer in the style of all other errors: one sentence, then a line that says where the help is."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from converters.counts import counted
 from converters.errors import nearest
+
+NUMBERS: Mapping[Any, str] = {int: "a whole number", float: "a number"}
 
 
 def is_usage_error(failure: Exception) -> bool:
@@ -52,9 +54,11 @@ def _name(param: Any) -> str:
 
 def _expected(param: Any) -> str:
     """What a number should have been; empty for anything else."""
-    if getattr(param.type_descriptor, "annotation", None) is not int:
+    annotation = getattr(param.type_descriptor, "annotation", None)
+    if annotation not in NUMBERS:
         return ""
-    return "expected a whole number" + ("" if param.min is None else f" of {param.min} or more")
+    kind = NUMBERS[annotation]
+    return f"expected {kind}" + ("" if param.min is None else f" of {param.min} or more")
 
 
 def _options(ctx: Any) -> list[str]:

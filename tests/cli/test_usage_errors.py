@@ -40,6 +40,8 @@ MISUSES = [
     (["parity", "x", "--reference", ""], "--reference: is empty, expected a value", "convert parity"),
     (["diff", "a"], "the argument B is missing: another model", "convert diff"),
     (["golden", "record", "-o", "x"], "the argument SOURCE is missing", "convert golden record"),
+    (["push", "a", "b/c", "--timeout", "0"], "--timeout: expected a number of 0.1 or more", "convert push"),
+    (["push", "a", "b/c", "--timeout", "x"], "--timeout: expected a number of 0.1 or more", "convert push"),
     (["parity", "x"], "give CANDIDATE, and what it is compared with", "convert parity"),
 ]
 
