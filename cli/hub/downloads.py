@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.hub.client import tried
-from cli.hub.errors import HubError, in_words
+from cli.hub.errors import HubError, errors_in_words
 from cli.hub.listing import Listing
 from converters.checkpoint.cache_folders import SHA256, blob_name, git_oid_of, sha256_of
 from converters.engine.output_folder import existing_above
@@ -46,7 +46,7 @@ def fetch_one(api: "HfApi", listing: Listing, name: str) -> Path:
     Raises:
         HubError: as `fetch`.
     """
-    with in_words(str(listing)):
+    with errors_in_words(str(listing)):
         for again in (False, True):
             got = tried(partial(api.hf_hub_download, listing.repo, name, revision=listing.commit, force_download=again))
             if listing.files[name].holds(Path(got)):

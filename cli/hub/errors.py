@@ -29,7 +29,7 @@ class UnverifiedError(ConversionError):
 
 
 @contextmanager
-def in_words(repo: str) -> Iterator[None]:
+def errors_in_words(repo: str) -> Iterator[None]:
     """Turns what the client raises about a repo into a HubError; errors of this package pass as they are.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from cli.hub.addresses import Address
 from cli.hub.client import tried
-from cli.hub.errors import HubError, in_words
+from cli.hub.errors import HubError, errors_in_words
 from converters.checkpoint.cache_folders import COMMIT, git_oid_of, sha256_of, snapshot_in
 from converters.errors import UsageError
 
@@ -50,7 +50,7 @@ def listed(api: "HfApi", address: Address) -> Listing:
     Raises:
         HubError: the repo or the revision is not there or not to be seen, or the Hub cannot be reached.
     """
-    with in_words(str(address)):
+    with errors_in_words(str(address)):
         info = tried(lambda: api.model_info(address.repo, revision=address.revision))
         commit = info.sha or ""
         if not COMMIT.fullmatch(commit):

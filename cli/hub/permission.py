@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from cli.hub.addresses import Address
 from cli.hub.client import tried
-from cli.hub.errors import HubError, in_words, no_token, token_source
+from cli.hub.errors import HubError, errors_in_words, no_token, token_source
 from cli.hub.listing import Listing, listed
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def check_may_push(api: "HfApi", repo: str, *, create_pr: bool) -> Listing | Non
 def _check_write(api: "HfApi", repo: str) -> None:
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
-    with in_words(repo):
+    with errors_in_words(repo):
         try:
             tried(lambda: api.auth_check(repo, write=True))
         except RepositoryNotFoundError:
@@ -65,7 +65,7 @@ def _check_write(api: "HfApi", repo: str) -> None:
 
 def _check_namespace(api: "HfApi", repo: str) -> None:
     """Whether the account may create a repo of this name."""
-    with in_words(repo):
+    with errors_in_words(repo):
         account = tried(lambda: api.whoami(cache=True))
     access, owner = account.get("auth", {}).get("accessToken", {}), repo.partition("/")[0]
     names = [account.get("name"), *(org.get("name") for org in account.get("orgs", ()))]

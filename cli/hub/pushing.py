@@ -9,7 +9,7 @@ from cli.hub.addresses import Address
 from cli.hub.changes import Change, Changes, changes, operations
 from cli.hub.client import TRIES, connect, may_pass, pause, tried
 from cli.hub.downloads import fetch_one
-from cli.hub.errors import HubError, in_words
+from cli.hub.errors import HubError, errors_in_words
 from cli.hub.listing import Listing, files_at, listed
 from cli.hub.outgoing import Cargo, Outgoing, made
 from cli.hub.permission import check_may_push, look
@@ -76,7 +76,7 @@ def push(api: "HfApi", cargo: Cargo, target: Target) -> Pushed:
         HubError: it could not be done; what the Hub has taken so far is not sent again by the next try.
     """
     there = check_may_push(api, target.repo, create_pr=target.create_pr)
-    with in_words(target.repo):
+    with errors_in_words(target.repo):
         head = _branch(api, target, there) if there else _new_repo(api, target)
         found = _committed(api, cargo, target, head)
     return replace(found, private=head.private, created=there is None)

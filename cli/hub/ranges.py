@@ -6,7 +6,7 @@ A server may ignore a range and send the whole file, which can be many gigabytes
 from typing import TYPE_CHECKING
 
 from cli.hub.client import tried
-from cli.hub.errors import HubError, in_words
+from cli.hub.errors import HubError, errors_in_words
 from cli.hub.listing import Listing
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def read_range(api: "HfApi", listing: Listing, name: str, begin: int, end: int) 
     Raises:
         HubError: the server answers with anything but this range of a file of the listed size.
     """
-    with in_words(str(listing)):
+    with errors_in_words(str(listing)):
         return tried(lambda: _read(api, listing, name, begin, end))
 
 
