@@ -26,7 +26,7 @@ class _State:
 def saying(words: str) -> Iterator[None]:
     """What an interrupt inside of the block says."""
     before, _State.said = _State.said, words
-    yield
+    yield  # without `finally`: after an interrupt the words are still to be said
     _State.said = before
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from cli.cards.metadata import licence_in, said_in, yaml_of
 from cli.cards.plot import lines_of, plot
-from cli.cards.text import text_of
+from cli.cards.text import Record, levels_of, text_of
 from converters.card_marks import (
     BEGIN,
     END,
@@ -21,23 +21,16 @@ from converters.card_marks import (
 from converters.checkpoint.side_files import README, SOURCE_README
 from converters.family import OURS
 
-Record = Mapping[str, Any]
 LICENCES = ("license", "licence", "notice", "use_policy")  # names of files start with one of them
 EMPTY = b"---\n---\n\n"  # metadata without a line
 
 
 def picture(record: Record) -> bytes | None:
     """The picture, or None where nothing was read by position."""
-    levels = _levels(record)
+    levels = levels_of(record)
     budgets = [level.get("budget") for level in levels if level.get("name") == "L2"]
     lines = lines_of(levels)
     return plot(lines, next(iter(budgets), None)).encode() if lines else None
-
-
-def _levels(record: Record) -> list[Mapping[str, Any]]:
-    parity = record.get("parity")
-    levels = parity.get("levels") if isinstance(parity, dict) else None
-    return [level for level in levels if isinstance(level, dict)] if isinstance(levels, list) else []
 
 
 def card(folder: Path, record: Record, existing: bytes | None, repo: str | None = None) -> bytes:

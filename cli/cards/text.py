@@ -29,6 +29,11 @@ def text_of(record: Record, repo: str | None, licences: Sequence[str], *, plotte
     return "\n".join([_what(record), judged, _licence(licences), _loading(record, place), _training(record)])
 
 
+def levels_of(record: Record) -> list[Mapping[str, Any]]:
+    """The levels of the recorded verdict; none where it was not judged."""
+    return [level for level in _list(_dict(record.get("parity")).get("levels")) if isinstance(level, dict)]
+
+
 def source_name(record: Record) -> str:
     """What the source is called: repo and commit, or the name of a folder."""
     source = _dict(record.get("source"))
@@ -73,7 +78,7 @@ def command(record: Record) -> str:
 
 def _judged(record: Record, *, plotted: bool) -> str:
     verdict, parity = record.get("verdict", "UNVERIFIED"), _dict(record.get("parity"))
-    levels = [level for level in _list(parity.get("levels")) if isinstance(level, dict)]
+    levels = levels_of(record)
     if not levels:
         judge = shlex.join(["convert", "parity", FOLDER, "--reference", source_name(record)])
         told = "This was not judged: source and result were not run side by side. What judges it:"
