@@ -22,6 +22,7 @@ from converters.checkpoint.safetensors_header import BITS
 from converters.checkpoint.scratch import scratch_file
 from converters.checkpoint.torch_zip import read_saved
 from converters.checkpoint.weight_files import is_plain_name
+from converters.counts import counted
 from converters.errors import CoverageRefused, UnsafeFile
 from converters.forms.dcp_metadata import Chunk, Described, read_metadata
 
@@ -72,7 +73,7 @@ def _of_the_model(folder: Path, described: Mapping[str, Described]) -> tuple[dic
     if not own:
         raise CoverageRefused(f"{folder} was written by torch.distributed.checkpoint, but holds no tensors of a model")
     count = len(described) - len(own)
-    return own, (f"{count} tensors of the trainer's state were not converted",) if count else ()
+    return own, (f"not carried: {counted(count, 'tensor')} of the trainer's state",) if count else ()
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -88,7 +88,7 @@ def make_plan(
         plan = _planned(checkpoint, found, to, options)
     except Refused as error:
         if checkpoint.said_by:
-            error.add_note(f"this source has no config.json: the fields are those of {checkpoint.said_by}")
+            error.add_note(f"no config.json is read of this source: the fields are those of {checkpoint.said_by}")
         raise
     prove(plan)
     return plan

@@ -328,6 +328,8 @@ def test_a_field_that_cannot_be_held_is_refused_by_name(field, hot, tmp_path):
     with pytest.raises(Refused) as caught:
         convert(lit, output=tmp_path / "ours")
     assert words in str(caught.value)
+    told = [str(caught.value), *getattr(caught.value, "__notes__", ())]
+    assert isinstance(caught.value, ShapeMismatch) or SAID in "\n".join(told)
     assert sorted(tmp_path.rglob("*")) == before
 
 
