@@ -5,13 +5,16 @@ A word is a command or a family first, then a path, a file or the id of a repo: 
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from cli import conversion
 from cli.console import Printed
 from cli.words import Verb, Verbs
+
+if TYPE_CHECKING:
+    from converters.family import Family, Umbrella
 
 EPILOG = "For example: convert ./my-llama --to mixformer"
 ANY = "Convert a checkpoint whose family is found by itself; without --to, say what it is and could become."
@@ -35,9 +38,12 @@ class Root(Verbs):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command, family or dialect of that name; None if there is none."""
-        text = None if cmd_name in self.commands else _text(cmd_name)
-        if text is not None:
-            self.commands[cmd_name] = FamilyVerb(cmd_name, help=text, rich_markup_mode=None)
+        from converters.family import find_family, find_umbrella
+
+        found = None if cmd_name in self.commands else find_umbrella(cmd_name) or find_family(cmd_name)
+        if found is not None:
+            help, short = _text(found), f"Convert {found.title}."  # typer would cut a longer one in the list
+            self.commands[cmd_name] = FamilyVerb(cmd_name, help=help, short_help=short, rich_markup_mode=None)
         return super().get_command(ctx, cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -56,15 +62,11 @@ def _is_source(word: str) -> bool:
     return "/" in word.strip("/") or address_of(word) is not None
 
 
-def _text(name: str) -> str | None:
-    """What the verb of a family, umbrella or dialect says of itself; None if there is none of that name."""
-    from converters.family import Family, find_family, find_umbrella
-
-    found = find_umbrella(name) or find_family(name)
-    if found is None:
-        return None
-    dialect = isinstance(found, Family) and found.dialect_of
-    return f"Convert {found.title}." if dialect else f"Convert {article(name)} {name} checkpoint: {found.title}."
+def _text(found: "Family | Umbrella") -> str:
+    """What the verb of a family, umbrella or dialect says of itself."""
+    if getattr(found, "dialect_of", ""):
+        return f"Convert {found.title}."
+    return f"Convert {article(found.name)} {found.name} checkpoint: {found.title}."
 
 
 def article(name: str) -> str:

@@ -144,3 +144,11 @@ def test_an_error_is_one_json_object_and_the_sentence_as_ever(words, code, kind,
     assert (done.returncode, content["exit_code"], content["type"]) == (code, code, kind)
     assert done.stderr == plain.stderr and plain.stdout == ""
     assert done.stderr.startswith(f"error: {content['error']}")
+
+
+def test_the_list_of_verbs_says_what_each_family_is_in_whole_words(place):
+    from converters.family import list_families
+
+    shown = " ".join(run("--help", cwd=place, COLUMNS="80").stdout.split())
+    titles = [family.title for family in list_families(plugins=False) if not family.dialect_of]
+    assert len(titles) > 30 and [title for title in titles if f" Convert {title}." not in shown] == []
