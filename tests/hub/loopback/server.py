@@ -120,8 +120,8 @@ class Hub:
 
     @property
     def cdn(self) -> str:
-        """The address of the origin that serves large files."""
-        return f"http://127.0.0.1:{self._servers[1].server_port}"
+        """The address of the origin that serves large files: another host name, as clients keep tokens by host."""
+        return f"http://localhost:{self._servers[1].server_port}"
 
     def close(self) -> None:
         """Stops."""
