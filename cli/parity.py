@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 Candidate = Annotated[
     str | None,
-    typer.Argument(metavar="CANDIDATE", help="The model to judge: a folder, or org/name on the Hub."),
+    typer.Argument(
+        metavar="CANDIDATE",
+        help="The model to judge: a folder, or org/name on the Hub; with --self-test the one family to try.",
+    ),
 ]
 Reference = Annotated[str | None, typer.Option("--reference", help="The model it is compared with: folder or id.")]
 Golden = Annotated[Path | None, typer.Option("--golden", help="A golden file made from the reference.")]
@@ -71,8 +74,10 @@ def parity(
     debug: Debug = False,
 ) -> None:
     """Judge whether a converted model computes what its reference computes. Exit code 0 PASS, 4 FAIL, 5 UNVERIFIED."""
+    if self_test and (reference or golden):
+        raise typer.BadParameter("--self-test makes its own models: it takes no --reference and no --golden")
     if self_test:
-        raise typer.Exit(_tried(seeds, jobs, as_json=json, quiet=quiet))
+        raise typer.Exit(_tried(candidate, seeds, jobs, as_json=json, quiet=quiet))
     if candidate is None or (reference is None and golden is None):
         raise typer.BadParameter("give CANDIDATE, and what it is compared with: --reference DIR or --golden FILE")
     from cli.hub.sources import folder_of
@@ -146,15 +151,15 @@ def wait_without_spinning() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _tried(seeds: int, jobs: int | None, *, as_json: bool, quiet: bool) -> int:
-    """Runs the self-test; returns 0 if every fault was found and every correct variant passed, else 4."""
+def _tried(family: str | None, seeds: int, jobs: int | None, *, as_json: bool, quiet: bool) -> int:
+    """Runs the self-test, of one family or of all; 0 if faults were found and correct variants passed, else 4."""
     if not (quiet or as_json):
         error("planting faults and judging each ...", prefix="")
     wait_without_spinning()
     with following("loading torch", wanted=not quiet and not as_json) as follow:
         from golden import self_test, trial_lines
 
-        result = self_test(seeds=seeds, progress=follow, jobs=jobs)
+        result = self_test((family,) if family else None, seeds=seeds, progress=follow, jobs=jobs)
     show(trial_lines(result), result.to_json(), as_json=as_json, quiet=quiet)
     return 0 if result.passed else 4
 

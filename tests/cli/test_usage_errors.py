@@ -42,6 +42,7 @@ MISUSES = [
     (["golden", "record", "-o", "x"], "the argument SOURCE is missing", "convert golden record"),
     (["push", "a", "b/c", "--timeout", "0"], "--timeout: expected a number of 0.1 or more", "convert push"),
     (["push", "a", "b/c", "--timeout", "x"], "--timeout: expected a number of 0.1 or more", "convert push"),
+    (["parity", "--self-test", "--reference", "x"], "--self-test makes its own models", "convert parity"),
     (["parity", "x"], "give CANDIDATE, and what it is compared with", "convert parity"),
 ]
 
