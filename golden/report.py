@@ -69,7 +69,7 @@ def trial_lines(result: SelfTest) -> list[str]:
     faults = sum(trial.kind != "healthy" for trial in result.trials)
     healthy = len(result.trials) - faults
     lines.append(
-        f"{'PASS' if result.passed else 'FAIL'}: {faults - len(result.missed)} of {faults} faults caught, "
+        f"{'PASS' if result.passed else 'FAIL'}: {faults - len(result.missed):,} of {faults:,} faults caught, "
         f"{counted(len(result.false_alarms), 'false alarm')} in {counted(healthy, 'correct variant')}"
     )
     lines += [f"not tried, because no hot model is known: {name}" for name in result.untried]

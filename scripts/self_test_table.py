@@ -1,6 +1,6 @@
 """What `convert parity --self-test` prints, as Markdown: its last line, and a row per fault or variant.
 
-Usage: convert parity --self-test --seeds 20 | self_test_table.py [docs/self-test.md]
+Usage: convert parity --self-test --seeds 3 | self_test_table.py [docs/self-test.md]
 
 The table is printed, or written between the marks `self-test` of the document that is given.
 """
@@ -14,7 +14,7 @@ from marked_text import replace_marked
 
 KINDS = ("weight", "mapping", "config", "code", "kernel", "healthy")
 ROW = re.compile(rf"(\S+) +({'|'.join(KINDS)}) +(\d+) (.+?) +(\S+)  (caught|silent|MISSED|FALSE ALARM)$")
-SUMMARY = re.compile(r"(PASS|FAIL): \d+ of \d+ faults caught, \d+ false alarms? in \d+ correct variants?$")
+SUMMARY = re.compile(r"(PASS|FAIL): [\d,]+ of [\d,]+ faults caught, [\d,]+ false alarms? in [\d,]+ correct variants?$")
 
 
 def table(lines: Iterable[str]) -> list[str]:
@@ -34,7 +34,8 @@ def table(lines: Iterable[str]) -> list[str]:
 
 def section(lines: list[str]) -> str:
     """The last line of the self-test and the table, as they stand in the document."""
-    return "\n".join([*filter(SUMMARY.match, lines), "", *table(lines)])
+    (summary,) = filter(SUMMARY.match, lines)
+    return "\n".join([summary, "", *table(lines)])
 
 
 if __name__ == "__main__":
