@@ -168,7 +168,8 @@ class ModelRunner:
     def rows(self, table: str, start: int, stop: int) -> Tensor:
         """Rows (stop - start, width) of an embedding table, by calling the module as a forward pass would."""
         with torch.no_grad(), self.lifting():
-            return _rows(self.tables[table], torch.arange(start, stop, device=self.loaded.device))
+            rows = _rows(self.tables[table], torch.arange(start, stop, device=self.loaded.device))
+        return rows.detach()  # gradient checkpointing, which a config can ask for, makes them need gradients
 
     @contextmanager
     def lifting(self) -> Iterator[None]:

@@ -86,13 +86,7 @@ def _is_dialect_folder(path: Path) -> bool:
 
 def _has_torchtunes_names(path: Path) -> bool:
     """Whether a folder with a config.json of transformers holds tensors under torchtune's names."""
-    from converters.checkpoint.opening import open_checkpoint
-    from converters.errors import ConversionError
-
-    try:
-        return str(open_checkpoint(path).config["model_type"]).endswith("-torchtune")
-    except ConversionError:
-        return False
+    return str(_checkpoint(path).config["model_type"]).endswith("-torchtune")
 
 
 def native_config(path: Path) -> dict[str, Any]:
