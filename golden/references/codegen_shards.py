@@ -38,7 +38,8 @@ def shards_of(config: Mapping[str, Any]) -> int:
     found = BY_SIZE.get((int(config.get("n_layer", 0)), int(config.get("n_embd", 0))))
     if found is None:
         raise CannotBuildError(
-            "this CodeGen runs code of its own; say how many shards its qkv_proj has: --qkv-shards N"
+            "config.json has auto_map or head_dim, so this CodeGen runs code of its own; say how many shards its "
+            "qkv_proj has: --qkv-shards N"
         )
     return found
 
