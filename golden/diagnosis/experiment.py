@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,6 @@ class Experiment:
         sides, self.filled = self.sides, tuple(keys)
         for key in keys:
             assert sides is not None
-            if not self._write(Edit(Part(key), lambda key=key: sides.truth.part(Part(key)))):  # type: ignore[misc]
+            if not self._write(Edit(Part(key), partial(sides.truth.part, Part(key)))):
                 return False
         return True

@@ -149,7 +149,7 @@ def _widened(slopes: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
         with torch._C.DisableTorchFunction():
             return plain(*args).to(dtype)
 
-    widened.func = plain  # type: ignore[attr-defined]
+    widened.__dict__["func"] = plain
     return widened
 
 
@@ -167,7 +167,7 @@ def _with_wide_products(alibi: Callable[..., torch.Tensor]) -> Callable[..., tor
             distances = ((mask.cumsum(-1) - 1) * mask)[:, None, :]  # (batch, 1, tokens)
             return (slopes * distances).reshape(-1, 1, mask.shape[-1])
 
-    widened.func = plain  # type: ignore[attr-defined]
+    widened.__dict__["func"] = plain
     return widened
 
 

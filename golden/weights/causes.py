@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from golden.weights.census import take_census
 from golden.weights.facts import REFERENCE, Edit, Fact, called, in_layers, numbered
@@ -110,7 +111,7 @@ def _narrowed(sides: Sides) -> Iterator[Fact]:
         every = len(roles) == len(sides.parts)
         subject = "all weights are" if every else f"{called(roles)} {'are' if len(roles) > 1 else 'is'}"
         claim = f"{subject} stored as {dtype}, which rounds them"
-        edits = tuple(Edit(sides.parts[r], lambda r=r: sides.truth.part(sides.parts[r])) for r in roles)  # type: ignore[misc]
+        edits = tuple(Edit(sides.parts[role], partial(sides.truth.part, sides.parts[role])) for role in roles)
         yield Fact(claim, REFERENCE, tuple(roles), edits)
 
 

@@ -58,7 +58,10 @@ def value_changes(sides: Sides, todo: list[Open]) -> tuple[list[Change], list[Le
     for part in todo:
         if part.rows.any():
             found = _change(sides, part)
-            (changes if isinstance(found, Change) else rest).append(found)  # type: ignore[arg-type]
+            if isinstance(found, Change):
+                changes.append(found)
+            else:
+                rest.append(found)
     return changes, rest
 
 
