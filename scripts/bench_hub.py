@@ -28,11 +28,12 @@ api.create_commit(repo, added, commit_message="bare")
 
 def folder_to_push(place: Path) -> Path:
     """A conversion of 1 GB with a PASS in its record."""
-    from converters.provenance import set_verdict
+    from converters.verdict_record import LEVELS, Run, record_run
 
     source, target = write_llama(place / "source", SIZES["1GB"]), place / "ours"
     measured([str(CONVERT), "llama", str(source), "--to", "mixformer", "-o", str(target), "--no-parity", "--quiet"])
-    set_verdict(target, {"verdict": "PASS"})
+    levels = [{"name": name, "status": "PASS"} for name in sorted(LEVELS)]
+    assert record_run(target, Run({"verdict": "PASS", "levels": levels}, sorted(LEVELS), "cpu", source))
     return target
 
 
