@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Self
 
@@ -9,16 +10,16 @@ import torch
 from torch import Tensor, nn
 
 
-class DerivedBuffers(nn.Module):
+class DerivedBuffers(nn.Module, ABC):
     """A module whose own buffers are computed, not trained.
 
     They keep float32 when the model is cast to something narrower, widen with float64, and are filled again when the
     module comes off the meta device, where `from_pretrained` builds it: memory nobody wrote would pass for values.
     """
 
+    @abstractmethod
     def reset_buffers(self) -> None:
         """Write the values of all own buffers that are not on the meta device."""
-        raise NotImplementedError(f"{type(self).__name__} has derived buffers, but does not say how to fill them")
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         # Some generations saved them; the values that follow from the configuration hold.

@@ -175,7 +175,7 @@ def opened(path: Path, part: tuple[int, int] | None = None) -> Iterator[zipfile.
     part: the first byte and the number of bytes of the zip, where a file holds several.
 
     Raises:
-        UnsafeFile, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError: it is something else.
+        UnsafeFile, ValueError, zipfile.BadZipFile, RuntimeError, OSError: it is something else.
     """
     raw: io.RawIOBase = open_regular(path).detach()
     with raw, _Bounded(_Part(raw, *part) if part else raw) as file, zipfile.ZipFile(file) as archive:

@@ -6,14 +6,12 @@ Source: torchtune 0.6.1, `models/convert_weights.py` (`hf_to_tune`), `models/lla
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from converters.config.layout import BIASED_GLU, dims_of
+from converters.config.layout import BIASED_GLU
 from converters.errors import ConfigRefused
 from converters.families import llama
-from converters.families.shared.dialects.torchtune_names import EMBEDDING, HEAD, torchtune_rules, torchtune_table
+from converters.families.shared.dialects.torchtune_names import torchtune_family, torchtune_rules
 from converters.families.shared.transformers_fields import MIXER, MLP
-from converters.family import Family, Rule
-
-NAME = "llama-torchtune"
+from converters.family import Rule
 
 
 def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
@@ -30,16 +28,4 @@ def rules(ours: Mapping[str, Any]) -> Sequence[Rule]:
     return torchtune_rules(ours)
 
 
-FAMILY = Family(
-    name=NAME,
-    title="LLaMA under torchtune's names, with the config.json of transformers",
-    model_types=(NAME,),
-    config=torchtune_table(NAME, llama.CONFIG),
-    rules=rules,
-    dims=dims_of,
-    head=HEAD,
-    embedding=EMBEDDING,
-    expresses="as llama without biases",
-    dialect_of="llama",
-    safetensors=True,
-)
+FAMILY = torchtune_family("llama", "LLaMA", llama.CONFIG, rules, "as llama without biases")

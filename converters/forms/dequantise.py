@@ -53,7 +53,7 @@ def as_float32(path: Path, tensors: Sequence[GgufTensor], place: Path) -> Path:
         for tensor in tensors:
             try:
                 _write(source, tensor, out)
-            except (ValueError, NotImplementedError) as error:
+            except (ValueError, NotImplementedError) as error:  # gguf says by the second that it knows no such kind
                 raise UnsafeFile(f"{path}: {tensor.key} ({tensor.kind}) cannot be dequantised: {error}") from None
     return target
 

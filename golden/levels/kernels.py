@@ -146,7 +146,7 @@ def check_device(device: str) -> None:
         raise UnknownLevelError(f"device {device!r} is not known to torch; give cpu or cuda") from unknown
     try:
         float(torch.ones(1, device=device).sum())
-    except (RuntimeError, AssertionError, NotImplementedError) as missing:
+    except (RuntimeError, AssertionError) as missing:
         what = "no GPU" if kind == "cuda" else f"no {kind}"
         raise MissingDeviceError(
             f"device {device!r}: torch sees {what} of that name on this machine; run without --device"

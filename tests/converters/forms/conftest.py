@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from golden import compare, verdict_lines
 from golden.models.hot import make_hot
 
 LAYERS, VOCAB = 3, 332
@@ -318,3 +319,16 @@ def llama_cpp() -> Any:
     spec.loader.exec_module(module)
     pytest.importorskip("cyllama", reason=module.REASON)
     return module
+
+
+@pytest.fixture
+def judged() -> Callable[..., None]:
+    """Asserts PASS of a candidate against its source, and L2 within 1e-10."""
+
+    def judge(ours: Path, source: Path, levels: tuple[str, ...] = ("L0", "L1", "L2")) -> None:
+        verdict = compare(ours, source, levels=levels)
+        assert verdict.verdict == "PASS", "\n".join(verdict_lines(verdict))
+        number = verdict.level("L2").number
+        assert number is not None and number <= 1e-10
+
+    return judge

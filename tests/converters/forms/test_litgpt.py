@@ -23,7 +23,7 @@ from converters.config import layout
 from converters.errors import ConfigRefused, ConversionError, CoverageRefused, Refused, ShapeMismatch, UnsafeFile
 from converters.family import SAME
 from converters.plan.plan import make_plan
-from golden import compare, verdict_lines
+from golden import compare
 from golden.conformance.mutations import mutations
 from golden.conformance.planting import plant_family
 from golden.models.hot import make_hot
@@ -130,16 +130,9 @@ def hot(tmp_path_factory):
     return make_hot("llama", tmp_path_factory.mktemp("lit") / "hot", **SIZES)
 
 
-def judged(ours, source, levels=("L0", "L1", "L2")):
-    """PASS, and L2 within 1e-10."""
-    verdict = compare(ours, source, levels=levels)
-    assert verdict.verdict == "PASS", "\n".join(verdict_lines(verdict))
-    assert verdict.level("L2").number <= 1e-10
-
-
 @pytest.mark.parametrize("by_group", [False, True], ids=["in a row", "by group"])
 @pytest.mark.parametrize("case", CASES)
-def test_they_are_one_function_both_ways(case, by_group, equal_tensors, tmp_path):
+def test_they_are_one_function_both_ways(judged, case, by_group, equal_tensors, tmp_path):
     family, overrides, more = CASES[case]
     hot = make_hot(family, tmp_path / "hot", **(SIZES | {"rope_parameters": THETA} | overrides))
     lit = write(hot, tmp_path / "lit", by_group=by_group, **more)
@@ -171,7 +164,7 @@ def pretrained(weights):
 
 
 @pytest.mark.parametrize("wrap", [fine_tuned, compiled, pretrained])
-def test_what_recipes_save_around_the_model(wrap, hot, equal_tensors, tmp_path):
+def test_what_recipes_save_around_the_model(judged, wrap, hot, equal_tensors, tmp_path):
     lit = write(hot, tmp_path / "lit", wrap=wrap)
     (lit / "config.json").write_bytes((hot / "config.json").read_bytes())  # recipes copy it
     (lit / f"{FILE}.lora").write_bytes(b"the adapter that was merged")

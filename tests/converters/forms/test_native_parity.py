@@ -13,7 +13,7 @@ from converters.checkpoint.opening import open_checkpoint
 from converters.config import layout
 from converters.errors import ConversionError
 from converters.plan.plan import make_plan
-from golden import compare, verdict_lines
+from golden import compare
 from golden.conformance.mutations import mutations
 from golden.conformance.planting import plant_family
 
@@ -28,15 +28,8 @@ META = {
 }
 
 
-def judged(ours, source, levels=("L0", "L1", "L2")):
-    """PASS, and L2 within 1e-10."""
-    verdict = compare(ours, source, levels=levels)
-    assert verdict.verdict == "PASS", "\n".join(verdict_lines(verdict))
-    assert verdict.level("L2").number <= 1e-10
-
-
 @pytest.mark.parametrize("case", META)
-def test_metas_shards_are_one_function(case, hot_llama, writers, equal_tensors, tmp_path):
+def test_metas_shards_are_one_function(judged, case, hot_llama, writers, equal_tensors, tmp_path):
     options = META[case]
     theta = options.get("rope_theta", 10000.0)
     hot = hot_llama(**INNER, rope_parameters={"rope_type": "default", "rope_theta": theta})
@@ -48,7 +41,7 @@ def test_metas_shards_are_one_function(case, hot_llama, writers, equal_tensors, 
     assert equal_folders(native, back) == []
 
 
-def test_scaled_rope_of_llama_3_1_is_one_function(hot_llama, writers, tmp_path):
+def test_scaled_rope_of_llama_3_1_is_one_function(judged, hot_llama, writers, tmp_path):
     rope = {
         "rope_type": "llama3",
         "rope_theta": 5e5,
@@ -69,7 +62,7 @@ def test_scaled_rope_of_llama_3_1_is_one_function(hot_llama, writers, tmp_path):
 
 @pytest.mark.parametrize("version", [0, 1])
 @pytest.mark.parametrize("tied", [True, False])
-def test_llama2c_files_are_one_function(version, tied, hot_llama, writers, equal_tensors, tmp_path):
+def test_llama2c_files_are_one_function(judged, version, tied, hot_llama, writers, equal_tensors, tmp_path):
     hot = hot_llama(tie_word_embeddings=tied)
     native = writers["llama2c"](hot, tmp_path / "model.bin", version=version)
     ours = convert(native, "llama", output=tmp_path / "ours").output
@@ -84,7 +77,7 @@ def test_llama2c_files_are_one_function(version, tied, hot_llama, writers, equal
     [{}, {"tie_word_embeddings": True}, {"head_dim": 20, "num_key_value_heads": 2}, {"attention_bias": True}],
     ids=str,
 )
-def test_llama_ggufs_are_one_function(overrides, hot_llama, writers, equal_tensors, tmp_path):
+def test_llama_ggufs_are_one_function(judged, overrides, hot_llama, writers, equal_tensors, tmp_path):
     hot = hot_llama(**overrides)
     native = writers["gguf"](hot, tmp_path / "model.gguf")
     ours = convert(native, "llama", output=tmp_path / "ours").output
@@ -94,7 +87,7 @@ def test_llama_ggufs_are_one_function(overrides, hot_llama, writers, equal_tenso
 
 
 @pytest.mark.parametrize("overrides", [{}, {"tie_word_embeddings": True}, {"n_inner": 100}], ids=str)
-def test_gpt2_ggufs_are_one_function(overrides, hot_gpt2, writers, equal_tensors, tmp_path):
+def test_gpt2_ggufs_are_one_function(judged, overrides, hot_gpt2, writers, equal_tensors, tmp_path):
     hot = hot_gpt2(**overrides)
     native = writers["gguf"](hot, tmp_path / "model.gguf")
     ours = convert(native, "gpt2", output=tmp_path / "ours").output
@@ -105,7 +98,7 @@ def test_gpt2_ggufs_are_one_function(overrides, hot_gpt2, writers, equal_tensors
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("prefix", ["", "_orig_mod.", "module._orig_mod."])
-def test_nanogpt_checkpoints_are_one_function(bias, prefix, writers, tmp_path):
+def test_nanogpt_checkpoints_are_one_function(judged, bias, prefix, writers, tmp_path):
     native = writers["nanogpt"](tmp_path / "out" / "ckpt.pt", bias=bias, prefix=prefix, mask=bool(prefix))
     ours = convert(native.parent, "gpt2", output=tmp_path / "ours").output
     judged(ours, native)
@@ -114,7 +107,7 @@ def test_nanogpt_checkpoints_are_one_function(bias, prefix, writers, tmp_path):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_nanogpt_becomes_a_gpt2_of_transformers(bias, writers, tmp_path):
+def test_a_nanogpt_becomes_a_gpt2_of_transformers(judged, bias, writers, tmp_path):
     """Without biases too: those of GPT-2 are zero then."""
     native = writers["nanogpt"](tmp_path / "ckpt.pt", bias=bias)
     gpt2 = convert(native, to="gpt2", output=tmp_path / "gpt2").output

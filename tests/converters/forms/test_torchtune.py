@@ -17,7 +17,7 @@ from converters.checkpoint.opening import TUNED, open_checkpoint
 from converters.config import layout
 from converters.errors import ConfigRefused, CoverageRefused, Refused, ShapeMismatch
 from converters.plan.plan import make_plan
-from golden import compare, verdict_lines
+from golden import compare
 from golden.conformance.mutations import mutations
 from golden.conformance.planting import plant_family
 from golden.models.hot import make_hot
@@ -88,15 +88,8 @@ def hot(tmp_path_factory):
     return make_hot("llama", tmp_path_factory.mktemp("tune") / "hot", **SIZES)
 
 
-def judged(ours, source, levels=("L0", "L1", "L2")):
-    """PASS, and L2 within 1e-10."""
-    verdict = compare(ours, source, levels=levels)
-    assert verdict.verdict == "PASS", "\n".join(verdict_lines(verdict))
-    assert verdict.level("L2").number <= 1e-10
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_they_are_one_function_both_ways(case, equal_tensors, tmp_path):
+def test_they_are_one_function_both_ways(judged, case, equal_tensors, tmp_path):
     family, overrides = CASES[case]
     hot = make_hot(family, tmp_path / "hot", **(SIZES | overrides))
     tune = write(hot, tmp_path / "epoch_0")
@@ -136,7 +129,7 @@ def as_dcp(source, folder):
 
 
 @pytest.mark.parametrize("form", [as_file, as_compiled, as_safetensors, as_dcp])
-def test_the_names_are_known_in_every_form(form, hot, equal_tensors, tmp_path):
+def test_the_names_are_known_in_every_form(judged, form, hot, equal_tensors, tmp_path):
     source = form(hot, tmp_path / "source")
     assert open_checkpoint(source).config["model_type"] == "llama-torchtune"
     ours = convert(source, "llama", output=tmp_path / "ours").output
@@ -178,7 +171,7 @@ def test_a_wrong_rule_is_found_by_the_function(fault, tmp_path, monkeypatch):
     assert compare(ours, tune, levels=["L2"]).level("L2").number > 1e-2
 
 
-def test_rows_that_were_not_put_side_by_side_are_another_function(hot, tmp_path):
+def test_rows_that_were_not_put_side_by_side_are_another_function(judged, hot, tmp_path):
     """A file whose q and k are in halves, as transformers has them: what torchtune would make of it, not of the hot."""
     plain = load_file(hot / "model.safetensors")
 

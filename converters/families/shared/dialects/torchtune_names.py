@@ -6,18 +6,19 @@ neighbours, as Meta has them, but in Qwen2. Source: torchtune 0.6.1, `models/con
 `models/qwen2/_convert_weights.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from converters.algebra.views import Each, Move, Then
 from converters.config.entries import Entry, Theirs
+from converters.config.layout import dims_of
 from converters.config.model_classes import Architectures
 from converters.config.table import ConfigTable
 from converters.families.shared.inv_freq import halves_of
 from converters.families.shared.transformers_fields import MIXER
 from converters.families.shared.transformers_rules import QKV, UP_GATE, linear, vocabulary
-from converters.family import SAME, Rule
+from converters.family import SAME, Family, Rule
 
 EMBEDDING, HEAD, LAYER = "tok_embeddings.weight", "output.weight", "layers.{i}."
 INTERLEAVED_QKV = Then((Each((halves_of("n_head"), halves_of("n_head_kv"), SAME)), QKV))
@@ -26,6 +27,26 @@ SCALES = (
     (LAYER + "mlp_norm.scale", "layers.{b}.ln_2.weight"),
     ("norm.scale", "layers.{h}.ln.weight"),
 )
+
+
+def torchtune_family(
+    of: str, title: str, table: ConfigTable, rules: Callable[[Mapping[str, Any]], Sequence[Rule]], expresses: str
+) -> Family:
+    """The dialect of the family ``of``; ``title``: its name as people write it, ``table``: that of its config."""
+    name = f"{of}-torchtune"
+    return Family(
+        name=name,
+        title=f"{title} under torchtune's names, with the config.json of transformers",
+        model_types=(name,),
+        config=torchtune_table(name, table),
+        rules=rules,
+        dims=dims_of,
+        head=HEAD,
+        embedding=EMBEDDING,
+        expresses=expresses,
+        dialect_of=of,
+        safetensors=True,
+    )
 
 
 def torchtune_table(name: str, table: ConfigTable) -> ConfigTable:
