@@ -232,7 +232,8 @@ def test_a_truncated_file_is_refused_before_anything_runs(reference: Path, tmp_p
 
 
 def test_weights_that_loading_splits_are_not_streamed(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    splits = WeightConverter("mlp.up_proj.weight", ["mlp.up_proj.weight", "mlp.other.weight"], [Chunk(dim=0)])
+    names = ["mlp.up_proj.weight", "mlp.other.weight"]
+    splits = WeightConverter("mlp.up_proj.weight", names, operations=[Chunk(dim=0)])
     monkeypatch.setattr(conversion_mapping, "get_model_conversion_mapping", lambda model: [splits])
     with pytest.raises(UnverifiableError, match="transformers splits model") as caught:
         open_streamed(reference, torch.float64)
