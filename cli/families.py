@@ -25,7 +25,9 @@ def families(coverage: Coverage = False, json: Json = False, quiet: Quiet = Fals
     ours = {"name": OURS, "title": "MixFormer (mixformer-sequential)", "expresses": "everything on this list"}
     rows = [("family", "what it is", "converted both ways")]
     rows += [(f"{'  ' if f.get('dialect_of') else ''}{f['name']}", f["title"], f["expresses"]) for f in (*found, ours)]
-    show(table(rows, columns()), {"families": [*found, ours], "variants": matrix()}, as_json=json, quiet=quiet)
+    # The matrix asks each family for each variant, which takes a second.
+    content = {"families": [*found, ours], "variants": matrix()} if json else {}
+    show(table(rows, columns()), content, as_json=json, quiet=quiet)
 
 
 def covered(*, json: bool, quiet: bool) -> None:

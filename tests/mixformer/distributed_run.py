@@ -6,6 +6,7 @@ distributed_run.py deepspeed OUTPUT   a DeepSpeed run on one process, interrupte
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def fsdp_run(output: Path) -> None:
     weights = {key: value.full_tensor() for key, value in net.state_dict().items()}
     if rank == 0:
         torch.save({"losses": losses, "weights": weights}, output)
-    dist.destroy_process_group()
+    dist.barrier()
+    os._exit(0)  # threads of gloo that ask for the interpreter while it ends abort the process (Python 3.11)
 
 
 def deepspeed_engine() -> object:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import torch.distributed as dist
@@ -11,10 +12,9 @@ from safetensors.torch import load_file
 from torch.distributed.tensor import Shard, distribute_tensor, init_device_mesh
 
 
-def save(rank, count, source, target, port):
+def save(rank, count, source, target, meeting):
     """What each process holds: rows of every tensor as FSDP2 cuts them, columns of the output projections."""
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=count)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
     mesh = init_device_mesh("cpu", (count,))
     cut = {
         key: distribute_tensor(weight, mesh, [Shard(1 if "o_proj" in key or "out_proj" in key else 0)])
@@ -22,9 +22,11 @@ def save(rank, count, source, target, port):
     }
     state = {key: {"exp_avg": weight.clone()} for key, weight in cut.items()}
     dcp.save({"model": cut, "optim": {"state": state}, "step": 7}, checkpoint_id=str(target))
-    dist.destroy_process_group()
+    dist.barrier()
+    os._exit(0)  # threads of gloo that ask for the interpreter while it ends abort the process (seen with Python 3.11)
 
 
 if __name__ == "__main__":
     source, target, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    mp.spawn(save, args=(count, source, target, 29500 + os.getpid() % 2000), nprocs=count)
+    with tempfile.TemporaryDirectory() as place:
+        mp.spawn(save, args=(count, source, target, Path(place) / "meeting"), nprocs=count)
