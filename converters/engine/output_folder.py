@@ -66,7 +66,7 @@ def new_folder(target: Path, *, replace: bool, durable: bool) -> Iterator[Path]:
     Raises:
         TargetRefused: another conversion writes this target now, or the place cannot be written.
     """
-    target = Path(os.path.abspath(target))  # noqa: PTH100  (a path like a/.. must not stay)
+    target = Path(os.path.abspath(target))  # noqa: PTH100  (a/.. must not stay; resolve() would follow a link)
     try:
         make_folders(target.parent)
         with _held(target.parent):

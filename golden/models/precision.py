@@ -141,7 +141,7 @@ def rebuild_alibi(model: torch.nn.Module) -> None:
 
 def _widened(slopes: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """The function of BLOOM's module that makes slopes, with a float64 result under `Float64Mode` alone."""
-    plain = getattr(slopes, "func", slopes)  # what an earlier model replaced
+    plain = getattr(slopes, "__wrapped__", slopes)  # `wraps` keeps what an earlier model replaced
 
     @wraps(plain)
     def widened(*args: Any) -> torch.Tensor:
@@ -149,13 +149,12 @@ def _widened(slopes: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
         with torch._C.DisableTorchFunction():
             return plain(*args).to(dtype)
 
-    widened.__dict__["func"] = plain
     return widened
 
 
 def _with_wide_products(alibi: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """The function of BLOOM's module that makes slopes and their products in one, with float32 slopes in float64."""
-    plain = getattr(alibi, "func", alibi)
+    plain = getattr(alibi, "__wrapped__", alibi)
 
     @wraps(plain)
     def widened(mask: torch.Tensor, heads: int, dtype: torch.dtype) -> torch.Tensor:
@@ -167,7 +166,6 @@ def _with_wide_products(alibi: Callable[..., torch.Tensor]) -> Callable[..., tor
             distances = ((mask.cumsum(-1) - 1) * mask)[:, None, :]  # (batch, 1, tokens)
             return (slopes * distances).reshape(-1, 1, mask.shape[-1])
 
-    widened.__dict__["func"] = plain
     return widened
 
 

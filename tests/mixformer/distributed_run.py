@@ -72,7 +72,7 @@ def fsdp_run(output: Path) -> None:
     if rank == 0:
         torch.save({"losses": losses, "weights": weights}, output)
     dist.barrier()
-    os._exit(0)  # threads of gloo that ask for the interpreter while it ends abort the process (Python 3.11)
+    os._exit(0)  # not by the interpreter's end: a thread of gloo that asks for it then aborts the process
 
 
 def deepspeed_engine() -> object:

@@ -41,12 +41,12 @@ def exchanged(request, ours, tmp_path_factory) -> tuple[Path, str]:
 def test_the_exchange_is_named_on_the_terminal_and_on_the_page(exchanged, smollm2, tmp_path):
     bad, place = exchanged
     command = [sys.executable, "-c", "from cli.start import main; main()", "parity", bad, "--reference", smollm2]
-    options = ["--levels", ",".join(LEVELS), "--report", tmp_path / "page.html"]
-    done = subprocess.run([*map(str, [*command, *options])], capture_output=True, text=True, check=False)
+    command += ["--levels", ",".join(LEVELS), "--report", tmp_path / "page.html"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     print(done.stdout)
     assert done.returncode == 4
-    for text in (done.stdout, (tmp_path / "page.html").read_text()):
-        text = " ".join(text.split())
+    for page in (done.stdout, (tmp_path / "page.html").read_text()):
+        text = " ".join(page.split())
         assert place in text and "are exchanged" in text and "applying the swap makes it pass" in text
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -25,8 +26,8 @@ def test_cloned_and_copied_parts_make_the_whole(begin, at, length, agree):
     at = at // BLOCK * BLOCK + begin % BLOCK if agree else at
     cloned: list[tuple[int, int, int]] = []
     cloning = Cloning()
-    cloning._clone = lambda source, b, target, a, n: cloned.append((b, a, n)) is None  # type: ignore[method-assign]
-    rest = [(step.begin, step.at, step.length) for step in cloning.rest(Copy(0, begin, at, length), 3, 4)]
+    with patch.object(cloning, "_clone", lambda source, b, target, a, n: cloned.append((b, a, n)) is None):
+        rest = [(step.begin, step.at, step.length) for step in cloning.rest(Copy(0, begin, at, length), 3, 4)]
     parts = sorted([*cloned, *rest])
     assert parts[0][0] == begin and sum(part[2] for part in parts) == length
     for (b, a, n), (following, _, _) in zip(parts, [*parts[1:], (begin + length, 0, 0)], strict=True):

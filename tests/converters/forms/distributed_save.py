@@ -23,7 +23,7 @@ def save(rank, count, source, target, meeting):
     state = {key: {"exp_avg": weight.clone()} for key, weight in cut.items()}
     dcp.save({"model": cut, "optim": {"state": state}, "step": 7}, checkpoint_id=str(target))
     dist.barrier()
-    os._exit(0)  # threads of gloo that ask for the interpreter while it ends abort the process (seen with Python 3.11)
+    os._exit(0)  # not by the interpreter's end: a thread of gloo that asks for it then aborts the process
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def test_without_it_the_slopes_of_bloom_would_be_rounded_in_float64(tmp_path, mo
     from transformers.models.bloom import modeling_bloom
 
     name = "_get_alibi_slopes" if hasattr(modeling_bloom, "_get_alibi_slopes") else "build_alibi_tensor"
-    plain = getattr(getattr(modeling_bloom, name), "func", getattr(modeling_bloom, name))
+    plain = getattr(getattr(modeling_bloom, name), "__wrapped__", getattr(modeling_bloom, name))
     with monkeypatch.context() as patch:
         patch.setattr(modeling_bloom, name, plain)
         patch.setattr(running, "rebuild_alibi", lambda model: None)
